@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Arithmetic on table rows, one table of functions per instruction set.
+//
+// The same source (row_ops.inl.h) is compiled for portable, AVX2 and AVX-512; multiply and add are
+// rounded separately (-ffp-contract=off), column sums run in a fixed order and reductions over columns
+// as 32 interleaved partial sums and a fixed tree, so every set gives the same bits (design.md 9.2).
+#pragma once
+
+#include <cstdint>
+
+#include "resembed/resembed.h"
+
+namespace resembed::detail {
+
+// The rows one item embedding is made of: e = ((w[0] C[0] + w[1] C[1]) + ...) + R, in slot order.
+struct ItemRows {
+  const void* const* central;  // [n_central] rows of C
+  const float* weights;        // [n_central]
+  int n_central;
+  const void* residual;        // row of R, or null
+  resembed_dtype central_dtype;
+  resembed_dtype residual_dtype;
+};
+
+// Element types are F32, F16, BF16; dim >= 1; any alignment of the element type.
+struct RowOps {
+  // e[c] = the item embedding in fp32 (zeros when it has no row at all).
+  void (*compose)(float* e, const ItemRows& rows, int64_t dim);
+  // y[c] += a * e[c], the embedding formed first, in registers.
+  void (*compose_add)(float* y, float a, const ItemRows& rows, int64_t dim);
+  // y[c] += a * x[c]
+  void (*add_scaled)(float* y, float a, const void* x, resembed_dtype x_dtype, int64_t dim);
+  // y[c] = a * x[c]
+  void (*set_scaled)(float* y, float a, const void* x, resembed_dtype x_dtype, int64_t dim);
+  // y[c] = round to nearest even of x[c]
+  void (*store)(void* y, resembed_dtype y_dtype, const float* x, int64_t dim);
+  // sum_c x[c] z[c]: partial sum j takes columns j, j+32, ...; then 16+16, 8+8, 4+4, 2+2, 1+1.
+  float (*dot)(const void* x, resembed_dtype x_dtype, const void* z, resembed_dtype z_dtype,
+               int64_t dim);
+  // Columns where e[c] beats best[c] (first maximum; NaN wins over numbers, the first NaN stays):
+  // best[c] = e[c], argmax[c] = position. argmax may be null.
+  void (*max_update)(float* best, int32_t* argmax, const float* e, int32_t position, int64_t dim);
+};
+
+// `isa` as in resembed_place; BEST resolves to the widest this machine has.
+const RowOps& GetRowOps(resembed_cpu_isa isa);
+resembed_cpu_isa ResolveIsa(resembed_cpu_isa isa);
+bool IsaAvailable(resembed_cpu_isa isa);
+
+inline int64_t ElementBytes(resembed_dtype dtype) {
+  switch (dtype) {
+    case RESEMBED_F16:
+    case RESEMBED_BF16:
+    case RESEMBED_U16:
+      return 2;
+    case RESEMBED_I64:
+    case RESEMBED_F64:
+      return 8;
+    case RESEMBED_U8:
+      return 1;
+    default:
+      return 4;
+  }
+}
+
+}  // namespace resembed::detail

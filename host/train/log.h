@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// A behaviour log: who touched what, in which order.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace resembed::train {
+
+// Events of user u, in time order (equal order keeps file order): items[offsets[u] .. offsets[u + 1]).
+// Users and items are numbered in order of first appearance in the file.
+struct Log {
+  std::vector<int64_t> offsets;         // [n_users + 1]
+  std::vector<int32_t> items;           // [n_events]
+  std::vector<std::string> user_names;  // [n_users] as in the file
+  std::vector<std::string> item_names;  // [n_items]
+  std::vector<int32_t> interest_of;     // [n_items] true interests of a generated log; else empty
+  std::string source;                   // the file, or "generated ..."
+
+  int64_t n_users() const { return static_cast<int64_t>(offsets.size()) - 1; }
+  int64_t n_items() const { return static_cast<int64_t>(item_names.size()); }
+  int64_t n_events() const { return static_cast<int64_t>(items.size()); }
+};
+
+// A failure a user can act on; `message` is complete ("FILE:LINE: reason").
+struct Error {
+  std::string message;
+};
+
+struct ReadOptions {
+  // "user=visitorid,item=itemid,order=timestamp"; empty: the header's user/item/order (or the common
+  // synonyms), without a header the first three columns.
+  std::string columns;
+  std::function<void(int64_t bytes_read, int64_t bytes_total, int64_t lines)> progress;
+};
+
+// Reads FILE.tsv|csv[.gz]; order is a number or ISO 8601; quoted csv fields are understood.
+// Throws Error on a malformed line (line number and reason), an empty file, a file without events.
+Log ReadLog(const std::string& path, const ReadOptions& options);
+
+// The interest delay model (docs/concepts.md): n_interests domains, Zipf inside each; a user holds an
+// interest for a period of `period` clicks, then draws the next.
+struct GeneratorOptions {
+  int64_t n_users = 6000;
+  int64_t n_items = 3000;
+  int64_t n_interests = 60;
+  int32_t period = 5;          // clicks per interest period (T)
+  int32_t mean_periods = 5;    // periods per user (p), 1 + Poisson
+  double zipf = 0.9;           // skew inside an interest
+  double noise = 0.1;          // share of clicks drawn from the whole catalogue
+  double repeat = 0.1;         // share of clicks that repeat an earlier item of the user
+  double stay = 0.5;           // chance that a user's next interest is one she had before
+  uint64_t seed = 1;
+};
+Log GenerateLog(const GeneratorOptions& options);
+
+// Users with at least three events, split 80/10/10 by a hash of the user's name and `seed`.
+struct Split {
+  std::vector<int32_t> train, valid, test;  // users, increasing
+  int64_t too_short = 0;                    // users left out
+};
+// train_fraction: only the first share of the training users by a second hash are kept in `train`.
+Split SplitUsers(const Log& log, uint64_t seed, double train_fraction);
+
+}  // namespace resembed::train
