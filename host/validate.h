@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checks that several operations share, and their wording. First failed check wins:
-// null -> type -> shape -> stride -> aliasing -> workspace -> device.
+// null -> type -> shape -> stride -> aliasing -> workspace -> device. No check allocates.
 #pragma once
 
-#include <vector>
+#include <cstddef>
+#include <cstdint>
 
 #include "host/status.h"
 #include "resembed/resembed.h"
 
 namespace resembed::detail {
 
-// The descriptors of one call, copied to this version's structs with defaults resolved (stride 0 -> dim,
-// residual_rows 0 -> n_items, ...). Views into caller memory (a few pointers); no allocation beyond
-// `kMaxInline` entries is done: Tables()/Features() copy on demand.
+// The tables of one call, from an array of descriptors or a prepared set.
 class Tables {
  public:
-  // Copies nothing; `op` names the operation in messages.
+  // Keeps pointers into caller memory; `op` names the operation in messages. Does not check the tables.
   resembed_status Init(const char* op, const resembed_tables* tables, const resembed_place& place);
   int32_t size() const { return n_; }
-  resembed_table operator[](int32_t index) const;  // defaults resolved
+  // A copy with defaults resolved, see ReadTable.
+  resembed_table operator[](int32_t index) const;
 
  private:
   const resembed_table* const* array_ = nullptr;
@@ -26,21 +26,59 @@ class Tables {
   int32_t n_ = 0;
 };
 
+// Copies with every default resolved and fields that do not apply cleared:
+//   table    strides 0 -> dim or K; residual_rows -> n_items without residual_row_of; no central pointers
+//            under form NONE; n_neighbors 0 for forms without a list
+//   feature  output_stride 0 -> dim; pooling NONE -> n_ids bags of one id, offsets null
+resembed_table ReadTable(const resembed_table* table);
+resembed_feature ReadFeature(const resembed_feature* feature, int64_t dim);
+
+// null, backend, device, stream, executor, isa; *out is the resolved copy (isa never BEST).
 resembed_status CheckPlace(const char* op, const resembed_place* place, resembed_place* out);
+// `table` is resolved; messages say tables[index].
 resembed_status CheckTable(const char* op, int32_t index, const resembed_table& table);
-// Everything about a feature but its output.
+// Init, then CheckTable on each.
+resembed_status CheckTables(const char* op, const resembed_tables* tables, const resembed_place& place,
+                            Tables* out);
+// Everything about a feature but its output; `feature` as the caller gave it (ReadDescriptor).
 resembed_status CheckFeature(const char* op, int32_t index, const resembed_feature& feature,
                              const Tables& tables);
-// One feature with defaults resolved (output_stride 0 -> dim, n_bags of NONE -> n_ids, ...).
-resembed_feature ReadFeature(const resembed_feature* feature, int64_t dim);
-resembed_status CheckWorkspace(const char* op, const void* workspace, size_t workspace_bytes,
-                               size_t needed);
+// The array, each entry's null and struct_size, then CheckFeature on each.
+resembed_status CheckFeatures(const char* op, const resembed_feature* const* features, int32_t n_features,
+                              const Tables& tables);
+resembed_status CheckWorkspace(const char* op, const void* workspace, size_t workspace_bytes, size_t needed);
+
+bool IsFloatType(resembed_dtype dtype);                    // F32, F16, BF16
+bool IsIndexType(resembed_dtype dtype);                    // I32, I64
+bool IsAligned(const void* pointer, resembed_dtype dtype);  // to the element type
+
 // [a, a + a_bytes) and [b, b + b_bytes) share a byte.
 bool Overlaps(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes);
 
-// CHECK policy on the CPU: walks every feature's offsets and ids before anything is written.
-// Fills *record (when not null); returns out_of_range on the first bad id under CHECK.
-// SKIP: counts them. TRUST: does nothing. Offsets are always checked.
+// A matrix in memory: `rows` rows of dim elements, stride elements apart.
+struct Matrix {
+  const void* data;
+  int64_t rows, dim, stride;
+  resembed_dtype dtype;
+};
+// Rows share a byte. Matrices side by side in one buffer (equal row pitch, disjoint columns) do not; for
+// different pitches the whole ranges are compared.
+bool Overlaps(const Matrix& a, const Matrix& b);
+// First byte to one past the last: 0 without rows.
+int64_t SpanBytes(const Matrix& matrix);
+// rows * stride * element size stays below 2^62.
+bool FitsInMemory(int64_t rows, int64_t stride, resembed_dtype dtype);
+
+// Element `index` of an I32 or I64 array.
+inline int64_t ReadIndex(const void* array, resembed_dtype dtype, int64_t index) {
+  return dtype == RESEMBED_I32 ? static_cast<const int32_t*>(array)[index]
+                               : static_cast<const int64_t*>(array)[index];
+}
+
+// Walks every feature's offsets and ids before anything is written. Offsets are checked under each policy.
+// Fills *record when not null: under CHECK and SKIP with the number of bad ids and the first one (lowest
+// feature, then lowest position; padding ids are never bad), under TRUST with none.
+// CHECK: out_of_range when there is a bad id.
 resembed_status CheckIds(const char* op, const resembed_feature* const* features, int32_t n_features,
                          const Tables& tables, resembed_bounds bounds, resembed_bad_ids* record,
                          const resembed_place& place);

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cpu/row_ops.h"
+
+namespace resembed::detail {
+
+namespace isa_portable {
+extern const RowOps kRowOps;
+}
+#if defined(__x86_64__)
+namespace isa_avx2 {
+extern const RowOps kRowOps;
+}
+namespace isa_avx512 {
+extern const RowOps kRowOps;
+}
+#endif
+
+bool IsaAvailable(resembed_cpu_isa isa) {
+  if (isa == RESEMBED_ISA_BEST || isa == RESEMBED_ISA_PORTABLE) return true;
+#if defined(__x86_64__)
+  if (isa == RESEMBED_ISA_AVX2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+  if (isa == RESEMBED_ISA_AVX512) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("f16c");
+  }
+#endif
+  return false;
+}
+
+resembed_cpu_isa ResolveIsa(resembed_cpu_isa isa) {
+  if (isa != RESEMBED_ISA_BEST) return isa;
+  if (IsaAvailable(RESEMBED_ISA_AVX512)) return RESEMBED_ISA_AVX512;
+  if (IsaAvailable(RESEMBED_ISA_AVX2)) return RESEMBED_ISA_AVX2;
+  return RESEMBED_ISA_PORTABLE;
+}
+
+const RowOps& GetRowOps(resembed_cpu_isa isa) {
+#if defined(__x86_64__)
+  switch (ResolveIsa(isa)) {
+    case RESEMBED_ISA_AVX512:
+      return isa_avx512::kRowOps;
+    case RESEMBED_ISA_AVX2:
+      return isa_avx2::kRowOps;
+    default:
+      break;
+  }
+#else
+  static_cast<void>(isa);
+#endif
+  return isa_portable::kRowOps;
+}
+
+}  // namespace resembed::detail

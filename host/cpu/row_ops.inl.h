@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+// The functions of RowOps for one instruction set. Included by isa_*.cc, which define
+//   RESEMBED_ISA_NAMESPACE  the namespace of this copy
+//   RESEMBED_ISA_LANES      floats in one register: 4, 8 or 16
+//   RESEMBED_ISA_F16C       1 when fp16 conversion instructions may be used
+//
+// Every column is independent, so the width of a register never shows in the bits; reductions over columns
+// take the 32 partial sums of design.md 9.2 whatever the width. No function of the standard library is
+// called: an inline one compiled here could be the copy the linker keeps for machines without this set.
+#include <cstdint>
+
+#include "host/cpu/row_ops.h"
+#if RESEMBED_ISA_F16C
+#include <immintrin.h>
+#endif
+
+namespace resembed::detail {
+namespace RESEMBED_ISA_NAMESPACE {
+namespace {
+
+constexpr int kLanes = RESEMBED_ISA_LANES;
+// Registers one tile of columns takes: 64 columns (portable 32) leave half of the registers to operands.
+constexpr int kTile = kLanes == 16 ? 4 : 8;
+constexpr int kPartials = 32;
+
+#define RESEMBED_INLINE inline __attribute__((always_inline))
+
+template <int kN>
+struct Vec {
+  typedef float F __attribute__((vector_size(kN * 4)));
+  typedef int32_t I __attribute__((vector_size(kN * 4)));
+  typedef uint32_t U __attribute__((vector_size(kN * 4)));
+  typedef uint16_t H __attribute__((vector_size(kN * 2)));
+};
+
+template <typename To, typename From>
+RESEMBED_INLINE To Bits(const From& from) {
+  static_assert(sizeof(To) == sizeof(From), "bits are kept");
+  To to;
+  __builtin_memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+template <int kN>
+RESEMBED_INLINE void HalfToFloat(typename Vec<kN>::F& out, const typename Vec<kN>::H& half) {
+  using U = typename Vec<kN>::U;
+  using I = typename Vec<kN>::I;
+  using F = typename Vec<kN>::F;
+  const U bits = __builtin_convertvector(half, U);
+  const U magnitude = bits & 0x7fffu;
+  const U shifted = magnitude << 13;
+  const U normal = shifted + (112u << 23);                    // exponent bias 127 - 15
+  const U infinite = shifted + (224u << 23);                  // 255 - 31
+  const U nan = infinite | 0x400000u;                         // quiet, as the hardware makes it
+  const F tiny = __builtin_convertvector(Bits<I>(magnitude), F) * 0x1p-24f;  // exact
+  U result = magnitude < 0x400u ? Bits<U>(tiny) : normal;
+  result = magnitude >= 0x7c00u ? infinite : result;
+  result = magnitude > 0x7c00u ? nan : result;
+  result = result | ((bits & 0x8000u) << 16);
+  out = Bits<F>(result);
+}
+
+template <int kN>
+RESEMBED_INLINE void FloatToHalf(typename Vec<kN>::H& out, const typename Vec<kN>::F& in) {
+  using U = typename Vec<kN>::U;
+  using F = typename Vec<kN>::F;
+  using H = typename Vec<kN>::H;
+  const U bits = Bits<U>(in);
+  const U magnitude = bits & 0x7fffffffu;
+  // Below 2^-14 the sum with one half rounds to a multiple of 2^-24, the spacing of denormals.
+  const F shifted = Bits<F>(magnitude) + 0.5f;
+  const U tiny = Bits<U>(shifted) - 0x3f000000u;
+  const U normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  const U nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
+  U result = magnitude < 0x38800000u ? tiny : normal;
+  result = magnitude >= 0x47800000u ? U{} + 0x7c00u : result;
+  result = magnitude > 0x7f800000u ? nan : result;
+  result = result | ((bits >> 16) & 0x8000u);
+  out = __builtin_convertvector(result, H);
+}
+
+template <int kN>
+RESEMBED_INLINE void FloatToBfloat(typename Vec<kN>::H& out, const typename Vec<kN>::F& in) {
+  using U = typename Vec<kN>::U;
+  using H = typename Vec<kN>::H;
+  const U bits = Bits<U>(in);
+  const U even = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const U nan = (bits >> 16) | 0x40u;
+  const U result = (bits & 0x7fffffffu) > 0x7f800000u ? nan : even;
+  out = __builtin_convertvector(result, H);
+}
+
+// kN elements of the row at `row`, starting at column `col`, as floats.
+template <int kN, resembed_dtype kType>
+RESEMBED_INLINE void Load(typename Vec<kN>::F& out, const void* row, int64_t col) {
+  if constexpr (kType == RESEMBED_F32) {
+    __builtin_memcpy(&out, static_cast<const float*>(row) + col, sizeof(out));
+  } else {
+    typename Vec<kN>::H half;
+    __builtin_memcpy(&half, static_cast<const uint16_t*>(row) + col, sizeof(half));
+    if constexpr (kType == RESEMBED_BF16) {
+      const typename Vec<kN>::U wide = __builtin_convertvector(half, typename Vec<kN>::U) << 16;
+      out = Bits<typename Vec<kN>::F>(wide);
+    } else {
+#if RESEMBED_ISA_F16C
+#if RESEMBED_ISA_LANES >= 16
+      if constexpr (kN == 16) {
+        out = Bits<typename Vec<kN>::F>(_mm512_maskz_cvtph_ps(__mmask16{0xffff}, Bits<__m256i>(half)));
+        return;
+      }
+#endif
+      if constexpr (kN == 8) {
+        out = Bits<typename Vec<kN>::F>(_mm256_cvtph_ps(Bits<__m128i>(half)));
+        return;
+      }
+#endif
+      if constexpr (!RESEMBED_ISA_F16C || kN < 8) HalfToFloat<kN>(out, half);
+    }
+  }
+}
+
+template <int kN, resembed_dtype kType>
+RESEMBED_INLINE void Store(void* row, int64_t col, const typename Vec<kN>::F& in) {
+  if constexpr (kType == RESEMBED_F32) {
+    __builtin_memcpy(static_cast<float*>(row) + col, &in, sizeof(in));
+  } else {
+    typename Vec<kN>::H half;
+    if constexpr (kType == RESEMBED_BF16) {
+      FloatToBfloat<kN>(half, in);
+    } else {
+      FloatToHalf<kN>(half, in);
+    }
+    __builtin_memcpy(static_cast<uint16_t*>(row) + col, &half, sizeof(half));
+  }
+}
+
+template <int kN>
+RESEMBED_INLINE typename Vec<kN>::F Broadcast(float value) {
+  return typename Vec<kN>::F{} + value;
+}
+
+// Calls body.Tile<kN, kCount>(col) over all columns: wide tiles first, then single registers, then narrower.
+template <typename BodyT>
+RESEMBED_INLINE void ForColumns(int64_t dim, const BodyT& body) {
+  int64_t col = 0;
+  for (; col + kLanes * kTile <= dim; col += kLanes * kTile) body.template Tile<kLanes, kTile>(col);
+  for (; col + kLanes <= dim; col += kLanes) body.template Tile<kLanes, 1>(col);
+  if constexpr (kLanes > 8) {
+    for (; col + 8 <= dim; col += 8) body.template Tile<8, 1>(col);
+  }
+  if constexpr (kLanes > 4) {
+    for (; col + 4 <= dim; col += 4) body.template Tile<4, 1>(col);
+  }
+  for (; col < dim; ++col) body.template Tile<1, 1>(col);
+}
+
+// One item embedding, tile by tile in registers: y = e, or y += a * e.
+template <resembed_dtype kCentral, resembed_dtype kResidual, bool kAdd>
+struct ComposeBody {
+  float* y;
+  float a;
+  const ItemRows& rows;
+
+  template <int kN, int kCount>
+  RESEMBED_INLINE void Tile(int64_t col) const {
+    using F = typename Vec<kN>::F;
+    F e[kCount] = {};
+    if (rows.n_central > 0) {
+      const F first_weight = Broadcast<kN>(rows.weights[0]);
+#pragma GCC unroll 8
+      for (int part = 0; part < kCount; ++part) {
+        F row;
+        Load<kN, kCentral>(row, rows.central[0], col + part * kN);
+        e[part] = first_weight * row;
+      }
+      for (int slot = 1; slot < rows.n_central; ++slot) {
+        const F weight = Broadcast<kN>(rows.weights[slot]);
+#pragma GCC unroll 8
+        for (int part = 0; part < kCount; ++part) {
+          F row;
+          Load<kN, kCentral>(row, rows.central[slot], col + part * kN);
+          e[part] += weight * row;
+        }
+      }
+      if (rows.residual != nullptr) {
+#pragma GCC unroll 8
+        for (int part = 0; part < kCount; ++part) {
+          F row;
+          Load<kN, kResidual>(row, rows.residual, col + part * kN);
+          e[part] += row;
+        }
+      }
+    } else if (rows.residual != nullptr) {
+#pragma GCC unroll 8
+      for (int part = 0; part < kCount; ++part) {
+        Load<kN, kResidual>(e[part], rows.residual, col + part * kN);
+      }
+    }
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) {
+      F out = e[part];
+      if constexpr (kAdd) {
+        Load<kN, RESEMBED_F32>(out, y, col + part * kN);
+        out += Broadcast<kN>(a) * e[part];
+      }
+      Store<kN, RESEMBED_F32>(y, col + part * kN, out);
+    }
+  }
+};
+
+template <resembed_dtype kCentral, resembed_dtype kResidual, bool kAdd>
+void ComposeTyped(float* y, float a, const ItemRows& rows, int64_t dim) {
+  ForColumns(dim, ComposeBody<kCentral, kResidual, kAdd>{y, a, rows});
+}
+
+template <bool kAdd>
+RESEMBED_INLINE void ComposeAny(float* y, float a, const ItemRows& rows, int64_t dim) {
+  using Function = void (*)(float*, float, const ItemRows&, int64_t);
+  static constexpr Function kByType[3][3] = {
+      {ComposeTyped<RESEMBED_F32, RESEMBED_F32, kAdd>, ComposeTyped<RESEMBED_F32, RESEMBED_F16, kAdd>,
+       ComposeTyped<RESEMBED_F32, RESEMBED_BF16, kAdd>},
+      {ComposeTyped<RESEMBED_F16, RESEMBED_F32, kAdd>, ComposeTyped<RESEMBED_F16, RESEMBED_F16, kAdd>,
+       ComposeTyped<RESEMBED_F16, RESEMBED_BF16, kAdd>},
+      {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, kAdd>, ComposeTyped<RESEMBED_BF16, RESEMBED_F16, kAdd>,
+       ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, kAdd>}};
+  kByType[rows.n_central > 0 ? rows.central_dtype : 0][rows.residual != nullptr ? rows.residual_dtype : 0](
+      y, a, rows, dim);
+}
+
+void Compose(float* e, const ItemRows& rows, int64_t dim) { ComposeAny<false>(e, 1.0f, rows, dim); }
+void ComposeAdd(float* y, float a, const ItemRows& rows, int64_t dim) {
+  ComposeAny<true>(y, a, rows, dim);
+}
+
+template <resembed_dtype kType, bool kAdd>
+struct ScaledBody {
+  float* y;
+  float a;
+  const void* x;
+
+  template <int kN, int kCount>
+  RESEMBED_INLINE void Tile(int64_t col) const {
+    using F = typename Vec<kN>::F;
+    const F factor = Broadcast<kN>(a);
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) {
+      F in;
+      Load<kN, kType>(in, x, col + part * kN);
+      F out = factor * in;
+      if constexpr (kAdd) {
+        F sum;
+        Load<kN, RESEMBED_F32>(sum, y, col + part * kN);
+        out = sum + out;
+      }
+      Store<kN, RESEMBED_F32>(y, col + part * kN, out);
+    }
+  }
+};
+
+template <bool kAdd>
+RESEMBED_INLINE void ScaledAny(float* y, float a, const void* x, resembed_dtype x_dtype, int64_t dim) {
+  if (x_dtype == RESEMBED_F32) {
+    ForColumns(dim, ScaledBody<RESEMBED_F32, kAdd>{y, a, x});
+  } else if (x_dtype == RESEMBED_F16) {
+    ForColumns(dim, ScaledBody<RESEMBED_F16, kAdd>{y, a, x});
+  } else {
+    ForColumns(dim, ScaledBody<RESEMBED_BF16, kAdd>{y, a, x});
+  }
+}
+
+void AddScaled(float* y, float a, const void* x, resembed_dtype x_dtype, int64_t dim) {
+  ScaledAny<true>(y, a, x, x_dtype, dim);
+}
+void SetScaled(float* y, float a, const void* x, resembed_dtype x_dtype, int64_t dim) {
+  ScaledAny<false>(y, a, x, x_dtype, dim);
+}
+
+template <resembed_dtype kType>
+struct StoreBody {
+  void* y;
+  const float* x;
+
+  template <int kN, int kCount>
+  RESEMBED_INLINE void Tile(int64_t col) const {
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) {
+      typename Vec<kN>::F in;
+      Load<kN, RESEMBED_F32>(in, x, col + part * kN);
+      Store<kN, kType>(y, col + part * kN, in);
+    }
+  }
+};
+
+void StoreRow(void* y, resembed_dtype y_dtype, const float* x, int64_t dim) {
+  if (y_dtype == RESEMBED_F32) {
+    __builtin_memmove(y, x, static_cast<size_t>(dim) * sizeof(float));
+  } else if (y_dtype == RESEMBED_F16) {
+    ForColumns(dim, StoreBody<RESEMBED_F16>{y, x});
+  } else {
+    ForColumns(dim, StoreBody<RESEMBED_BF16>{y, x});
+  }
+}
+
+// Partial sum j takes columns j, j + 32, ...; a column past the end adds +0, which changes no bit of a sum
+// that began at +0.
+template <resembed_dtype kX, resembed_dtype kZ>
+float DotTyped(const void* x, const void* z, int64_t dim) {
+  constexpr int kCount = kPartials / kLanes;
+  using F = typename Vec<kLanes>::F;
+  F partial[kCount] = {};
+  int64_t col = 0;
+  for (; col + kPartials <= dim; col += kPartials) {
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) {
+      F left, right;
+      Load<kLanes, kX>(left, x, col + part * kLanes);
+      Load<kLanes, kZ>(right, z, col + part * kLanes);
+      partial[part] += left * right;
+    }
+  }
+  float sums[kPartials];
+  __builtin_memcpy(sums, partial, sizeof(sums));
+  for (int lane = 0; col + lane < dim; ++lane) {
+    typename Vec<1>::F left, right;
+    Load<1, kX>(left, x, col + lane);
+    Load<1, kZ>(right, z, col + lane);
+    sums[lane] += left[0] * right[0];
+  }
+  for (int half = kPartials / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+  }
+  return sums[0];
+}
+
+float Dot(const void* x, resembed_dtype x_dtype, const void* z, resembed_dtype z_dtype, int64_t dim) {
+  using Function = float (*)(const void*, const void*, int64_t);
+  static constexpr Function kByType[3][3] = {
+      {DotTyped<RESEMBED_F32, RESEMBED_F32>, DotTyped<RESEMBED_F32, RESEMBED_F16>,
+       DotTyped<RESEMBED_F32, RESEMBED_BF16>},
+      {DotTyped<RESEMBED_F16, RESEMBED_F32>, DotTyped<RESEMBED_F16, RESEMBED_F16>,
+       DotTyped<RESEMBED_F16, RESEMBED_BF16>},
+      {DotTyped<RESEMBED_BF16, RESEMBED_F32>, DotTyped<RESEMBED_BF16, RESEMBED_F16>,
+       DotTyped<RESEMBED_BF16, RESEMBED_BF16>}};
+  return kByType[x_dtype][z_dtype](x, z, dim);
+}
+
+struct MaxBody {
+  float* best;
+  int32_t* argmax;
+  const float* e;
+  int32_t position;
+
+  template <int kN, int kCount>
+  RESEMBED_INLINE void Tile(int64_t col) const {
+    using F = typename Vec<kN>::F;
+    using I = typename Vec<kN>::I;
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) {
+      const int64_t at = col + part * kN;
+      F old, candidate;
+      Load<kN, RESEMBED_F32>(old, best, at);
+      Load<kN, RESEMBED_F32>(candidate, e, at);
+      const I wins = (candidate > old) | ((candidate != candidate) & (old == old));
+      Store<kN, RESEMBED_F32>(best, at, wins ? candidate : old);
+      if (argmax != nullptr) {
+        I where;
+        __builtin_memcpy(&where, argmax + at, sizeof(where));
+        where = wins ? I{} + position : where;
+        __builtin_memcpy(argmax + at, &where, sizeof(where));
+      }
+    }
+  }
+};
+
+void MaxUpdate(float* best, int32_t* argmax, const float* e, int32_t position, int64_t dim) {
+  ForColumns(dim, MaxBody{best, argmax, e, position});
+}
+
+#undef RESEMBED_INLINE
+
+}  // namespace
+
+extern const RowOps kRowOps;
+constexpr RowOps kRowOps = {Compose, ComposeAdd, AddScaled, SetScaled, StoreRow, Dot, MaxUpdate};
+
+}  // namespace RESEMBED_ISA_NAMESPACE
+}  // namespace resembed::detail
