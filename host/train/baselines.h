@@ -3,7 +3,6 @@
 #pragma once
 
 #include <map>
-#include <memory>
 #include <string>
 
 #include "host/train/eval.h"
@@ -18,6 +17,6 @@ struct BaselineRow {
   double seconds = 0;
 };
 std::map<std::string, BaselineRow> RunBaselines(const Log& log, const Split& split, const TrainingView& view,
-                                                const EvalSet& valid, const EvalSet& test);
+                                                const EvalSet& valid, const EvalSet& test, int n_threads = 0);
 
 }  // namespace resembed::train

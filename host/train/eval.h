@@ -38,6 +38,10 @@ struct EvalSet {
 EvalSet MakeEvalSet(const Log& log, const TrainingView& view, const std::vector<int32_t>& users,
                     int64_t max_ranked, uint64_t seed);
 
+// At most max_users of `users`, chosen by a hash of the name and `seed`; increasing.
+std::vector<int32_t> SampleUsers(const Log& log, const std::vector<int32_t>& users, int64_t max_users,
+                                 uint64_t seed);
+
 // Anything that scores items after a history. Larger is better.
 class Scorer {
  public:
@@ -48,7 +52,8 @@ class Scorer {
                      int64_t n_candidates, float* scores) = 0;
   // scores[t * n_items + i] of every item of the log, for the targets given (a block of targets).
   virtual void ScoreAll(const std::vector<Target>& targets, float* scores) = 0;
-  // Natural-log loss of target against its first uniform negative; NaN for scorers without a likelihood.
+  // Scores are logits of "the target follows": logloss is then the mean of -ln p(target) and
+  // -ln(1 - p(first uniform negative)), ln 2 for an unknown target.
   virtual bool HasLikelihood() const { return false; }
 };
 
@@ -59,6 +64,7 @@ struct Figures {
   std::vector<float> hr20;                 // [n_ranked] 0 or 1; ties by popularity, then lower item
   std::vector<bool> ranked_repeat;         // [n_ranked] target in the full history
 
+  // Means; NaN where there is no such target.
   double Auc() const, AucPop() const, LogLoss() const, Hr20() const, Hr20New() const, Hr20Repeat() const;
 };
 enum : unsigned { kAuc = 1, kAucPop = 2, kHr20 = 4, kLogLoss = 8, kAllFigures = 15 };

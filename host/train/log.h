@@ -18,6 +18,7 @@ struct Log {
   std::vector<std::string> item_names;  // [n_items]
   std::vector<int32_t> interest_of;     // [n_items] true interests of a generated log; else empty
   std::string source;                   // the file, or "generated ..."
+  std::string columns;                  // what was read as what: "user=visitorid,item=itemid,order=timestamp"
 
   int64_t n_users() const { return static_cast<int64_t>(offsets.size()) - 1; }
   int64_t n_items() const { return static_cast<int64_t>(item_names.size()); }
@@ -36,24 +37,30 @@ struct ReadOptions {
   std::function<void(int64_t bytes_read, int64_t bytes_total, int64_t lines)> progress;
 };
 
-// Reads FILE.tsv|csv[.gz]; order is a number or ISO 8601; quoted csv fields are understood.
+// Reads FILE.tsv|csv[.gz]; order is a number or ISO 8601 (numbers of 64 bits are compared exactly); quoted csv
+// fields are understood. Without an order column the order of the file counts.
 // Throws Error on a malformed line (line number and reason), an empty file, a file without events.
+// Memory: 16 bytes an event (28 while sorting; 8 more with fractions) and the distinct names. Names are the bytes of
+// the file: a quoted csv field may hold tabs, line ends or what is not UTF-8.
 Log ReadLog(const std::string& path, const ReadOptions& options);
 
-// The interest delay model (docs/concepts.md): n_interests domains, Zipf inside each; a user holds an
-// interest for a period of `period` clicks, then draws the next.
+// The interest delay model (docs/concepts.md): items belong to n_interests domains, popularity is Zipf inside each; a
+// user holds an interest for a period of `period` clicks, then draws the next. The same log on every platform.
 struct GeneratorOptions {
   int64_t n_users = 6000;
   int64_t n_items = 3000;
-  int64_t n_interests = 60;
+  int64_t n_interests = 60;    // sizes are Zipf too (interest_zipf), at least 2 items each
   int32_t period = 5;          // clicks per interest period (T)
-  int32_t mean_periods = 5;    // periods per user (p), 1 + Poisson
-  double zipf = 0.9;           // skew inside an interest
-  double noise = 0.1;          // share of clicks drawn from the whole catalogue
-  double repeat = 0.1;         // share of clicks that repeat an earlier item of the user
+  double mean_periods = 5;     // periods per user (p): 1 + Poisson(mean_periods - 1)
+  double zipf = 0.9;           // skew of popularity inside an interest
+  double interest_zipf = 0.5;  // skew of the interests' sizes; an interest is drawn in proportion to its size
+  double overlap = 0.1;        // share of clicks from the interest next to the one held: domains overlap
+  double noise = 0.1;          // share of clicks drawn evenly from the whole catalogue
+  double repeat = 0.1;         // share of clicks that repeat an earlier click of the user
   double stay = 0.5;           // chance that a user's next interest is one she had before
   uint64_t seed = 1;
 };
+// Throws Error for options without a meaning.
 Log GenerateLog(const GeneratorOptions& options);
 
 // Users with at least three events, split 80/10/10 by a hash of the user's name and `seed`.
@@ -61,6 +68,7 @@ struct Split {
   std::vector<int32_t> train, valid, test;  // users, increasing
   int64_t too_short = 0;                    // users left out
 };
+// Throws Error, with the counts, when one of the three would be empty.
 // train_fraction: only the first share of the training users by a second hash are kept in `train`.
 Split SplitUsers(const Log& log, uint64_t seed, double train_fraction);
 

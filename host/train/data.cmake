@@ -1,0 +1,17 @@
+# Logs, splits, figures and baselines: everything of the trainer that is no model.
+find_package(ZLIB REQUIRED)
+add_library(resembed_train_data STATIC
+  baselines.cc
+  eval.cc
+  figures.cc
+  generate.cc
+  random.cc
+  read_columns.cc
+  read_lines.cc
+  read_log.cc
+  read_order.cc
+  split.cc
+)
+target_link_libraries(resembed_train_data PUBLIC resembed::resembed Threads::Threads
+  PRIVATE resembed_flags ZLIB::ZLIB)
+target_include_directories(resembed_train_data PUBLIC ${PROJECT_SOURCE_DIR})
