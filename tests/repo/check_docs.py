@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What README and docs say exists, exists: links, headings, files, commands, presets, options, tests,
+and the code they show is a file that the tests build."""
+import json
+import os
+import re
+
+import tree
+
+TOP_FOLDERS = ("include/", "kernels/", "host/", "tests/", "bench/", "docs/", ".ci/")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)
+# A path in a command or between backticks; build products and the user's own files are not ours to find.
+PATH = re.compile(r"(?<![\w./-])(?:\./)?((?:%s)[\w./-]*\w/?)" % "|".join(re.escape(t) for t in TOP_FOLDERS))
+
+
+def slug(heading):
+    """GitHub's anchor of a heading."""
+    text = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text))
+
+
+def anchors(text):
+    return {slug(line.lstrip("#")) for line in FENCE.sub("", text).splitlines() if line.startswith("#")}
+
+
+def check_links(root, path, text):
+    for label, target in re.findall(r"\[([^\]]*)\]\(([^)\s]+)\)", FENCE.sub("", text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        there = os.path.normpath(os.path.join(os.path.dirname(path), name)) if name else path
+        if not os.path.exists(os.path.join(root, there)):
+            yield f"{path}: link [{label}] leads to {target}, which does not exist"
+        elif anchor and there.endswith(".md") and anchor not in anchors(tree.read(root, there)):
+            yield f"{path}: link [{label}] leads to {target}, a heading that does not exist"
+
+
+def check_paths(root, path, text):
+    # "host/cpu/forward.{h,cc}" names two files
+    expanded = re.sub(r"([\w./-]+)\{([\w,.]+)\}",
+                      lambda m: " ".join(m.group(1) + end for end in m.group(2).split(",")), text)
+    spans = re.findall(r"`([^`\n]+)`", FENCE.sub("", expanded))
+    spans += [body for kind, body in FENCE.findall(expanded) if kind in ("", "sh", "bash", "console", "text")]
+    for span in spans:
+        for name in PATH.findall(span):
+            if not os.path.exists(os.path.join(root, name)):
+                yield f"{path}: names {name}, which does not exist"
+
+
+def check_commands(root, path, text, options, presets):
+    for kind, body in FENCE.findall(text):
+        if kind not in ("sh", "bash", "console"):
+            continue
+        for line in re.sub(r"\\\n", " ", body).splitlines():
+            command = line.split("  #")[0].strip()
+            for preset in re.findall(r"--preset[ =](\w+)", command):
+                if preset not in presets:
+                    yield f"{path}: preset {preset} of `{command}` does not exist"
+            if re.search(r"docs/demo\.sh|resembed-train", command):
+                for option in re.findall(r"(?<=\s)--[a-z][\w-]*", command):
+                    if option not in options:
+                        yield f"{path}: option {option} of `{command}` does not exist"
+
+
+def check_tests(path, text, cases):
+    """`Suite.Case` between backticks is a test that exists."""
+    for suite, case in re.findall(r"`([A-Z]\w+)\.([A-Z]\w+)(?:/[\w*]+)?`", text):
+        if (suite, case) not in cases:
+            yield f"{path}: names the test {suite}.{case}, which does not exist"
+
+
+def check_code(path, text, examples):
+    """C and C++ shown in the docs is part of a file under docs/examples."""
+    for kind, body in FENCE.findall(text):
+        if kind in ("cpp", "c++", "cc", "c") and not any(body.strip() in example for example in examples):
+            yield f"{path}: code that is in no file of docs/examples: {body.strip().splitlines()[0]}"
+
+
+def gather(root, names):
+    """Options of the two programs, presets, test cases and examples: what the docs may name."""
+    programs = [n for n in names if n.startswith("host/train/") and n.endswith((".cc", ".h"))] + ["docs/demo.sh"]
+    options = set()
+    for name in programs:
+        if name in names:
+            options.update(re.findall(r"--[a-z][\w-]*", tree.read(root, name)))
+    presets = set()
+    if "CMakePresets.json" in names:
+        presets = {p["name"] for p in json.loads(tree.read(root, "CMakePresets.json"))["configurePresets"]}
+    cases = set()
+    for name in names:
+        if name.startswith("tests/") and name.endswith(".cc"):
+            cases.update(re.findall(r"TEST(?:_F|_P)?\(\s*(\w+),\s*(\w+)\)", tree.read(root, name)))
+    examples = [tree.read(root, n) for n in names if n.startswith("docs/examples/")]
+    return options, presets, cases, examples
+
+
+def check(root):
+    names = tree.files(root)
+    options, presets, cases, examples = gather(root, names)
+    problems = []
+    for path in names:
+        if not path.endswith(".md"):
+            continue
+        text = tree.read(root, path)
+        problems += check_links(root, path, text)
+        problems += check_paths(root, path, text)
+        problems += check_commands(root, path, text, options, presets)
+        problems += check_tests(path, text, cases)
+        problems += check_code(path, text, examples)
+    return problems
+
+
+if __name__ == "__main__":
+    tree.main(check)

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, runs the tests, and says what was not run and why.
+#
+#   bash tests/run.sh          library, trainer and tree tests, consumers
+#   bash tests/run.sh --all    and the same tests under ASan + UBSan and TSan, a short run of every benchmark,
+#                              format and lint
+#
+# With CI=true an entry that must run (sanitizers, consumers, the Python client, the report) and did not
+# is a failure. Everything is built below build/; safe to run twice.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source tests/setup.sh
+
+all=0
+case "${1:-}" in
+  "") ;;
+  --all) all=1 ;;
+  *) sed -n '2,9p' "$0"; exit 2 ;;
+esac
+
+# Ends with the list of what was not run, whatever happened before.
+notes=build/not_run.txt
+failed=()
+start=$SECONDS
+not_run() { printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$notes"; }  # must|may, what, why
+finish() {
+  local status=$? must=0 what why kind
+  trap - EXIT
+  say "not run"
+  if [ -s "$notes" ]; then
+    while IFS=$'\t' read -r kind what why; do
+      echo "  $what: $why"
+      if [ "$kind" = must ]; then must=$((must + 1)); fi
+    done <"$notes"
+  else
+    echo "  nothing"
+  fi
+  if [ "$must" -gt 0 ] && [ "${CI:-}" = true ]; then
+    echo "CI must run $must of these"
+    status=1
+  fi
+  if [ ${#failed[@]} -gt 0 ]; then
+    echo "FAILED: ${failed[*]}"
+    status=1
+  fi
+  echo "tests/run.sh: $([ "$status" = 0 ] && echo passed || echo FAILED) after $((SECONDS - start)) s"
+  exit "$status"
+}
+mkdir -p build
+: >"$notes"
+trap finish EXIT
+
+packages=("${BUILD_PACKAGES[@]}" "${REPORT_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
+if [ "$all" = 1 ]; then packages+=("${BENCH_PACKAGES[@]}"); fi
+install_missing "${packages[@]}"
+python=$(python_with numpy,matplotlib)
+jobs=$(processors)
+
+# build PRESET [OPTION...]: configures and builds build/PRESET
+build() {
+  local preset=$1
+  shift
+  say "building build/$preset with $jobs jobs"
+  configure "build/$preset" --preset "$preset" -DRESEMBED_PYTHON="$python" "$@" >"build/$preset.configure.log" ||
+    { tail -n 30 "build/$preset.configure.log"; return 1; }
+  cmake --build "build/$preset" -j "$jobs"
+}
+
+# check PRESET [CTEST ARGUMENT...]: runs the tests of build/PRESET; what ran nothing goes on the list
+check() {
+  local preset=$1
+  shift
+  say "tests of build/$preset"
+  "${launcher[@]}" ctest --test-dir "build/$preset" -j "$jobs" --output-on-failure --no-tests=error \
+    --output-junit results.xml --test-output-size-passed 10000000 "$@" || failed+=("$preset")
+  "$python" -B tests/not_run.py "$preset" "build/$preset/results.xml" >>"$notes"
+}
+
+launcher=()
+build cpu && check cpu || failed+=(cpu)
+if [ "$all" = 0 ]; then
+  not_run may "sanitizers, benchmarks, format and lint" "tests/run.sh --all runs them"
+else
+  build asan -DRESEMBED_ENABLE_CUDA=OFF -DCMAKE_CXX_COMPILER=g++ &&
+    UBSAN_OPTIONS=print_stacktrace=1 check asan || failed+=(asan)
+
+  # ThreadSanitizer of GCC 12 wants addresses where kernels with much randomization do not put them.
+  if setarch "$(uname -m)" -R true 2>/dev/null; then launcher=(setarch "$(uname -m)" -R); fi
+  build tsan -DRESEMBED_ENABLE_CUDA=OFF -DCMAKE_CXX_COMPILER=g++ && check tsan || failed+=(tsan)
+  launcher=()
+
+  build bench && bash tests/bench_smoke.sh build/bench || failed+=(bench)
+  bash tests/lint.sh build/cpu "$notes" || failed+=(lint)
+fi
+not_run may "cuda backend, device tests" "not in this version"
