@@ -115,7 +115,8 @@ WeightedGraph Aggregate(const WeightedGraph& graph, const std::vector<int32_t>& 
       coarse.n_items[c] += graph.n_items[node];
       for (int64_t e = graph.offsets[node]; e < graph.offsets[node + 1]; ++e) {
         const double weight = graph.weight[static_cast<size_t>(e)];
-        const auto other = static_cast<size_t>(community[static_cast<size_t>(graph.to[static_cast<size_t>(e)])]);
+        const auto other =
+            static_cast<size_t>(community[static_cast<size_t>(graph.to[static_cast<size_t>(e)])]);
         if (other == c) {
           inside_twice += weight;
           continue;
@@ -209,7 +210,8 @@ class Merger {
   }
 
   void Forget(int32_t gone) {
-    for (const auto& link : links_[static_cast<size_t>(gone)]) links_[static_cast<size_t>(link.first)].erase(gone);
+    for (const auto& link : links_[static_cast<size_t>(gone)])
+      links_[static_cast<size_t>(link.first)].erase(gone);
     Links().swap(links_[static_cast<size_t>(gone)]);
     std::vector<int32_t>().swap(members_[static_cast<size_t>(gone)]);
   }

@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "host/executor.h"
-
 namespace resembed::detail {
 namespace {
 
@@ -90,8 +88,7 @@ class PairCounts::Merge {
 
  private:
   void Advance(size_t source) {
-    heads_[source] =
-        source < parts_.size() ? NextOfPart(parts_[source]) : NextOfRun(source - parts_.size());
+    heads_[source] = source < parts_.size() ? NextOfPart(parts_[source]) : NextOfRun(source - parts_.size());
   }
 
   PairCount NextOfPart(SortedPart& part) const {
@@ -125,8 +122,11 @@ class PairCounts::Merge {
   int item_bits_;
 };
 
-PairCounts::PairCounts(int64_t n_items, const std::vector<uint32_t>& distance_weights, size_t buffer_bytes)
-    : item_bits_(std::max(1, BitsFor(static_cast<uint64_t>(n_items)))) {
+PairCounts::PairCounts(int64_t n_items,
+                       const std::vector<uint32_t>& distance_weights,
+                       size_t buffer_bytes,
+                       const Executor& executor)
+    : executor_(executor), item_bits_(std::max(1, BitsFor(static_cast<uint64_t>(n_items)))) {
   std::vector<uint32_t> distinct = distance_weights;
   std::sort(distinct.begin(), distinct.end());
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
@@ -168,11 +168,7 @@ void PairCounts::Flush(bool everything) {
     size_t region;
     SortedPart sorted;
   };
-  resembed_place place = {};
-  place.struct_size = sizeof(place);
-  place.backend = RESEMBED_CPU;
-  const Executor executor(place);
-  const int64_t n_threads = std::min<int64_t>(executor.width(), kMaxSortThreads);
+  const int64_t n_threads = std::min<int64_t>(executor_.width(), kMaxSortThreads);
   std::vector<Task> tasks;
   for (size_t r = 0; r < regions_.size(); ++r) {
     const Region& region = regions_[r];
@@ -184,7 +180,7 @@ void PairCounts::Flush(bool everything) {
   }
   std::vector<int64_t> n_distinct(tasks.size());
   const int key_bits = 2 * item_bits_;
-  executor.ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t index) {
+  executor_.ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t index) {
     Task& task = tasks[static_cast<size_t>(index)];
     const uint64_t* sorted =
         RadixSort(keys_.get() + task.begin, scratch_.get() + task.begin, task.size, key_bits);

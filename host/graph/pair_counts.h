@@ -8,6 +8,8 @@
 #include <memory>
 #include <vector>
 
+#include "host/executor.h"
+
 namespace resembed::detail {
 
 // key = lower item << 32 | higher item, so that runs are ordered by (lower, higher).
@@ -40,7 +42,7 @@ class PairRun {
   int64_t size_ = 0;
 };
 
-// Collects weighted pairs. Not thread-safe; sorts on the library's threads. The counts are sums, so they
+// Collects weighted pairs. Not thread-safe; sorts on the executor's threads. The counts are sums, so they
 // depend neither on the order of Add nor on buffer size nor on thread count; they saturate at INT64_MAX.
 // Any member may throw std::bad_alloc, after which the contents are incomplete.
 class PairCounts {
@@ -50,15 +52,17 @@ class PairCounts {
   // distance_weights [window]: what Add(.., distance) adds; all of them > 0 or never used.
   // Memory: buffer_bytes + 16 bytes for each entry of the runs. A run is at least four times as long as
   // the next one, so the runs together hold at most 4/3 of the distinct pairs, also during a merge.
-  PairCounts(int64_t n_items, const std::vector<uint32_t>& distance_weights, size_t buffer_bytes);
+  PairCounts(int64_t n_items,
+             const std::vector<uint32_t>& distance_weights,
+             size_t buffer_bytes,
+             const Executor& executor);
 
   // distance in [1, window]; lower < higher < n_items; the weight of this distance is not 0.
   void Add(uint32_t lower, uint32_t higher, int32_t distance) {
     const Slot& slot = slots_[static_cast<size_t>(distance - 1)];
     Region& region = regions_[slot.region];
     if (region.size == region_limit_) MakeRoom();
-    keys_[region.begin + region.size++] =
-        slot.high_bits | uint64_t{lower} << item_bits_ | uint64_t{higher};
+    keys_[region.begin + region.size++] = slot.high_bits | uint64_t{lower} << item_bits_ | uint64_t{higher};
   }
 
   // Everything in one run, sorted by (lower, higher); the buffer is given back until the next Add.
@@ -84,6 +88,7 @@ class PairCounts {
   void MakeRoom();
   void Flush(bool everything);
 
+  Executor executor_;
   int item_bits_;
   std::vector<Slot> slots_;  // [window]
   std::vector<Region> regions_;

@@ -20,8 +20,11 @@ extern "C" resembed_status resembed_graph_weights(const int32_t* neighbors,
   using resembed::detail::Fail;
   using resembed::detail::NeighborLists;
   if (weighting != RESEMBED_GRAPH_AVG && weighting != RESEMBED_GRAPH_GCN) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "graph_weights: weighting is %d; needs avg (%d) or gcn (%d)", weighting,
-                RESEMBED_GRAPH_AVG, RESEMBED_GRAPH_GCN);
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "graph_weights: weighting is %d; needs avg (%d) or gcn (%d)",
+                weighting,
+                RESEMBED_GRAPH_AVG,
+                RESEMBED_GRAPH_GCN);
   }
   const bool needs_counts = weighting == RESEMBED_GRAPH_GCN;
   NeighborLists lists;
@@ -33,7 +36,8 @@ extern "C" resembed_status resembed_graph_weights(const int32_t* neighbors,
   try {
     row_sums.resize(needs_counts ? static_cast<size_t>(n_items) : 0);
   } catch (const std::bad_alloc&) {
-    return Fail(RESEMBED_OUT_OF_MEMORY, "graph_weights: n_items is %lld; needs 8 bytes for each",
+    return Fail(RESEMBED_OUT_OF_MEMORY,
+                "graph_weights: n_items is %lld; needs 8 bytes for each",
                 static_cast<long long>(n_items));
   }
   for (int64_t item = 0; needs_counts && item < n_items; ++item) {
@@ -51,11 +55,12 @@ extern "C" resembed_status resembed_graph_weights(const int32_t* neighbors,
         row[slot] = 1.0f / static_cast<float>(n);
       } else {
         // A neighbor with an empty row of its own cannot come from the top-K of a symmetric Z: weight 0.
-        const double product = row_sums[static_cast<size_t>(item)] *
-                               row_sums[static_cast<size_t>(lists.neighbor(item, slot))];
-        row[slot] = product > 0 ? static_cast<float>(static_cast<double>(lists.count(item, slot)) /
-                                                     std::sqrt(product))
-                                : 0.0f;
+        const double product =
+            row_sums[static_cast<size_t>(item)] * row_sums[static_cast<size_t>(lists.neighbor(item, slot))];
+        row[slot] =
+            product > 0
+                ? static_cast<float>(static_cast<double>(lists.count(item, slot)) / std::sqrt(product))
+                : 0.0f;
       }
     }
   }

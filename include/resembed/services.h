@@ -18,19 +18,22 @@ extern "C" {
 
 /* Co-visit counts of behaviour sequences (Zhou et al. 2019, Algorithm 1): for each position c of a
  * sequence and each position w at distance 1..window, Z(g_c, g_w) += weight[distance]; the same item twice
- * is no pair. Z is symmetric; each unordered pair is stored once. */
+ * is no pair. Z is symmetric; each unordered pair is stored once. Counts are sums: they depend neither on the
+ * order of the sequences, nor on buffer_bytes, nor on threads, and stay at INT64_MAX rather than overflow. */
 typedef struct resembed_covisit resembed_covisit; /* counts; grows with the distinct pairs seen */
 
 typedef struct resembed_covisit_options {
   size_t struct_size;
   int64_t n_items;  /* ids are [0, n_items), n_items < 2^31 */
   int32_t window;   /* >= 1; 0 = 2, the paper's */
-  const uint32_t* distance_weights; /* [window] added for a pair at distance 1..window; null = all 1 */
-  size_t buffer_bytes; /* pairs collected before they are sorted and merged; 0 = 256 MiB */
+  const uint32_t* distance_weights; /* [window] added for a pair at distance 1..window; null = all 1;
+                                       a weight of 0 makes no pair */
+  size_t buffer_bytes; /* pairs collected before they are sorted and merged; 0 = 256 MiB, least 4 KiB */
 } resembed_covisit_options;
 
-/* Peak memory: buffer_bytes + 32 bytes per distinct pair (16 at rest; while merging old and new lie side
- * by side). */
+/* Peak memory: buffer_bytes + 24 bytes per distinct pair + 2 MiB. At rest, after n_pairs, export or top_k:
+ * 16 bytes per distinct pair + 2 MiB. When memory runs out while pairs are added or merged (out_of_memory),
+ * the counts are incomplete and every later call but destroy says so. */
 RESEMBED_API resembed_status resembed_covisit_create(const resembed_covisit_options* options,
                                                      resembed_covisit** counts);
 /* Adds sequences: ids [offsets[n_sequences]], offsets [n_sequences + 1] of `dtype` I32 or I64 each. May be
@@ -43,12 +46,12 @@ RESEMBED_API resembed_status resembed_covisit_add(resembed_covisit* counts, cons
 /* Distinct unordered pairs so far. */
 RESEMBED_API resembed_status resembed_covisit_n_pairs(resembed_covisit* counts, int64_t* n_pairs);
 /* The whole symmetric matrix as CSR: row_offsets [n_items + 1], columns and values [2 * n_pairs], columns
- * increasing in each row. Any pointer may be null. */
+ * increasing in each row. Any pointer may be null. Takes 8 bytes per item for the time of the call. */
 RESEMBED_API resembed_status resembed_covisit_export(resembed_covisit* counts, int64_t* row_offsets,
                                                      int32_t* columns, int64_t* values);
-/* The K largest counts of each row. Ties at equal count: the lower item id first (documented, tested
- * against a golden file). neighbors [n_items, k], -1 ends a list; counts_out [n_items, k] or null, 0 past
- * the end. */
+/* The K largest counts of each row, K <= RESEMBED_MAX_NEIGHBORS. Ties at equal count: the lower item id
+ * first (documented, tested against a golden file). neighbors [n_items, k], -1 ends a list; counts_out
+ * [n_items, k], 0 past the end, or null: then 8 * n_items * k bytes are taken for the time of the call. */
 RESEMBED_API resembed_status resembed_covisit_top_k(resembed_covisit* counts, int32_t k,
                                                     int32_t* neighbors, int64_t* counts_out);
 RESEMBED_API void resembed_covisit_destroy(resembed_covisit* counts); /* null is fine */
@@ -59,7 +62,8 @@ enum {
   RESEMBED_GRAPH_GCN = 2  /* eq. 7: Z_ij / sqrt(D_i D_j), D = row sums of the top-K graph */
 };
 /* Weights of a top-K graph: neighbors and counts [n_items, k] as top_k wrote them, weights [n_items, k],
- * 0 past the end of a list. */
+ * 0 past the end of a list. AVG needs no counts (null is fine). Given lists that no symmetric Z has, a
+ * neighbor with an empty list of its own gets 0 under GCN. */
 RESEMBED_API resembed_status resembed_graph_weights(const int32_t* neighbors, const int64_t* counts,
                                                     int64_t n_items, int32_t k,
                                                     resembed_graph_weighting weighting,
@@ -71,9 +75,9 @@ typedef struct resembed_graph_assign_options {
   int64_t max_centers;      /* at most so many centers (smallest merged first); 0 = no limit */
   float resolution;         /* of modularity; larger = more, smaller centers; 0 = 1 */
 } resembed_graph_assign_options;
-/* One center per item from the graph (made symmetric, weighted by count): Louvain modularity (Blondel et al.
- * 2008), deterministic: items visited in id order, ties to the lowest center. center_of [n_items]; an item
- * without a neighbor gets -1. Centers are numbered 0..*n_centers-1 by size, then by lowest item. */
+/* One center per item from the graph (made symmetric: an edge where either list has it, weighted by the
+ * larger count): Louvain modularity (Blondel et al. 2008), deterministic: items visited in id order, ties
+ * to the lowest center. center_of [n_items]; an item without a neighbor gets -1. Centers are numbered 0..*n_centers-1 by size, then by lowest item. */
 RESEMBED_API resembed_status resembed_graph_assign(const int32_t* neighbors, const int64_t* counts,
                                                    int64_t n_items, int32_t k,
                                                    const resembed_graph_assign_options* options,
