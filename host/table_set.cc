@@ -56,7 +56,7 @@ extern "C" {
 resembed_status resembed_table_set_size(const resembed_tables* tables, const resembed_place* place,
                                         size_t* memory_bytes) {
   constexpr const char* kOp = "table_set_size";
-  resembed_place where;
+  resembed_place where = {};
   RESEMBED_RETURN_IF_ERROR(CheckPlace(kOp, place, &where));
   if (memory_bytes == nullptr) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: memory_bytes is null; needs a size_t", kOp);
@@ -70,7 +70,7 @@ resembed_status resembed_table_set_size(const resembed_tables* tables, const res
 resembed_status resembed_table_set_prepare(const resembed_tables* tables, void* memory, size_t memory_bytes,
                                            resembed_table_set* set, const resembed_place* place) {
   constexpr const char* kOp = "table_set_prepare";
-  resembed_place where;
+  resembed_place where = {};
   RESEMBED_RETURN_IF_ERROR(CheckPlace(kOp, place, &where));
   if (set == nullptr) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: set is null; needs a resembed_table_set", kOp);

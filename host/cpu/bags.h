@@ -2,22 +2,28 @@
 // Ids and bags of a feature whose descriptor has been checked.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
+#include "host/validate.h"
 #include "resembed/resembed.h"
 
 namespace resembed::detail {
 
+// Table of a feature as the caller gave it, without copying the descriptor.
+inline int32_t TableOf(const resembed_feature* feature) {
+  constexpr size_t kEnd = offsetof(resembed_feature, table) + sizeof(feature->table);
+  return feature->struct_size >= kEnd ? feature->table : 0;
+}
+
 inline int64_t IdAt(const resembed_feature& feature, int64_t position) {
-  return feature.id_dtype == RESEMBED_I32 ? static_cast<const int32_t*>(feature.ids)[position]
-                                          : static_cast<const int64_t*>(feature.ids)[position];
+  return ReadIndex(feature.ids, feature.id_dtype, position);
 }
 
 // Position of a bag's first id; bag may be n_bags.
 inline int64_t BagBegin(const resembed_feature& feature, int64_t bag) {
   if (feature.offsets == nullptr) return bag * feature.bag_length;
-  return feature.offset_dtype == RESEMBED_I32 ? static_cast<const int32_t*>(feature.offsets)[bag]
-                                              : static_cast<const int64_t*>(feature.offsets)[bag];
+  return ReadIndex(feature.offsets, feature.offset_dtype, bag);
 }
 
 // The bag a position lies in (the last one that begins at or before it, so empty bags are passed over).

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Forward on the CPU: compose and pool in one pass.
+//
+// Order of sums, per column, all in fp32:
+//   e  = ((w_0 C_0 + w_1 C_1) + ...) + R                      in slot order
+//   p  = ((0 + a_0 e_0) + a_1 e_1) + ...                      256 items of the bag, counted from its start
+//   y  = (p_0 + p_1) + ...; mean: y / number of items that contributed; NONE: y = a * e, or e without weights
+// Padding ids, and bad ids under SKIP, are counted as positions but add nothing.
+//
+// Work is cut by ids plus bags, not by bags: task t of a feature takes the merged positions [x_t, x_{t+1}),
+// where bag b begins at offsets[b] + b. A bag of more than kLongBag items is taken block by block, its partial
+// sums meet in a second pass. Nothing of this shows in the bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "host/cpu/row_ops.h"
+#include "host/executor.h"
+#include "host/validate.h"
+#include "host/workspace.h"
+#include "resembed/resembed.h"
+
+namespace resembed::detail::cpu {
+
+// One feature of the call, resolved, and its share of the workspace.
+struct ForwardFeature {
+  resembed_table table;
+  resembed_feature feature;
+  int64_t n_tasks, first_task;
+  // Long bags; null when the shapes rule them out. Slot 2 * (p / 256) + (block == 0) of a block that starts
+  // at id p: at most one first and one later block start within 256 ids.
+  float* partials;         // [slots, dim]
+  int32_t* partial_argmax;  // [slots, dim], MAX only
+  int64_t* partial_counts;  // [slots], items that contributed
+};
+
+struct ForwardWork {
+  ForwardFeature* features;  // [n_features]
+  int32_t n_features;
+  int64_t n_tasks;
+  int64_t max_dim;
+  float* scratch;       // [n_tasks, 3, max_dim] sum, block, item
+  int32_t* argmax;      // [n_tasks, 2, max_dim] best, block; null without MAX
+  uint8_t* has_long;    // [n_tasks] a long bag begins in this task
+};
+
+// Lays the workspace out; with a null base it only counts.
+ForwardWork CarveForward(const resembed_feature* const* features, int32_t n_features, const Tables& tables,
+                         Workspace* workspace);
+
+// Everything is checked; `work` lies in real memory.
+void Forward(const ForwardWork& work, const RowOps& ops, const Executor& executor);
+
+}  // namespace resembed::detail::cpu

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rows of a list of items, brought into cache ahead of their use. Shared by every operation that reads
+// item embeddings in some order.
+//
+// Two stages run ahead of the item in hand, so that neither the map nor a row is waited for:
+//   lists_ahead   the item's neighbor list, weights, center code and residual row number
+//   rows_ahead    that list has arrived: every cache line of the rows it names
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "host/cpu/row_ops.h"
+#include "resembed/resembed.h"
+
+namespace resembed::detail {
+
+// Bytes of rows kept on their way to the cache, and the bounds on items that follows from it. Measured on
+// K = 8, dim 64, f32: 6 to 16 KiB are within 3 %, less than 4 KiB or more than 24 KiB lose 10 % and more.
+constexpr int64_t kBytesAhead = 12 * 1024;
+constexpr int kMaxItemsAhead = 31;
+
+// ids[position] as an item, or -1 when it contributes nothing (padding, out of range).
+template <typename IdT>
+struct IdList {
+  const IdT* ids;
+  int64_t n_items;
+  bool has_padding;
+  int64_t padding_id;
+
+  int64_t operator()(int64_t position) const {
+    const auto id = static_cast<int64_t>(ids[position]);
+    if (static_cast<uint64_t>(id) >= static_cast<uint64_t>(n_items)) return -1;
+    return has_padding && id == padding_id ? -1 : id;
+  }
+};
+
+// Position p is item `first_item + p`.
+struct IdRange {
+  int64_t first_item;
+  int64_t operator()(int64_t position) const { return first_item + position; }
+};
+
+inline void PrefetchBytes(const char* first, int64_t bytes) {
+  const char* line = first - (reinterpret_cast<uintptr_t>(first) & 63);
+  for (; line < first + bytes; line += 64) __builtin_prefetch(line, 0, 3);
+}
+
+// Positions [first, last) of a list, in order. `table` is resolved and checked, its maps are trusted; it and
+// `ops` must outlive the stream.
+template <typename IdsT>
+class ItemStream {
+ public:
+  ItemStream(const resembed_table& table, const RowOps& ops, const IdsT& ids, int64_t first, int64_t last)
+      : table_(table),
+        ops_(ops),
+        ids_(ids),
+        position_(first),
+        last_(last),
+        central_pitch_(table.central_stride * ElementBytes(table.central_dtype)),
+        central_bytes_(table.dim * ElementBytes(table.central_dtype)),
+        residual_pitch_(table.residual_stride * ElementBytes(table.residual_dtype)),
+        residual_bytes_(table.dim * ElementBytes(table.residual_dtype)),
+        width_(table.form == RESEMBED_CENTRAL_NONE         ? 0
+               : table.form == RESEMBED_CENTRAL_ASSIGNMENT ? 1
+                                                           : table.n_neighbors) {
+    const int64_t item_bytes =
+        width_ * central_bytes_ + (table.residual != nullptr ? residual_bytes_ : 0) + 1;
+    int64_t ahead = kBytesAhead / item_bytes;
+    ahead = ahead < 1 ? 1 : ahead > kMaxItemsAhead ? kMaxItemsAhead : ahead;
+    while (RingSlots(ahead) * width_ > kRingRows) --ahead;
+    rows_ahead_ = ahead;
+    lists_ahead_ = 2 * ahead + 4;
+    mask_ = RingSlots(ahead) - 1;
+    for (int64_t p = first; p < last && p < first + lists_ahead_; ++p) PrefetchLists(ids_(p));
+    for (int64_t p = first; p < last && p < first + rows_ahead_; ++p) Fill(p);
+  }
+  ItemStream(const ItemStream&) = delete;
+  ItemStream& operator=(const ItemStream&) = delete;
+
+  // The rows of the next position, or null when it contributes nothing; valid until the next call. Called at
+  // most last - first times.
+  const ItemRows* Next() {
+    const int64_t position = position_++;
+    if (position + lists_ahead_ < last_) PrefetchLists(ids_(position + lists_ahead_));
+    if (position + rows_ahead_ < last_) Fill(position + rows_ahead_);
+    Slot& slot = slots_[position & mask_];
+    if (slot.item < 0) return nullptr;
+    if (table_.form == RESEMBED_CENTRAL_ATTENTION) Attend(slot);
+    return &slot.rows;
+  }
+
+ private:
+  struct Slot {
+    int64_t item;
+    ItemRows rows;
+  };
+  static constexpr int kRingRows = 256;
+
+  static int64_t RingSlots(int64_t ahead) {
+    int64_t slots = 1;
+    while (slots < ahead + 1) slots *= 2;
+    return slots;
+  }
+
+  void PrefetchLists(int64_t item) const {
+    if (item < 0) return;
+    if (table_.neighbors != nullptr) {
+      PrefetchBytes(reinterpret_cast<const char*>(table_.neighbors + item * table_.neighbors_stride),
+                    table_.n_neighbors * 4);
+      if (table_.neighbor_weights != nullptr) {
+        PrefetchBytes(
+            reinterpret_cast<const char*>(table_.neighbor_weights + item * table_.neighbor_weights_stride),
+            table_.n_neighbors * 4);
+      }
+    } else if (table_.center_of != nullptr) {
+      __builtin_prefetch(static_cast<const char*>(table_.center_of) +
+                         item * ElementBytes(table_.center_of_dtype));
+    }
+    if (table_.residual_row_of != nullptr) __builtin_prefetch(table_.residual_row_of + item);
+  }
+
+  // Reads the maps of the item at `position` and sends for its rows.
+  void Fill(int64_t position) {
+    Slot& slot = slots_[position & mask_];
+    const void** central = central_ + (position & mask_) * width_;
+    float* weights = weights_ + (position & mask_) * width_;
+    slot.item = ids_(position);
+    if (slot.item < 0) return;
+    const int64_t item = slot.item;
+    int count = 0;
+    slot.rows.weights = weights;
+    if (table_.neighbors != nullptr) {
+      const int32_t* list = table_.neighbors + item * table_.neighbors_stride;
+      for (; count < width_ && list[count] >= 0; ++count) central[count] = SendForCentral(list[count]);
+      if (table_.form == RESEMBED_CENTRAL_STORED) {
+        slot.rows.weights = table_.neighbor_weights + item * table_.neighbor_weights_stride;
+      } else if (table_.form == RESEMBED_CENTRAL_UNIFORM) {
+        const float weight = 1.0f / static_cast<float>(count);
+        for (int k = 0; k < count; ++k) weights[k] = weight;
+      } else if (count > 0) {
+        SendForCentral(item);
+      }
+    } else if (table_.center_of != nullptr) {
+      int32_t center;
+      if (table_.center_of_dtype == RESEMBED_U16) {
+        const uint16_t code = static_cast<const uint16_t*>(table_.center_of)[item];
+        center = code == 65535 ? -1 : code;
+      } else {
+        center = static_cast<const int32_t*>(table_.center_of)[item];
+      }
+      if (center >= 0) {
+        central[0] = SendForCentral(center);
+        weights[0] = 1.0f;
+        count = 1;
+      }
+    }
+    slot.rows.central = central;
+    slot.rows.n_central = count;
+    slot.rows.central_dtype = table_.central_dtype;
+    slot.rows.residual_dtype = table_.residual_dtype;
+    slot.rows.residual = nullptr;
+    if (table_.residual != nullptr) {
+      const int64_t row = table_.residual_row_of == nullptr ? item : table_.residual_row_of[item];
+      if (row >= 0) {
+        const char* residual = static_cast<const char*>(table_.residual) + row * residual_pitch_;
+        PrefetchBytes(residual, residual_bytes_);
+        slot.rows.residual = residual;
+      }
+    }
+  }
+
+  const void* SendForCentral(int64_t row) const {
+    const char* central = static_cast<const char*>(table_.central) + row * central_pitch_;
+    PrefetchBytes(central, central_bytes_);
+    return central;
+  }
+
+  // weights = softmax_k(C[item] . C[n_k]): s_k by RowOps::dot, x_k = exp(s_k - max s), x_k / (x_0 + x_1 + ...).
+  void Attend(Slot& slot) {
+    const int count = slot.rows.n_central;
+    if (count == 0) return;
+    const void* query = static_cast<const char*>(table_.central) + slot.item * central_pitch_;
+    float* weights = weights_ + (slot.rows.central - central_);
+    float largest = 0.0f;
+    for (int k = 0; k < count; ++k) {
+      weights[k] = ops_.dot(query, table_.central_dtype, slot.rows.central[k], table_.central_dtype, table_.dim);
+      if (k == 0 || weights[k] > largest) largest = weights[k];
+    }
+    float sum = 0.0f;
+    for (int k = 0; k < count; ++k) {
+      weights[k] = std::exp(weights[k] - largest);
+      sum += weights[k];
+    }
+    for (int k = 0; k < count; ++k) weights[k] /= sum;
+  }
+
+  const resembed_table& table_;
+  const RowOps& ops_;
+  const IdsT ids_;
+  int64_t position_, last_;
+  int64_t central_pitch_, central_bytes_, residual_pitch_, residual_bytes_;
+  int width_;  // most central rows an item has
+  int64_t rows_ahead_, lists_ahead_, mask_;
+  Slot slots_[kMaxItemsAhead + 1];
+  const void* central_[kRingRows];
+  float weights_[kRingRows];
+};
+
+}  // namespace resembed::detail

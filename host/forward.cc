@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cpu/forward.h"
+
+#include "host/descriptor.h"
+#include "host/validate.h"
+#include "host/workspace.h"
+
+namespace resembed::detail {
+namespace {
+
+constexpr const char* kOp = "forward";
+using ll = long long;
+
+Matrix OutputOf(const resembed_feature& feature, int64_t dim) {
+  return {feature.output, feature.n_bags, dim, feature.output_stride, feature.output_dtype};
+}
+
+resembed_status CheckOutput(int32_t index, const resembed_feature& feature, int64_t dim) {
+  const Matrix output = OutputOf(feature, dim);
+  if (output.data == nullptr && output.rows > 0) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].output is null; needs [%lld, %lld] rows", kOp, index,
+                static_cast<ll>(output.rows), static_cast<ll>(dim));
+  }
+  if (!IsFloatType(output.dtype)) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].output_dtype is %s; needs f32, f16 or bf16", kOp,
+                index, DtypeName(output.dtype));
+  }
+  if (output.stride < dim) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].output_stride is %lld; needs at least dim (%lld)",
+                kOp, index, static_cast<ll>(output.stride), static_cast<ll>(dim));
+  }
+  if (!FitsInMemory(output.rows, output.stride, output.dtype)) {
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "%s: features[%d].output is %lld rows of stride %lld; needs below 2^62 bytes", kOp, index,
+                static_cast<ll>(output.rows), static_cast<ll>(output.stride));
+  }
+  if (!IsAligned(output.data, output.dtype) || !IsAligned(feature.saved_argmax, RESEMBED_I32)) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].output is misaligned; needs the alignment of its type",
+                kOp, index);
+  }
+  return RESEMBED_OK;
+}
+
+// Against every table and list of the call, and the outputs before it.
+resembed_status CheckOutputMemory(int32_t index, const resembed_feature* const* features, const Tables& tables) {
+  const resembed_feature feature = ReadFeature(features[index], tables[ReadDescriptor(features[index]).table].dim);
+  const Matrix output = OutputOf(feature, tables[feature.table].dim);
+  const auto bad = [index](const char* what, int32_t other) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].output is overlapping %s[%d]; needs memory of its own",
+                kOp, index, what, other);
+  };
+  for (int32_t number = 0; number < tables.size(); ++number) {
+    const resembed_table table = tables[number];
+    const Matrix residual = {table.residual, table.residual_rows, table.dim, table.residual_stride,
+                             table.residual_dtype};
+    const Matrix central = {table.central, table.central_rows, table.dim, table.central_stride,
+                            table.central_dtype};
+    if (Overlaps(output, residual) || Overlaps(output, central)) return bad("tables", number);
+  }
+  const int64_t output_bytes = SpanBytes(output);
+  if (Overlaps(output.data, output_bytes, feature.ids, feature.n_ids * ElementBytes(feature.id_dtype)) ||
+      Overlaps(output.data, output_bytes, feature.weights, feature.n_ids * 4) ||
+      Overlaps(output.data, output_bytes, feature.offsets,
+               (feature.n_bags + 1) * ElementBytes(feature.offset_dtype))) {
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "%s: features[%d].output is overlapping its ids, offsets or weights; needs memory of its own", kOp,
+                index);
+  }
+  for (int32_t other = 0; other < index; ++other) {
+    const resembed_feature before = ReadFeature(features[other], tables[ReadDescriptor(features[other]).table].dim);
+    if (Overlaps(output, OutputOf(before, tables[before.table].dim))) return bad("the output of features", other);
+  }
+  return RESEMBED_OK;
+}
+
+// All but outputs: what the size query and the operation share.
+resembed_status CheckShapes(const resembed_forward_args* given, const resembed_place* place,
+                            resembed_forward_args* args, resembed_place* where, Tables* tables) {
+  RESEMBED_RETURN_IF_ERROR(CheckPlace(kOp, place, where));
+  if (given == nullptr || given->struct_size == 0) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: args is %s; needs a resembed_forward_args", kOp,
+                given == nullptr ? "null" : "of struct_size 0");
+  }
+  *args = ReadDescriptor(given);
+  if (args->bounds < RESEMBED_BOUNDS_CHECK || args->bounds > RESEMBED_BOUNDS_SKIP) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: bounds is %d; needs check, trust or skip", kOp, args->bounds);
+  }
+  if (args->numerics != RESEMBED_NUMERICS_EXACT && args->numerics != RESEMBED_NUMERICS_FAST) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: numerics is %d; needs exact or fast", kOp, args->numerics);
+  }
+  RESEMBED_RETURN_IF_ERROR(CheckTables(kOp, args->tables, *where, tables));
+  return CheckFeatures(kOp, args->features, args->n_features, *tables);
+}
+
+}  // namespace
+}  // namespace resembed::detail
+
+extern "C" {
+
+resembed_status resembed_forward_workspace_size(const resembed_forward_args* args, const resembed_place* place,
+                                                size_t* bytes) {
+  using namespace resembed::detail;  // NOLINT: one function
+  if (bytes == nullptr) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: bytes is null; needs a size_t", kOp);
+  }
+  resembed_forward_args given = {};
+  resembed_place where = {};
+  Tables tables;
+  RESEMBED_RETURN_IF_ERROR(CheckShapes(args, place, &given, &where, &tables));
+  Workspace count(nullptr);
+  cpu::CarveForward(given.features, given.n_features, tables, &count);
+  *bytes = count.used();
+  return RESEMBED_OK;
+}
+
+resembed_status resembed_forward(const resembed_forward_args* args, void* workspace, size_t workspace_bytes,
+                                 const resembed_place* place) {
+  using namespace resembed::detail;  // NOLINT: one function
+  resembed_forward_args given = {};
+  resembed_place where = {};
+  Tables tables;
+  RESEMBED_RETURN_IF_ERROR(CheckShapes(args, place, &given, &where, &tables));
+  for (int32_t index = 0; index < given.n_features; ++index) {
+    const int64_t dim = tables[ReadDescriptor(given.features[index]).table].dim;
+    RESEMBED_RETURN_IF_ERROR(CheckOutput(index, ReadFeature(given.features[index], dim), dim));
+  }
+  for (int32_t index = 0; index < given.n_features; ++index) {
+    RESEMBED_RETURN_IF_ERROR(CheckOutputMemory(index, given.features, tables));
+  }
+  Workspace count(nullptr);
+  cpu::CarveForward(given.features, given.n_features, tables, &count);
+  RESEMBED_RETURN_IF_ERROR(CheckWorkspace(kOp, workspace, workspace_bytes, count.used()));
+  RESEMBED_RETURN_IF_ERROR(
+      CheckIds(kOp, given.features, given.n_features, tables, given.bounds, given.bad_ids, where));
+  if (given.n_features == 0) return RESEMBED_OK;
+  Workspace memory(workspace);
+  const cpu::ForwardWork work = cpu::CarveForward(given.features, given.n_features, tables, &memory);
+  cpu::Forward(work, GetRowOps(where.isa), Executor(where));
+  return RESEMBED_OK;
+}
+
+}  // extern "C"
