@@ -4,8 +4,8 @@
 #   bash docs/demo.sh [--data FILE.tsv|csv[.gz]] [--out DIR] [--seeds N] [options of resembed-train]
 #
 # Without --data a log is generated whose true interests are known. Installs what is missing (Debian, root or
-# sudo), builds resembed-train below build/, runs all variants and both heads. The report goes to --out, by
-# default out/<name of the log>. Safe to run twice: finished work is built again only when sources changed.
+# sudo), builds resembed-train below build/, runs all variants and both heads. The report goes to --out: by
+# default out/<name of the log>, or out/demo without one. Safe to run twice.
 set -euo pipefail
 called_from=$PWD
 cd "$(dirname "$0")/.."
@@ -27,7 +27,7 @@ done
 
 # Paths are those of the folder the user stands in.
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$called_from/$1" ;; esac; }
-name=generated
+name=demo
 if [ -n "$data" ]; then
   data=$(absolute "$data")
   [ -r "$data" ] || { echo "demo.sh: --data is $data; needs a file that can be read" >&2; exit 2; }

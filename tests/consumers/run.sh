@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs one kind of consumer. Everything it makes lies below WORK.
 #   run.sh install SOURCE BUILD WORK             installs BUILD to WORK/prefix, by way of another folder
-#   run.sh c11|headers|find_package|pkg_config SOURCE WORK
+#   run.sh c11|headers|find_package|examples|pkg_config SOURCE WORK
 #   run.sh add_subdirectory SOURCE WORK          builds the static library, then installs and uses that as well
 set -euo pipefail
 kind=$1 source=$2 work=${!#}
@@ -52,6 +52,13 @@ case $kind in
     ;;
   find_package)
     find_package "$work/find_package" "$prefix"
+    ;;
+  examples)
+    run cmake -S "$source/docs/examples" -B "$work/examples" -DCMAKE_PREFIX_PATH="$prefix"
+    run cmake --build "$work/examples"
+    for example in "$source"/docs/examples/*.cc; do
+      run "$work/examples/$(basename "$example" .cc)"
+    done
     ;;
   pkg_config)
     export PKG_CONFIG_PATH=$prefix/lib/pkgconfig

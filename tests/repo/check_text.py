@@ -18,7 +18,6 @@ SPELLING = {
     "vectoris": "vectoriz", "quantis": "quantiz", "summaris": "summariz", "recognis": "recogniz",
     "materialis": "materializ", "minimis": "minimiz", "maximis": "maximiz", "organis": "organiz",
     "labell": "label", "modell": "model", "travell": "travel", "licence": "license", "artefact": "artifact",
-    "catalogue": "catalog",
 }
 STEMS = re.compile(r"(?<![a-z])(" + "|".join(SPELLING) + r")(?!m|tic)", re.I)  # not organism, optimistic
 # What does not belong in a tree: notes to self, one machine's folders, references to a tracker.
