@@ -14,7 +14,7 @@ source tests/setup.sh
 data="" out="" options=()
 while [ $# -gt 0 ]; do
   case $1 in
-    -h | --help) sed -n '2,9p' docs/demo.sh; exit 0 ;;
+    -h | --help) sed -n '2,8p' docs/demo.sh; exit 0 ;;
     --data=* | --out=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
     --data | --out)
       [ $# -ge 2 ] || { echo "demo.sh: $1 needs a value" >&2; exit 2; }
