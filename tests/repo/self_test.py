@@ -8,6 +8,7 @@ import unittest
 
 import check_docs
 import check_exports
+import check_isa_objects
 import check_layers
 import check_text
 
@@ -111,6 +112,13 @@ class Planted(unittest.TestCase):
         subprocess.run(build, check=True)
         self.assertEqual(check_exports.check(self.root, library), [
             "resembed_version is declared and not exported", "resembed_gone is exported and not declared"])
+
+    def test_isa_objects(self):
+        self.put("x_avx2.cc", "inline int Twice(int x) { return 2 * x; }\nint (*kUse)(int) = &Twice;\n")
+        wide = os.path.join(self.root, "x_avx2.o")
+        subprocess.run(["c++", "-c", os.path.join(self.root, "x_avx2.cc"), "-o", wide], check=True)
+        self.assertEqual(check_isa_objects.check([wide]), [f"{wide}: Twice(int)"])
+        self.assertEqual(check_isa_objects.check([wide.replace("_avx2", "_portable")]), [])
 
 
 if __name__ == "__main__":
