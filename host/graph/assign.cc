@@ -34,8 +34,7 @@ void ForEachEdge(const NeighborLists& lists, int64_t n_items, Edge&& edge) {
       const int64_t other = lists.neighbor(item, slot);
       const int64_t back = CountBack(lists, other, item);
       if (back > 0 && other < item) continue;
-      edge(static_cast<size_t>(item),
-           static_cast<size_t>(other),
+      edge(static_cast<size_t>(item), static_cast<size_t>(other),
            static_cast<double>(std::max(lists.count(item, slot), back)));
     }
   }
@@ -89,11 +88,8 @@ int64_t NumberBySize(std::vector<int32_t>* community) {
   return static_cast<int64_t>(order.size());
 }
 
-resembed_status Assign(const NeighborLists& lists,
-                       int64_t n_items,
-                       const resembed_graph_assign_options& options,
-                       int32_t* center_of,
-                       int64_t* n_centers) {
+resembed_status Assign(const NeighborLists& lists, int64_t n_items,
+                       const resembed_graph_assign_options& options, int32_t* center_of, int64_t* n_centers) {
   constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
   const int64_t max_items = options.max_center_items == 0 ? kNoLimit : options.max_center_items;
   const int64_t max_centers = options.max_centers == 0 ? kNoLimit : options.max_centers;
@@ -103,10 +99,8 @@ resembed_status Assign(const NeighborLists& lists,
   if (max_items != kNoLimit && n_nodes > 0 && (n_nodes - 1) / max_items + 1 > max_centers) {
     return Fail(RESEMBED_INVALID_ARGUMENT,
                 "graph_assign: max_centers is %lld; needs >= %lld for %lld items at max_center_items %lld",
-                static_cast<long long>(max_centers),
-                static_cast<long long>((n_nodes - 1) / max_items + 1),
-                static_cast<long long>(n_nodes),
-                static_cast<long long>(max_items));
+                static_cast<long long>(max_centers), static_cast<long long>((n_nodes - 1) / max_items + 1),
+                static_cast<long long>(n_nodes), static_cast<long long>(max_items));
   }
   const double gamma = options.resolution == 0.0f ? 1.0 : static_cast<double>(options.resolution);
   std::vector<int32_t> community = Louvain(graph, gamma, max_items);
@@ -121,24 +115,19 @@ resembed_status Assign(const NeighborLists& lists,
 }  // namespace
 }  // namespace resembed::detail
 
-extern "C" resembed_status resembed_graph_assign(const int32_t* neighbors,
-                                                 const int64_t* counts,
-                                                 int64_t n_items,
-                                                 int32_t k,
+extern "C" resembed_status resembed_graph_assign(const int32_t* neighbors, const int64_t* counts,
+                                                 int64_t n_items, int32_t k,
                                                  const resembed_graph_assign_options* options,
-                                                 int32_t* center_of,
-                                                 int64_t* n_centers) {
+                                                 int32_t* center_of, int64_t* n_centers) {
   using resembed::detail::Fail;
   const resembed_graph_assign_options read = resembed::detail::ReadDescriptor(options);
   if (n_centers == nullptr || (center_of == nullptr && n_items > 0)) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "graph_assign: %s is null; needs a pointer",
+    return Fail(RESEMBED_INVALID_ARGUMENT, "graph_assign: %s is null; needs a pointer",
                 n_centers == nullptr ? "n_centers" : "center_of");
   }
   if (read.max_center_items < 0 || read.max_centers < 0) {
     const bool items = read.max_center_items < 0;
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "graph_assign: %s is %lld; needs >= 1, or 0 for no limit",
+    return Fail(RESEMBED_INVALID_ARGUMENT, "graph_assign: %s is %lld; needs >= 1, or 0 for no limit",
                 items ? "max_center_items" : "max_centers",
                 static_cast<long long>(items ? read.max_center_items : read.max_centers));
   }
@@ -152,9 +141,7 @@ extern "C" resembed_status resembed_graph_assign(const int32_t* neighbors,
   try {
     return resembed::detail::Assign(lists, n_items, read, center_of, n_centers);
   } catch (const std::bad_alloc&) {
-    return Fail(RESEMBED_OUT_OF_MEMORY,
-                "graph_assign: n_items is %lld; needs about %lld bytes of memory",
-                static_cast<long long>(n_items),
-                static_cast<long long>(n_items * (k * 24 + 100)));
+    return Fail(RESEMBED_OUT_OF_MEMORY, "graph_assign: n_items is %lld; needs about %lld bytes of memory",
+                static_cast<long long>(n_items), static_cast<long long>(n_items * (k * 24 + 100)));
   }
 }

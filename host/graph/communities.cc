@@ -285,9 +285,7 @@ std::vector<int32_t> Louvain(const WeightedGraph& items, double gamma, int64_t m
   }
 }
 
-void MergeSmallest(const WeightedGraph& items,
-                   int64_t max_communities,
-                   int64_t max_items,
+void MergeSmallest(const WeightedGraph& items, int64_t max_communities, int64_t max_items,
                    std::vector<int32_t>* community) {
   Merger merger(items, max_items, community);
   while (merger.n_communities() > max_communities) merger.DissolveSmallest();

@@ -30,9 +30,7 @@ std::vector<int32_t> Louvain(const WeightedGraph& items, double gamma, int64_t m
 // that of the highest lowest item) into the community it shares most weight with (ties: lowest item), else
 // into the smallest; where it fits nowhere as a whole, item by item. Needs max_communities * max_items >=
 // items. Leaves gaps in the numbering. May throw std::bad_alloc.
-void MergeSmallest(const WeightedGraph& items,
-                   int64_t max_communities,
-                   int64_t max_items,
+void MergeSmallest(const WeightedGraph& items, int64_t max_communities, int64_t max_items,
                    std::vector<int32_t>* community);
 
 }  // namespace resembed::detail

@@ -33,8 +33,7 @@ template <typename Body>
 resembed_status Guarded(const char* op, resembed_covisit* counts, Body&& body) {
   if (counts->adding || counts->pairs.broken()) {
     return Fail(RESEMBED_OUT_OF_MEMORY,
-                "%s: counts is incomplete since a call ran out of memory; needs new counts",
-                op);
+                "%s: counts is incomplete since a call ran out of memory; needs new counts", op);
   }
   try {
     return body();
@@ -48,18 +47,15 @@ resembed_status Guarded(const char* op, resembed_covisit* counts, Body&& body) {
 template <typename Offset>
 resembed_status CheckOffsets(const Offset* offsets, int64_t n_sequences) {
   if (offsets[0] < 0) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "covisit_add: offsets[0] is %lld; needs >= 0",
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: offsets[0] is %lld; needs >= 0",
                 static_cast<long long>(offsets[0]));
   }
   for (int64_t sequence = 0; sequence < n_sequences; ++sequence) {
     if (offsets[sequence + 1] < offsets[sequence]) {
       return Fail(RESEMBED_INVALID_ARGUMENT,
                   "covisit_add: offsets[%lld] is %lld; needs non-decreasing values, offsets[%lld] is %lld",
-                  static_cast<long long>(sequence + 1),
-                  static_cast<long long>(offsets[sequence + 1]),
-                  static_cast<long long>(sequence),
-                  static_cast<long long>(offsets[sequence]));
+                  static_cast<long long>(sequence + 1), static_cast<long long>(offsets[sequence + 1]),
+                  static_cast<long long>(sequence), static_cast<long long>(offsets[sequence]));
     }
   }
   return RESEMBED_OK;
@@ -69,10 +65,8 @@ template <typename Id>
 resembed_status CheckIds(const Id* ids, int64_t first, int64_t last, int64_t n_items) {
   for (int64_t position = first; position < last; ++position) {
     if (ids[position] < 0 || ids[position] >= n_items) {
-      return Fail(RESEMBED_OUT_OF_RANGE,
-                  "covisit_add: ids[%lld] is %lld; needs 0 .. n_items - 1 (%lld)",
-                  static_cast<long long>(position),
-                  static_cast<long long>(ids[position]),
+      return Fail(RESEMBED_OUT_OF_RANGE, "covisit_add: ids[%lld] is %lld; needs 0 .. n_items - 1 (%lld)",
+                  static_cast<long long>(position), static_cast<long long>(ids[position]),
                   static_cast<long long>(n_items - 1));
     }
   }
@@ -98,8 +92,8 @@ resembed_status AddSequences(resembed_covisit* counts, const Id* ids, const Offs
   RESEMBED_RETURN_IF_ERROR(CheckOffsets(offsets, n));
   const auto first = static_cast<int64_t>(offsets[0]), last = static_cast<int64_t>(offsets[n]);
   if (last > first && ids == nullptr) {
-    return Fail(
-        RESEMBED_INVALID_ARGUMENT, "covisit_add: ids is null; needs %lld ids", static_cast<long long>(last));
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: ids is null; needs %lld ids",
+                static_cast<long long>(last));
   }
   RESEMBED_RETURN_IF_ERROR(CheckIds(ids, first, last, counts->n_items));
   counts->adding = true;
@@ -113,8 +107,8 @@ resembed_status AddSequences(resembed_covisit* counts, const Id* ids, const Offs
 
 resembed_status CheckIndexType(const char* argument, resembed_dtype dtype) {
   if (dtype == RESEMBED_I32 || dtype == RESEMBED_I64) return RESEMBED_OK;
-  return Fail(
-      RESEMBED_INVALID_ARGUMENT, "covisit_add: %s is %s; needs i32 or i64", argument, DtypeName(dtype));
+  return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: %s is %s; needs i32 or i64", argument,
+              DtypeName(dtype));
 }
 
 // Sorted by count, largest first; partners of a row come in increasing order, so an equal count stays
@@ -142,28 +136,22 @@ using resembed::detail::Fail;
 
 resembed_status resembed_covisit_create(const resembed_covisit_options* options, resembed_covisit** counts) {
   if (options == nullptr || counts == nullptr) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "covisit_create: %s is null; needs a pointer",
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: %s is null; needs a pointer",
                 options == nullptr ? "options" : "counts");
   }
   const resembed_covisit_options read = resembed::detail::ReadDescriptor(options);
   if (read.n_items < 0 || read.n_items > std::numeric_limits<int32_t>::max()) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "covisit_create: n_items is %lld; needs 0 .. 2147483647",
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: n_items is %lld; needs 0 .. 2147483647",
                 static_cast<long long>(read.n_items));
   }
   if (read.window < 0) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "covisit_create: window is %d; needs >= 1, or 0 for %d",
-                read.window,
-                resembed::detail::kDefaultWindow);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: window is %d; needs >= 1, or 0 for %d",
+                read.window, resembed::detail::kDefaultWindow);
   }
   constexpr size_t kMaxBufferBytes = std::numeric_limits<size_t>::max() / 4;
   if (read.buffer_bytes > kMaxBufferBytes) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "covisit_create: buffer_bytes is %zu; needs <= %zu",
-                read.buffer_bytes,
-                kMaxBufferBytes);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: buffer_bytes is %zu; needs <= %zu",
+                read.buffer_bytes, kMaxBufferBytes);
   }
   const int32_t window = read.window == 0 ? resembed::detail::kDefaultWindow : read.window;
   try {
@@ -172,8 +160,7 @@ resembed_status resembed_covisit_create(const resembed_covisit_options* options,
       weights.assign(read.distance_weights, read.distance_weights + window);
     }
     *counts = new resembed_covisit(
-        read.n_items,
-        std::move(weights),
+        read.n_items, std::move(weights),
         read.buffer_bytes == 0 ? resembed::detail::kDefaultBufferBytes : read.buffer_bytes);
   } catch (const std::bad_alloc&) {
     return Fail(RESEMBED_OUT_OF_MEMORY, "covisit_create: window is %d; needs memory for its weights", window);
@@ -181,35 +168,29 @@ resembed_status resembed_covisit_create(const resembed_covisit_options* options,
   return RESEMBED_OK;
 }
 
-resembed_status resembed_covisit_add(resembed_covisit* counts,
-                                     const void* ids,
-                                     resembed_dtype id_dtype,
-                                     const void* offsets,
-                                     resembed_dtype offset_dtype,
-                                     int64_t n_sequences) {
+resembed_status resembed_covisit_add(resembed_covisit* counts, const void* ids, resembed_dtype id_dtype,
+                                     const void* offsets, resembed_dtype offset_dtype, int64_t n_sequences) {
   if (counts == nullptr) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: counts is null; needs a pointer");
   }
   RESEMBED_RETURN_IF_ERROR(resembed::detail::CheckIndexType("id_dtype", id_dtype));
   RESEMBED_RETURN_IF_ERROR(resembed::detail::CheckIndexType("offset_dtype", offset_dtype));
   if (n_sequences < 0) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "covisit_add: n_sequences is %lld; needs >= 0",
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: n_sequences is %lld; needs >= 0",
                 static_cast<long long>(n_sequences));
   }
   if (n_sequences == 0) return RESEMBED_OK;
   if (offsets == nullptr) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "covisit_add: offsets is null; needs %lld offsets",
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: offsets is null; needs %lld offsets",
                 static_cast<long long>(n_sequences + 1));
   }
   return resembed::detail::Guarded("covisit_add", counts, [&] {
     const auto add = [&](const auto* typed_ids) {
       return offset_dtype == RESEMBED_I32
-                 ? resembed::detail::AddSequences(
-                       counts, typed_ids, static_cast<const int32_t*>(offsets), n_sequences)
-                 : resembed::detail::AddSequences(
-                       counts, typed_ids, static_cast<const int64_t*>(offsets), n_sequences);
+                 ? resembed::detail::AddSequences(counts, typed_ids, static_cast<const int32_t*>(offsets),
+                                                  n_sequences)
+                 : resembed::detail::AddSequences(counts, typed_ids, static_cast<const int64_t*>(offsets),
+                                                  n_sequences);
     };
     return id_dtype == RESEMBED_I32 ? add(static_cast<const int32_t*>(ids))
                                     : add(static_cast<const int64_t*>(ids));
@@ -218,8 +199,7 @@ resembed_status resembed_covisit_add(resembed_covisit* counts,
 
 resembed_status resembed_covisit_n_pairs(resembed_covisit* counts, int64_t* n_pairs) {
   if (counts == nullptr || n_pairs == nullptr) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "covisit_n_pairs: %s is null; needs a pointer",
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_n_pairs: %s is null; needs a pointer",
                 counts == nullptr ? "counts" : "n_pairs");
   }
   return resembed::detail::Guarded("covisit_n_pairs", counts, [&]() -> resembed_status {
@@ -228,9 +208,7 @@ resembed_status resembed_covisit_n_pairs(resembed_covisit* counts, int64_t* n_pa
   });
 }
 
-resembed_status resembed_covisit_export(resembed_covisit* counts,
-                                        int64_t* row_offsets,
-                                        int32_t* columns,
+resembed_status resembed_covisit_export(resembed_covisit* counts, int64_t* row_offsets, int32_t* columns,
                                         int64_t* values) {
   if (counts == nullptr) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_export: counts is null; needs a pointer");
@@ -262,18 +240,15 @@ resembed_status resembed_covisit_export(resembed_covisit* counts,
   });
 }
 
-resembed_status resembed_covisit_top_k(resembed_covisit* counts,
-                                       int32_t k,
-                                       int32_t* neighbors,
+resembed_status resembed_covisit_top_k(resembed_covisit* counts, int32_t k, int32_t* neighbors,
                                        int64_t* counts_out) {
   if (counts == nullptr || (neighbors == nullptr && counts->n_items > 0)) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "covisit_top_k: %s is null; needs a pointer",
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_top_k: %s is null; needs a pointer",
                 counts == nullptr ? "counts" : "neighbors");
   }
   if (k < 1 || k > RESEMBED_MAX_NEIGHBORS) {
-    return Fail(
-        RESEMBED_INVALID_ARGUMENT, "covisit_top_k: k is %d; needs 1 .. %d", k, RESEMBED_MAX_NEIGHBORS);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_top_k: k is %d; needs 1 .. %d", k,
+                RESEMBED_MAX_NEIGHBORS);
   }
   return resembed::detail::Guarded("covisit_top_k", counts, [&]() -> resembed_status {
     const resembed::detail::PairRun& pairs = counts->pairs.Compact();
@@ -285,10 +260,10 @@ resembed_status resembed_covisit_top_k(resembed_covisit* counts,
     for (int64_t index = 0; index < pairs.size(); ++index) {
       const resembed::detail::PairCount pair = pairs[index];
       const int64_t lower = resembed::detail::LowerItem(pair), higher = resembed::detail::HigherItem(pair);
-      resembed::detail::InsertNeighbor(
-          neighbors + lower * k, kept + lower * k, k, static_cast<int32_t>(higher), pair.count);
-      resembed::detail::InsertNeighbor(
-          neighbors + higher * k, kept + higher * k, k, static_cast<int32_t>(lower), pair.count);
+      resembed::detail::InsertNeighbor(neighbors + lower * k, kept + lower * k, k,
+                                       static_cast<int32_t>(higher), pair.count);
+      resembed::detail::InsertNeighbor(neighbors + higher * k, kept + higher * k, k,
+                                       static_cast<int32_t>(lower), pair.count);
     }
     return RESEMBED_OK;
   });

@@ -13,25 +13,17 @@ namespace resembed::detail {
 // neighbors [n_items, k], -1 ends a list; counts [n_items, k] or null, > 0 inside a list.
 class NeighborLists {
  public:
-  resembed_status Init(const char* op,
-                       const int32_t* neighbors,
-                       const int64_t* counts,
-                       int64_t n_items,
-                       int32_t k,
-                       bool needs_counts) {
+  resembed_status Init(const char* op, const int32_t* neighbors, const int64_t* counts, int64_t n_items,
+                       int32_t k, bool needs_counts) {
     if (n_items < 0 || n_items > std::numeric_limits<int32_t>::max()) {
-      return Fail(RESEMBED_INVALID_ARGUMENT,
-                  "%s: n_items is %lld; needs 0 .. 2147483647",
-                  op,
+      return Fail(RESEMBED_INVALID_ARGUMENT, "%s: n_items is %lld; needs 0 .. 2147483647", op,
                   static_cast<long long>(n_items));
     }
     if (k < 1 || k > RESEMBED_MAX_NEIGHBORS) {
       return Fail(RESEMBED_INVALID_ARGUMENT, "%s: k is %d; needs 1 .. %d", op, k, RESEMBED_MAX_NEIGHBORS);
     }
     if (n_items > 0 && (neighbors == nullptr || (needs_counts && counts == nullptr))) {
-      return Fail(RESEMBED_INVALID_ARGUMENT,
-                  "%s: %s is null; needs a pointer",
-                  op,
+      return Fail(RESEMBED_INVALID_ARGUMENT, "%s: %s is null; needs a pointer", op,
                   neighbors == nullptr ? "neighbors" : "counts");
     }
     neighbors_ = neighbors;
@@ -43,20 +35,12 @@ class NeighborLists {
         if (neighbors[at] == -1) break;
         if (neighbors[at] < 0 || neighbors[at] >= n_items || neighbors[at] == item) {
           return Fail(RESEMBED_OUT_OF_RANGE,
-                      "%s: neighbors[%lld, %d] is %d; needs -1 or another item below %lld",
-                      op,
-                      static_cast<long long>(item),
-                      slot,
-                      neighbors[at],
-                      static_cast<long long>(n_items));
+                      "%s: neighbors[%lld, %d] is %d; needs -1 or another item below %lld", op,
+                      static_cast<long long>(item), slot, neighbors[at], static_cast<long long>(n_items));
         }
         if (needs_counts && counts[at] <= 0) {
-          return Fail(RESEMBED_OUT_OF_RANGE,
-                      "%s: counts[%lld, %d] is %lld; needs > 0",
-                      op,
-                      static_cast<long long>(item),
-                      slot,
-                      static_cast<long long>(counts[at]));
+          return Fail(RESEMBED_OUT_OF_RANGE, "%s: counts[%lld, %d] is %lld; needs > 0", op,
+                      static_cast<long long>(item), slot, static_cast<long long>(counts[at]));
         }
       }
     }

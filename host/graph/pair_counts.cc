@@ -17,10 +17,6 @@ int BitsFor(uint64_t n_values) {
   return bits;
 }
 
-int64_t SaturatingAdd(int64_t a, int64_t b) {
-  return a > std::numeric_limits<int64_t>::max() - b ? std::numeric_limits<int64_t>::max() : a + b;
-}
-
 uint64_t LowMask(int bits) { return bits >= 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1; }
 
 }  // namespace
@@ -122,9 +118,7 @@ class PairCounts::Merge {
   int item_bits_;
 };
 
-PairCounts::PairCounts(int64_t n_items,
-                       const std::vector<uint32_t>& distance_weights,
-                       size_t buffer_bytes,
+PairCounts::PairCounts(int64_t n_items, const std::vector<uint32_t>& distance_weights, size_t buffer_bytes,
                        const Executor& executor)
     : executor_(executor), item_bits_(std::max(1, BitsFor(static_cast<uint64_t>(n_items)))) {
   std::vector<uint32_t> distinct = distance_weights;

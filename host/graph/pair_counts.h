@@ -5,12 +5,19 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
 #include "host/executor.h"
 
 namespace resembed::detail {
+
+// a, b >= 0
+inline int64_t SaturatingAdd(int64_t a, int64_t b) {
+  constexpr int64_t kLargest = std::numeric_limits<int64_t>::max();
+  return a > kLargest - b ? kLargest : a + b;
+}
 
 // key = lower item << 32 | higher item, so that runs are ordered by (lower, higher).
 struct PairCount {
@@ -52,9 +59,7 @@ class PairCounts {
   // distance_weights [window]: what Add(.., distance) adds; all of them > 0 or never used.
   // Memory: buffer_bytes + 16 bytes for each entry of the runs. A run is at least four times as long as
   // the next one, so the runs together hold at most 4/3 of the distinct pairs, also during a merge.
-  PairCounts(int64_t n_items,
-             const std::vector<uint32_t>& distance_weights,
-             size_t buffer_bytes,
+  PairCounts(int64_t n_items, const std::vector<uint32_t>& distance_weights, size_t buffer_bytes,
              const Executor& executor);
 
   // distance in [1, window]; lower < higher < n_items; the weight of this distance is not 0.

@@ -11,20 +11,14 @@
 #include "host/status.h"
 #include "resembed/resembed.h"
 
-extern "C" resembed_status resembed_graph_weights(const int32_t* neighbors,
-                                                  const int64_t* counts,
-                                                  int64_t n_items,
-                                                  int32_t k,
-                                                  resembed_graph_weighting weighting,
-                                                  float* weights) {
+extern "C" resembed_status resembed_graph_weights(const int32_t* neighbors, const int64_t* counts,
+                                                  int64_t n_items, int32_t k,
+                                                  resembed_graph_weighting weighting, float* weights) {
   using resembed::detail::Fail;
   using resembed::detail::NeighborLists;
   if (weighting != RESEMBED_GRAPH_AVG && weighting != RESEMBED_GRAPH_GCN) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "graph_weights: weighting is %d; needs avg (%d) or gcn (%d)",
-                weighting,
-                RESEMBED_GRAPH_AVG,
-                RESEMBED_GRAPH_GCN);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "graph_weights: weighting is %d; needs avg (%d) or gcn (%d)",
+                weighting, RESEMBED_GRAPH_AVG, RESEMBED_GRAPH_GCN);
   }
   const bool needs_counts = weighting == RESEMBED_GRAPH_GCN;
   NeighborLists lists;
@@ -36,8 +30,7 @@ extern "C" resembed_status resembed_graph_weights(const int32_t* neighbors,
   try {
     row_sums.resize(needs_counts ? static_cast<size_t>(n_items) : 0);
   } catch (const std::bad_alloc&) {
-    return Fail(RESEMBED_OUT_OF_MEMORY,
-                "graph_weights: n_items is %lld; needs 8 bytes for each",
+    return Fail(RESEMBED_OUT_OF_MEMORY, "graph_weights: n_items is %lld; needs 8 bytes for each",
                 static_cast<long long>(n_items));
   }
   for (int64_t item = 0; needs_counts && item < n_items; ++item) {
