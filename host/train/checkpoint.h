@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files of a run: finished rows, the row in progress, trained models. All safetensors, written beside and
+// renamed, so an interruption never leaves half a file.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "host/train/envelope.h"
+#include "host/train/train_loop.h"
+
+namespace resembed::train {
+
+struct RowKey {
+  Head head;
+  std::string variant;
+  int seed;
+  std::string Name() const { return std::string(HeadName(head)) + "." + variant + ".seed" + std::to_string(seed); }
+};
+
+// What a finished row says, for one seed.
+struct RowResult {
+  Figures test;
+  double gap = 0;
+  int64_t parameters = 0;
+  int64_t dim = 0;
+  EnvelopeFigures envelope;
+  std::vector<float> picture;  // [n picture items, dim]
+  TrainState state;            // without `best`
+};
+
+void SaveRow(const std::string& path, const RowResult& row);
+bool LoadRow(const std::string& path, RowResult* row);  // false when there is no such file
+
+// The row in progress; `key` names it.
+void SaveProgress(const std::string& path, const RowKey& key, Learner* learner, const TrainState& state);
+// False when there is none or it is another row's.
+bool LoadProgress(const std::string& path, const RowKey& key, Learner* learner, TrainState* state);
+
+// Weights with what it takes to use them again.
+void SaveModel(const std::string& path, Learner* learner, const nlohmann::json& description);
+
+}  // namespace resembed::train

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/train/graph.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include "resembed/resembed.h"
+
+namespace resembed::train {
+
+void CheckStatus(int32_t status) {
+  if (status != RESEMBED_OK) throw Error{resembed_last_error_message()};
+}
+
+InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, double resolution) {
+  const auto start = std::chrono::steady_clock::now();
+  InterestGraph graph;
+  graph.window = window;
+  graph.k = k;
+  resembed_covisit_options options = {};
+  options.struct_size = sizeof(options);
+  options.n_items = log.n_items();
+  options.window = window;
+  resembed_covisit* raw = nullptr;
+  CheckStatus(resembed_covisit_create(&options, &raw));
+  const std::unique_ptr<resembed_covisit, void (*)(resembed_covisit*)> covisit(raw, resembed_covisit_destroy);
+
+  // Users of a block lie one after the other in a buffer of about this many events.
+  constexpr int64_t kBlockEvents = 1 << 20;
+  std::vector<int32_t> ids;
+  std::vector<int64_t> offsets = {0};
+  const auto flush = [&] {
+    CheckStatus(resembed_covisit_add(covisit.get(), ids.data(), RESEMBED_I32, offsets.data(), RESEMBED_I64,
+                                     static_cast<int64_t>(offsets.size()) - 1));
+    ids.clear();
+    offsets.assign(1, 0);
+  };
+  for (const int32_t user : split.train) {
+    const auto begin = log.items.begin() + log.offsets[static_cast<size_t>(user)];
+    const auto end = log.items.begin() + log.offsets[static_cast<size_t>(user) + 1];
+    ids.insert(ids.end(), begin, end);
+    offsets.push_back(static_cast<int64_t>(ids.size()));
+    if (offsets.back() >= kBlockEvents) flush();
+  }
+  flush();
+
+  const size_t cells = static_cast<size_t>(log.n_items()) * static_cast<size_t>(k);
+  graph.neighbors.resize(cells);
+  graph.counts.resize(cells);
+  graph.gcn.resize(cells);
+  graph.center_of.resize(static_cast<size_t>(log.n_items()));
+  CheckStatus(resembed_covisit_n_pairs(covisit.get(), &graph.n_pairs));
+  CheckStatus(resembed_covisit_top_k(covisit.get(), k, graph.neighbors.data(), graph.counts.data()));
+  CheckStatus(resembed_graph_weights(graph.neighbors.data(), graph.counts.data(), log.n_items(), k,
+                                     RESEMBED_GRAPH_GCN, graph.gcn.data()));
+  resembed_graph_assign_options assign = {};
+  assign.struct_size = sizeof(assign);
+  assign.resolution = static_cast<float>(resolution);
+  CheckStatus(resembed_graph_assign(graph.neighbors.data(), graph.counts.data(), log.n_items(), k, &assign,
+                                    graph.center_of.data(), &graph.n_centers));
+  graph.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return graph;
+}
+
+void SaveGraph(const InterestGraph& graph, const Log& log, const std::string& path) {
+  const auto tensor = [](const char* name, resembed_dtype dtype, int64_t rows, int64_t cols, const void* data) {
+    resembed_tensor t = {};
+    t.struct_size = sizeof(t);
+    t.name = name;
+    t.dtype = dtype;
+    t.n_dims = cols > 0 ? 2 : 1;
+    t.shape[0] = rows;
+    t.shape[1] = cols;
+    t.data = data;
+    return t;
+  };
+  const resembed_tensor tensors[] = {
+      tensor("neighbors", RESEMBED_I32, log.n_items(), graph.k, graph.neighbors.data()),
+      tensor("counts", RESEMBED_I64, log.n_items(), graph.k, graph.counts.data()),
+      tensor("gcn_weights", RESEMBED_F32, log.n_items(), graph.k, graph.gcn.data()),
+      tensor("center_of", RESEMBED_I32, log.n_items(), 0, graph.center_of.data()),
+  };
+  const resembed_tensor* pointers[] = {&tensors[0], &tensors[1], &tensors[2], &tensors[3]};
+  const std::string window = std::to_string(graph.window), k = std::to_string(graph.k),
+                    centers = std::to_string(graph.n_centers);
+  const char* metadata[] = {"window", window.c_str(), "neighbors", k.c_str(), "centers", centers.c_str()};
+  CheckStatus(resembed_save(path.c_str(), pointers, 4, metadata, 3));
+}
+
+Partition MakePartition(const Log& log, const InterestGraph& graph, const TrainingView& view) {
+  Partition partition;
+  partition.generated = !log.interest_of.empty();
+  const std::vector<int32_t>& source = partition.generated ? log.interest_of : graph.center_of;
+  partition.interest_of.assign(source.size(), -1);
+  for (const int32_t item : view.candidates) {
+    partition.interest_of[static_cast<size_t>(item)] = source[static_cast<size_t>(item)];
+    partition.n_interests = std::max<int64_t>(partition.n_interests, source[static_cast<size_t>(item)] + 1);
+  }
+  return partition;
+}
+
+}  // namespace resembed::train

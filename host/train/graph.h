@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The interest graph of the training users, and the partition by which envelope radii are reported.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "host/train/eval.h"
+#include "host/train/log.h"
+
+namespace resembed::train {
+
+// Throws Error with the library's sentence when a call failed.
+void CheckStatus(int32_t status);
+
+struct InterestGraph {
+  int32_t window = 0, k = 0;
+  std::vector<int32_t> neighbors;    // [n_items, k], -1 ends a list
+  std::vector<int64_t> counts;       // [n_items, k]
+  std::vector<float> gcn;            // [n_items, k]
+  std::vector<int32_t> center_of;    // [n_items], -1 = none
+  int64_t n_centers = 0;
+  int64_t n_pairs = 0;
+  double seconds = 0;
+};
+InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, double resolution);
+void SaveGraph(const InterestGraph& graph, const Log& log, const std::string& path);
+
+// Groups of items for the envelope: the true interests of a generated log, else the graph's centers. Items
+// that training users never touched are left out (-1).
+struct Partition {
+  std::vector<int32_t> interest_of;
+  int64_t n_interests = 0;
+  bool generated = false;
+};
+Partition MakePartition(const Log& log, const InterestGraph& graph, const TrainingView& view);
+
+}  // namespace resembed::train

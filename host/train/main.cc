@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// resembed-train: exit 0 done, 1 the run failed, 2 a bad option, 130 interrupted.
+#include <csignal>
+#include <cstdio>
+#include <new>
+
+#include "host/train/run.h"
+
+namespace {
+
+std::atomic<bool> stop_asked{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "set from a signal handler");
+
+// The second signal ends the program the usual way.
+extern "C" void AskToStop(int signal) {
+  stop_asked = true;
+  std::signal(signal, SIG_DFL);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  resembed::train::Options options;
+  int exit_code = 0;
+  if (!resembed::train::ParseOptions(argc, argv, &options, &exit_code)) return exit_code;
+  std::signal(SIGINT, AskToStop);
+  std::signal(SIGTERM, AskToStop);
+  try {
+    return resembed::train::Run(options, stop_asked);
+  } catch (const resembed::train::Error& error) {
+    std::fprintf(stderr, "resembed-train: %s\n", error.message.c_str());
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "resembed-train: out of memory\n");
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "resembed-train: %s\n", error.what());
+  }
+  return 1;
+}

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/train/mlp.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "host/train/model_random.h"
+
+namespace resembed::train {
+
+namespace {
+
+constexpr int64_t kBlock = 64;  // pairs; part of the numerics
+constexpr int64_t kH1 = MlpNet::kHidden1, kH2 = MlpNet::kHidden2, kF = kRepeatFeatures;
+
+// log(1 + exp(x)) without overflow.
+float Softplus(float x) { return std::max(x, 0.0f) + std::log1p(std::exp(-std::abs(x))); }
+float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+
+}  // namespace
+
+// Rows [0, n) are the positives, [n, 2n) the negatives.
+struct MlpNet::Scratch {
+  AlignedVector<float> shift, a, c, d_a, d_c, d_shift, repeat;
+  AlignedVector<float> grad;
+};
+
+MlpNet::MlpNet(int64_t dim, uint64_t seed) : dim_(dim) {
+  w_history_ = dense.Add("history_weight", dim, kH1);
+  w_item_ = dense.Add("item_weight", dim, kH1);
+  w_repeat_ = dense.Add("repeat_weight", kF, kH1);
+  b1_ = dense.Add("bias1", kH1, 1);
+  w2_ = dense.Add("weight2", kH1, kH2);
+  b2_ = dense.Add("bias2", kH2, 1);
+  w3_ = dense.Add("weight3", kH2, 1);
+  b3_ = dense.Add("bias3", 1, 1);
+  // He et al. 2015: variance 2 / inputs. The embeddings' rows have norm 1, not variance 1.
+  const float first = std::sqrt(2.0f / static_cast<float>(2 * dim));
+  dense.FillNormal("history_weight", first, seed);
+  dense.FillNormal("item_weight", first, seed);
+  dense.FillNormal("repeat_weight", 0.1f, seed);
+  dense.FillNormal("weight2", std::sqrt(2.0f / static_cast<float>(kH1)), seed);
+  dense.FillNormal("weight3", std::sqrt(1.0f / static_cast<float>(kH2)), seed);
+}
+
+double MlpNet::LossAndGradients(const Batch& batch, Pool* pool) {
+  const int64_t n_blocks = (batch.n + kBlock - 1) / kBlock;
+  while (static_cast<int64_t>(scratch_.size()) < n_blocks) scratch_.push_back(std::make_shared<Scratch>());
+  std::vector<double> loss(static_cast<size_t>(n_blocks));
+  const float inv = 1.0f / static_cast<float>(2 * batch.n);
+  pool->ParallelFor(n_blocks, [&](int64_t block) {
+    const size_t at = static_cast<size_t>(block);
+    loss[at] = Block(batch, block * kBlock, std::min(batch.n, (block + 1) * kBlock), inv, scratch_[at].get());
+  });
+  constexpr int64_t kChunk = 4096;
+  const int64_t size = static_cast<int64_t>(dense.grad.size());
+  pool->ParallelFor((size + kChunk - 1) / kChunk, [&](int64_t chunk) {
+    const size_t begin = static_cast<size_t>(chunk * kChunk),
+                 end = static_cast<size_t>(std::min(size, (chunk + 1) * kChunk));
+    for (size_t i = begin; i < end; ++i) dense.grad[i] = scratch_[0]->grad[i];
+    for (int64_t block = 1; block < n_blocks; ++block) {
+      const AlignedVector<float>& grad = scratch_[static_cast<size_t>(block)]->grad;
+      for (size_t i = begin; i < end; ++i) dense.grad[i] += grad[i];
+    }
+  });
+  double sum = 0;
+  for (const double part : loss) sum += part;
+  return sum / static_cast<double>(2 * batch.n);
+}
+
+double MlpNet::Block(const Batch& batch, int64_t begin, int64_t end, float inv, Scratch* s) const {
+  const DenseOps& ops = Dense();
+  const int64_t n = end - begin, n2 = 2 * n;
+  s->shift.resize(static_cast<size_t>(kBlock * kH1));
+  s->d_shift.resize(s->shift.size());
+  s->a.resize(static_cast<size_t>(2 * kBlock * kH1));
+  s->d_a.resize(s->a.size());
+  s->c.resize(static_cast<size_t>(2 * kBlock * kH2));
+  s->d_c.resize(s->c.size());
+  s->repeat.resize(static_cast<size_t>(2 * kBlock * kF));
+  s->grad.assign(dense.value.size(), 0.0f);
+  const float* w = dense.value.data();
+  float* g = s->grad.data();
+  float *a = s->a.data(), *c = s->c.data(), *d_a = s->d_a.data(), *d_c = s->d_c.data(), *shift = s->shift.data();
+  const float* history = batch.history + begin * dim_;
+  const float* positive = batch.positive + begin * dim_;
+  const float* negative = batch.negative + begin * dim_;
+  std::copy_n(batch.positive_repeat + begin * kF, n * kF, s->repeat.data());
+  std::copy_n(batch.negative_repeat + begin * kF, n * kF, s->repeat.data() + n * kF);
+
+  ops.gemm_nn(n, kH1, dim_, history, dim_, w + w_history_, kH1, shift, kH1, false);
+  for (int64_t row = 0; row < n; ++row) {
+    for (int64_t col = 0; col < kH1; ++col) shift[row * kH1 + col] += w[b1_ + col];
+  }
+  ops.gemm_nn(n, kH1, dim_, positive, dim_, w + w_item_, kH1, a, kH1, false);
+  ops.gemm_nn(n, kH1, dim_, negative, dim_, w + w_item_, kH1, a + n * kH1, kH1, false);
+  ops.gemm_nn(n2, kH1, kF, s->repeat.data(), kF, w + w_repeat_, kH1, a, kH1, true);
+  for (int64_t row = 0; row < n2; ++row) ops.add_relu(a + row * kH1, shift + row % n * kH1, a + row * kH1, kH1);
+  ops.gemm_nn(n2, kH2, kH1, a, kH1, w + w2_, kH2, c, kH2, false);
+  for (int64_t row = 0; row < n2; ++row) ops.add_relu(c + row * kH2, w + b2_, c + row * kH2, kH2);
+
+  double loss = 0;
+  for (int64_t row = 0; row < n2; ++row) {
+    float score = w[b3_];
+    for (int64_t col = 0; col < kH2; ++col) score += c[row * kH2 + col] * w[w3_ + col];
+    const bool is_positive = row < n;
+    loss += Softplus(is_positive ? -score : score);
+    const float d_score = inv * (Sigmoid(score) - (is_positive ? 1.0f : 0.0f));
+    g[b3_] += d_score;
+    for (int64_t col = 0; col < kH2; ++col) {
+      const float value = c[row * kH2 + col];
+      g[w3_ + col] += d_score * value;
+      const float d = value > 0 ? d_score * w[w3_ + col] : 0.0f;
+      d_c[row * kH2 + col] = d;
+      g[b2_ + col] += d;
+    }
+  }
+  ops.gemm_tn(kH1, kH2, n2, a, kH1, d_c, kH2, g + w2_, kH2, false);
+  ops.gemm_nt(n2, kH1, kH2, d_c, kH2, w + w2_, kH2, d_a, kH1, false);
+  for (int64_t i = 0; i < n2 * kH1; ++i) d_a[i] = a[i] > 0 ? d_a[i] : 0.0f;
+  float* d_shift = s->d_shift.data();
+  for (int64_t i = 0; i < n * kH1; ++i) d_shift[i] = d_a[i] + d_a[n * kH1 + i];
+  for (int64_t row = 0; row < n; ++row) {
+    for (int64_t col = 0; col < kH1; ++col) g[b1_ + col] += d_shift[row * kH1 + col];
+  }
+  ops.gemm_tn(kF, kH1, n2, s->repeat.data(), kF, d_a, kH1, g + w_repeat_, kH1, false);
+  ops.gemm_tn(dim_, kH1, n, history, dim_, d_shift, kH1, g + w_history_, kH1, false);
+  ops.gemm_tn(dim_, kH1, n, positive, dim_, d_a, kH1, g + w_item_, kH1, false);
+  ops.gemm_tn(dim_, kH1, n, negative, dim_, d_a + n * kH1, kH1, g + w_item_, kH1, true);
+  ops.gemm_nt(n, dim_, kH1, d_shift, kH1, w + w_history_, kH1, batch.d_history + begin * dim_, dim_, false);
+  ops.gemm_nt(n, dim_, kH1, d_a, kH1, w + w_item_, kH1, batch.d_positive + begin * dim_, dim_, false);
+  ops.gemm_nt(n, dim_, kH1, d_a + n * kH1, kH1, w + w_item_, kH1, batch.d_negative + begin * dim_, dim_, false);
+  return loss;
+}
+
+void MlpNet::HistoryPart(const float* history, float* shift) const {
+  Dense().gemm_nn(1, kH1, dim_, history, dim_, dense.value.data() + w_history_, kH1, shift, kH1, false);
+}
+
+void MlpNet::ItemParts(const float* items, int64_t n, float* parts) const {
+  Dense().gemm_nn(n, kH1, dim_, items, dim_, dense.value.data() + w_item_, kH1, parts, kH1, false);
+  for (int64_t row = 0; row < n; ++row) {
+    for (int64_t col = 0; col < kH1; ++col) parts[row * kH1 + col] += dense.value[static_cast<size_t>(b1_ + col)];
+  }
+}
+
+void MlpNet::AddRepeatPart(const float* repeat, float* part) const {
+  const float* w = dense.value.data() + w_repeat_;
+  for (int64_t f = 0; f < kF; ++f) {
+    if (repeat[f] == 0) continue;
+    for (int64_t col = 0; col < kH1; ++col) part[col] += repeat[f] * w[f * kH1 + col];
+  }
+}
+
+void MlpNet::Scores(const float* const* parts, const float* shift, int64_t n, float* scratch, float* scores) const {
+  const DenseOps& ops = Dense();
+  const float* w = dense.value.data();
+  float *a = scratch, *c = scratch + n * kH1;
+  for (int64_t row = 0; row < n; ++row) ops.add_relu(parts[row], shift, a + row * kH1, kH1);
+  ops.gemm_nn(n, kH2, kH1, a, kH1, w + w2_, kH2, c, kH2, false);
+  for (int64_t row = 0; row < n; ++row) ops.add_relu(c + row * kH2, w + b2_, c + row * kH2, kH2);
+  ops.gemm_nn(n, 1, kH2, c, kH2, w + w3_, 1, scores, 1, false);
+  for (int64_t row = 0; row < n; ++row) scores[row] += w[b3_];
+}
+
+namespace {
+
+class MlpScorer : public Scorer {
+ public:
+  MlpScorer(const LogView& view, const Hyper& hyper, const Embedding& embedding, const MlpNet& net, Pool* pool)
+      : view_(view), hyper_(hyper), net_(net), pool_(pool), n_items_(embedding.n_items()), dim_(embedding.dim()),
+        items_(static_cast<size_t>(n_items_ * dim_)), parts_(static_cast<size_t>(n_items_ * kH1)) {
+    embedding.Materialize(items_.data());
+    constexpr int64_t kRows = 256;
+    pool->ParallelFor((n_items_ + kRows - 1) / kRows, [&](int64_t block) {
+      const int64_t begin = block * kRows;
+      net.ItemParts(items_.data() + begin * dim_, std::min(kRows, n_items_ - begin), parts_.data() + begin * kH1);
+    });
+  }
+
+  void Score(const std::vector<Target>& targets, const std::vector<int32_t>& items, int64_t n_candidates,
+             float* scores) override {
+    Run(targets, n_candidates, [&](int64_t target, int64_t c) { return items[static_cast<size_t>(target * n_candidates + c)]; },
+        scores);
+  }
+  void ScoreAll(const std::vector<Target>& targets, float* scores) override {
+    Run(targets, n_items_, [](int64_t, int64_t c) { return static_cast<int32_t>(c); }, scores);
+  }
+  bool HasLikelihood() const override { return true; }
+
+ private:
+  // Threads take every kSlots-th target; each score depends on its own target and candidate only.
+  template <typename ItemOf>
+  void Run(const std::vector<Target>& targets, int64_t n_candidates, const ItemOf& item_of, float* scores) {
+    constexpr int64_t kChunk = 256, kSlots = 16;
+    const int64_t n_slots = std::min<int64_t>(pool_->width() == 1 ? 1 : kSlots, static_cast<int64_t>(targets.size()));
+    pool_->ParallelFor(n_slots, [&](int64_t slot) {
+      RepeatIndex repeat(hyper_.repeat_features ? n_items_ : 0);
+      std::vector<int32_t> ids(static_cast<size_t>(hyper_.history_length));
+      std::vector<float> weights(ids.size());
+      AlignedVector<float> pooled(static_cast<size_t>(dim_)), shift(kH1), scratch(kChunk * (kH1 + kH2)), seen;
+      std::vector<const float*> parts(kChunk);
+      float features[kRepeatFeatures];
+      for (int64_t t = slot; t < static_cast<int64_t>(targets.size()); t += n_slots) {
+        const Target& target = targets[static_cast<size_t>(t)];
+        const int64_t n = FillHistory(view_, hyper_, target.user, target.position, ids.data(), weights.data());
+        PoolRows(items_.data(), dim_, ids.data(), weights.data(), n, pooled.data());
+        net_.HistoryPart(pooled.data(), shift.data());
+        if (hyper_.repeat_features) repeat.Load(view_, target.user, target.position);
+        for (int64_t begin = 0; begin < n_candidates; begin += kChunk) {
+          const int64_t n_chunk = std::min(kChunk, n_candidates - begin);
+          seen.resize(static_cast<size_t>(kChunk * kH1));
+          for (int64_t c = 0; c < n_chunk; ++c) {
+            const int32_t item = item_of(t, begin + c);
+            const float* part = parts_.data() + item * kH1;
+            if (hyper_.repeat_features && repeat.Contains(item)) {
+              repeat.Features(item, features);
+              std::copy_n(part, kH1, seen.data() + c * kH1);
+              net_.AddRepeatPart(features, seen.data() + c * kH1);
+              part = seen.data() + c * kH1;
+            }
+            parts[static_cast<size_t>(c)] = part;
+          }
+          net_.Scores(parts.data(), shift.data(), n_chunk, scratch.data(), scores + t * n_candidates + begin);
+        }
+      }
+    });
+  }
+
+  const LogView& view_;
+  const Hyper& hyper_;
+  const MlpNet& net_;
+  Pool* pool_;
+  const int64_t n_items_, dim_;
+  AlignedVector<float> items_, parts_;
+};
+
+}  // namespace
+
+MlpLearner::MlpLearner(const Variant& variant, const InterestGraph& graph, const LogView& view, const Hyper& hyper,
+                       uint64_t seed, Pool* pool)
+    : view_(view), hyper_(hyper), seed_(seed), pool_(pool),
+      embedding_(variant, graph, view.log->n_items(), hyper, seed, pool), net_(embedding_.dim(), seed) {}
+
+double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t step, float lr_factor) {
+  const std::vector<int32_t>& candidates = view_.training->candidates;
+  const Log& log = *view_.log;
+  FillHistories(view_, hyper_, samples, n, &history_);
+  positive_.ids.resize(static_cast<size_t>(n));
+  negative_.ids.resize(static_cast<size_t>(n));
+  positive_repeat_.assign(static_cast<size_t>(n * kF), 0.0f);
+  negative_repeat_.assign(static_cast<size_t>(n * kF), 0.0f);
+  for (int64_t s = 0; s < n; ++s) {
+    const Sample& sample = samples[s];
+    const int32_t target = log.items[static_cast<size_t>(sample.position)];
+    // Uniform over the candidates but the target; a log of one item has nothing else to offer.
+    int32_t other = target;
+    for (uint64_t attempt = 0; other == target && attempt < 64; ++attempt) {
+      const uint64_t bits = Draw(seed_, Stream::kNegatives, static_cast<uint64_t>(epoch),
+                                 static_cast<uint64_t>(sample.position), attempt);
+      other = candidates[static_cast<size_t>(BelowOf(bits, static_cast<int64_t>(candidates.size())))];
+    }
+    positive_.ids[static_cast<size_t>(s)] = target;
+    negative_.ids[static_cast<size_t>(s)] = other;
+    if (!hyper_.repeat_features) continue;
+    const int64_t begin = view_.UserBegin(sample.user), history = sample.position - begin;
+    int64_t count[2] = {0, 0}, distance[2] = {0, 0};
+    const int32_t wanted[2] = {target, other};
+    for (int64_t at = sample.position - 1; at >= begin; --at) {
+      for (int side = 0; side < 2; ++side) {
+        if (log.items[static_cast<size_t>(at)] != wanted[side]) continue;
+        if (count[side]++ == 0) distance[side] = sample.position - at;
+      }
+    }
+    RepeatFeatures(count[0], distance[0], history, positive_repeat_.data() + s * kF);
+    RepeatFeatures(count[1], distance[1], history, negative_repeat_.data() + s * kF);
+  }
+  const std::vector<Lookup*> lookups = {&history_, &positive_, &negative_};
+  embedding_.Forward(lookups);
+  const float dropout = static_cast<float>(hyper_.dropout);
+  for (size_t f = 0; f < lookups.size(); ++f) {
+    ApplyDropout(lookups[f]->output.data(), n * embedding_.dim(), dropout, seed_, step, f);
+  }
+  MlpNet::Batch batch = {n, history_.output.data(), positive_.output.data(), negative_.output.data(),
+                         positive_repeat_.data(), negative_repeat_.data(),
+                         history_.grad.data(), positive_.grad.data(), negative_.grad.data()};
+  const double loss = net_.LossAndGradients(batch, pool_);
+  for (size_t f = 0; f < lookups.size(); ++f) {
+    ApplyDropout(lookups[f]->grad.data(), n * embedding_.dim(), dropout, seed_, step, f);
+  }
+  embedding_.BackwardStep(lookups, step + 1, static_cast<float>(hyper_.lr) * lr_factor);
+  net_.dense.AdamStep(step + 1, static_cast<float>(hyper_.dense_lr) * lr_factor, 0.0f);
+  return loss;
+}
+
+std::unique_ptr<Scorer> MlpLearner::MakeScorer() {
+  return std::make_unique<MlpScorer>(view_, hyper_, embedding_, net_, pool_);
+}
+
+std::vector<StateTensor> MlpLearner::Weights() {
+  std::vector<StateTensor> tensors = embedding_.Weights();
+  AppendDenseState("mlp.", &net_.dense, &tensors, nullptr);
+  return tensors;
+}
+
+std::vector<StateTensor> MlpLearner::OptimizerState() {
+  std::vector<StateTensor> tensors = embedding_.OptimizerState();
+  AppendDenseState("mlp.", &net_.dense, nullptr, &tensors);
+  return tensors;
+}
+
+}  // namespace resembed::train

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ranking head: [pooled history, candidate, repeat features] -> small MLP -> log-odds.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "host/train/model.h"
+
+namespace resembed::train {
+
+// z = W_h^T h + W_e^T e + W_r^T r + b1;  a = relu(z);  c = relu(W_2^T a + b2);  score = w3 . c + b3
+// The first layer is kept in three parts: the history's product serves every candidate, and at evaluation the
+// item's product is made once per item.
+class MlpNet {
+ public:
+  static constexpr int64_t kHidden1 = 128, kHidden2 = 64;
+
+  MlpNet(int64_t dim, uint64_t seed);
+
+  // One pair a row: histories, positives and negatives [n, dim], repeat features [n, kRepeatFeatures].
+  struct Batch {
+    int64_t n;
+    const float *history, *positive, *negative, *positive_repeat, *negative_repeat;
+    float *d_history, *d_positive, *d_negative;  // of the mean loss; written
+  };
+  // Mean logistic loss over 2 n samples; fills dense.grad. Blocks of pairs are summed in order, so the result
+  // does not depend on the number of threads.
+  double LossAndGradients(const Batch& batch, Pool* pool);
+
+  // shift[kHidden1] = W_h^T h
+  void HistoryPart(const float* history, float* shift) const;
+  // parts[n, kHidden1] = W_e^T e + b1
+  void ItemParts(const float* items, int64_t n, float* parts) const;
+  // part[kHidden1] += W_r^T r
+  void AddRepeatPart(const float* repeat, float* part) const;
+  // scores of n candidates from their item parts (null entries of `rows` are not allowed), in blocks.
+  // scratch holds at least n * (kHidden1 + kHidden2) floats.
+  void Scores(const float* const* parts, const float* shift, int64_t n, float* scratch, float* scores) const;
+
+  DenseWeights dense;
+
+ private:
+  struct Scratch;
+  double Block(const Batch& batch, int64_t begin, int64_t end, float inv, Scratch* scratch) const;
+
+  int64_t dim_;
+  int64_t w_history_, w_item_, w_repeat_, b1_, w2_, b2_, w3_, b3_;
+  std::vector<std::shared_ptr<Scratch>> scratch_;
+};
+
+class MlpLearner : public Learner {
+ public:
+  MlpLearner(const Variant& variant, const InterestGraph& graph, const LogView& view, const Hyper& hyper,
+             uint64_t seed, Pool* pool);
+  double Step(const Sample* samples, int64_t n, int64_t epoch, int64_t step, float lr_factor) override;
+  std::unique_ptr<Scorer> MakeScorer() override;
+  int64_t n_parameters() const override { return embedding_.n_parameters() + net_.dense.n_parameters(); }
+  const Embedding& embedding() const override { return embedding_; }
+  std::vector<StateTensor> Weights() override;
+  std::vector<StateTensor> OptimizerState() override;
+
+ private:
+  const LogView& view_;
+  const Hyper hyper_;
+  const uint64_t seed_;
+  Pool* pool_;
+  Embedding embedding_;
+  MlpNet net_;
+  Lookup history_, positive_, negative_;
+  std::vector<float> positive_repeat_, negative_repeat_;
+};
+
+}  // namespace resembed::train

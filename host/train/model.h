@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model being trained: one table pair behind the C ABI, shared by history, target and negatives, and a dense
+// head on top.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/train/aligned.h"
+#include "host/train/config.h"
+#include "host/train/dense.h"
+#include "host/train/graph.h"
+#include "host/train/model_sample.h"
+#include "host/train/pool.h"
+#include "host/train/variant.h"
+
+namespace resembed::train {
+
+// A named float matrix that belongs to a model: what files and checkpoints hold. cols 0: a vector.
+struct StateTensor {
+  std::string name;
+  float* data;
+  int64_t rows, cols;
+  int64_t size() const { return rows * (cols > 0 ? cols : 1); }
+};
+
+// One list of bags of a step. offsets null: sequence output, one row per id.
+struct Lookup {
+  std::vector<int32_t> ids;
+  std::vector<int64_t> offsets;
+  std::vector<float> weights;
+  AlignedVector<float> output, grad;  // [rows, dim]
+  int64_t rows() const {
+    return offsets.empty() ? static_cast<int64_t>(ids.size()) : static_cast<int64_t>(offsets.size()) - 1;
+  }
+};
+
+class Embedding {
+ public:
+  Embedding(const Variant& variant, const InterestGraph& graph, int64_t n_items, const Hyper& hyper,
+            uint64_t seed, Pool* pool);
+
+  int64_t dim() const { return table_.dim; }
+  int64_t n_items() const { return table_.n_items; }
+  int64_t n_parameters() const { return static_cast<int64_t>(residual_.size() + central_.size()); }
+  const resembed_table& table() const { return table_; }
+
+  // Plans the step and fills every lookup's output.
+  void Forward(const std::vector<Lookup*>& lookups);
+  // Updates R and C from every lookup's grad, for the same lookups as the last Forward; step = 1, 2, ...
+  void BackwardStep(const std::vector<Lookup*>& lookups, int64_t step, float lr);
+  void Materialize(float* output) const;  // [n_items, dim]
+
+  std::vector<StateTensor> Weights();
+  std::vector<StateTensor> OptimizerState();
+
+ private:
+  void Describe(const std::vector<Lookup*>& lookups);
+  resembed_optimizer Optimizer(AlignedVector<float>* state1, AlignedVector<float>* state2, int64_t step, float lr,
+                               float weight_decay) const;
+
+  const Hyper hyper_;
+  const bool penalty_;
+  Pool* pool_;
+  resembed_table table_ = {};
+  const resembed_table* table_pointer_ = &table_;
+  resembed_tables tables_ = {};
+  AlignedVector<float> residual_, central_;
+  AlignedVector<float> residual_state1_, residual_state2_, central_state1_, central_state2_;
+
+  std::vector<resembed_feature> features_;
+  std::vector<const resembed_feature*> feature_pointers_;
+  std::vector<resembed_feature_grad> grads_;
+  std::vector<const resembed_feature_grad*> grad_pointers_;
+  resembed_plan_header plan_ = {};
+  AlignedVector<uint8_t> plan_memory_, workspace_;
+};
+
+// One row of the report in the making.
+class Learner {
+ public:
+  virtual ~Learner() = default;
+  // One optimizer step on n samples; returns their mean loss (without the penalty). `step` counts from 0 over
+  // the whole run of the row, `lr_factor` scales both learning rates.
+  virtual double Step(const Sample* samples, int64_t n, int64_t epoch, int64_t step, float lr_factor) = 0;
+  // Scores with the weights as they are now; the learner must outlive it.
+  virtual std::unique_ptr<Scorer> MakeScorer() = 0;
+  virtual int64_t n_parameters() const = 0;
+  virtual const Embedding& embedding() const = 0;
+  virtual std::vector<StateTensor> Weights() = 0;         // what the model is
+  virtual std::vector<StateTensor> OptimizerState() = 0;  // what training needs besides
+};
+
+std::unique_ptr<Learner> MakeLearner(const Variant& variant, const InterestGraph& graph, const LogView& view,
+                                     const Hyper& hyper, uint64_t seed, Pool* pool);
+
+// Multiplies x by a mask of 0 and 1 / (1 - rate), a function of (seed, step, tag) alone: forward and backward
+// call it with the same key.
+void ApplyDropout(float* x, int64_t n, float rate, uint64_t seed, int64_t step, uint64_t tag);
+
+void AppendDenseState(const std::string& prefix, DenseWeights* dense, std::vector<StateTensor>* weights,
+                      std::vector<StateTensor>* state);
+
+// History bags of samples, newest event first.
+void FillHistories(const LogView& view, const Hyper& hyper, const Sample* samples, int64_t n, Lookup* lookup);
+
+// y[dim] = sum_j weights[j] * rows[ids[j], dim], in order.
+void PoolRows(const float* rows, int64_t dim, const int32_t* ids, const float* weights, int64_t n, float* y);
+
+}  // namespace resembed::train

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+
+#include "host/train/config.h"
+#include "host/train/variant.h"
+
+namespace resembed::train {
+
+namespace {
+
+Hyper Defaults(Head head) {
+  Hyper h = {};
+  h.head = head;
+  h.history_length = 20;
+  h.history_decay = 0.6;
+  h.normalize_history = true;
+  h.repeat_features = true;
+  h.optimizer = "adam";
+  h.init = 1.0;
+  if (head == Head::kMlp) {
+    h.batch = 256;
+    h.lambda = 0.0003;
+    h.lr = 0.001;
+    h.dense_lr = 0.001;
+    h.lr_decay = 0.1;
+    h.dropout = 0.0;
+  } else {
+    h.batch = 256;
+    h.lambda = 0.0003;
+    h.lr = 0.002;
+    h.dense_lr = 0.005;
+    h.lr_decay = 0.1;
+    h.dropout = 0.0;
+    h.negatives = 512;
+    h.negative_alpha = 0.5;
+    h.negative_correction = 0.0;
+    h.dot_scale = 4.0;
+    h.bias_lr = 0.05;
+  }
+  return h;
+}
+
+std::vector<std::string> SplitNames(const std::string& list) {
+  std::vector<std::string> names;
+  size_t begin = 0;
+  while (begin <= list.size()) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    if (end > begin) names.push_back(list.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return names;
+}
+
+void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string* head, std::string* preset) {
+  app->add_option("--data", o->data, "Log to read: .tsv or .csv, plain or .gz; without it a log is generated")
+      ->group("Data");
+  app->add_option("--columns", o->columns, "Which column is what: user=NAME,item=NAME,order=NAME")->group("Data");
+  app->add_option("--split-seed", o->split_seed, "Seed of the split of users 80/10/10")->capture_default_str()
+      ->group("Data");
+  app->add_option("--train-fraction", o->train_fraction, "Share of the training users to keep")
+      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group("Data");
+
+  app->add_option("--out", o->out, "Folder for results")->capture_default_str()->group("Run");
+  app->add_option("--seeds", o->seeds, "Runs of every row, with seeds 1..N of initialization and sampling")
+      ->check(CLI::Range(1, 1000))->capture_default_str()->group("Run");
+  app->add_option("--head", *head, "mlp (ranking), dot (retrieval) or both")
+      ->check(CLI::IsMember({"mlp", "dot", "both"}))->capture_default_str()->group("Run");
+  std::string all;
+  for (const Variant& variant : Variants()) all += (all.empty() ? "" : ",") + std::string(variant.name);
+  app->add_option("--variants", *variants, "Some of " + all + "; all by default")->group("Run");
+  app->add_option("--threads", o->threads, "Threads; 0 = all of the machine. Results do not depend on it")
+      ->check(CLI::Range(0, 4096))->capture_default_str()->group("Run");
+  app->add_flag("--resume", o->resume, "Continue an interrupted run in --out")->group("Run");
+  app->add_flag("!--no-report", o->report, "Do not draw report.html")->group("Run");
+  app->add_option("--preset", *preset, "default, or paper: history = plain sum of 50 events, no repeat features")
+      ->check(CLI::IsMember({"default", "paper"}))->capture_default_str()->group("Run");
+}
+
+void AddModelOptions(CLI::App* app, Options* o) {
+  const std::string group = "Model";
+  app->add_option("--dim", o->dim, "Columns of R and C")->check(CLI::Range(1, 4096))->capture_default_str()
+      ->group(group);
+  app->add_option("--window", o->window, "Radius of the co-visit window of the interest graph")
+      ->check(CLI::Range(1, 1000))->capture_default_str()->group(group);
+  app->add_option("--neighbors", o->neighbors, "Neighbors K of an item")->check(CLI::Range(1, 64))
+      ->capture_default_str()->group(group);
+  app->add_option("--resolution", o->resolution, "Of the assignment of items to centers; larger = more centers")
+      ->check(CLI::Range(0.01, 1000.0))->capture_default_str()->group(group);
+  app->add_option("--lambda", o->lambda, "Penalty lambda/2 |R|^2 on touched rows (default by head)")
+      ->check(CLI::NonNegativeNumber)->group(group);
+
+  const std::string training = "Training (defaults by head: see docs/concepts.md)";
+  app->add_option("--epochs", o->epochs, "Most epochs of a row; a row that gets there is marked capped")
+      ->check(CLI::Range(1, 100000))->capture_default_str()->group(training);
+  app->add_option("--patience", o->patience, "Epochs without a better validation figure before a row ends")
+      ->check(CLI::Range(1, 100000))->capture_default_str()->group(training);
+  app->add_option("--targets", o->targets, "Targets of a training user in an epoch")->check(CLI::Range(1, 100000))
+      ->capture_default_str()->group(training);
+  app->add_option("--batch", o->batch, "Samples of a step")->check(CLI::Range(1, 1 << 20))->group(training);
+  app->add_option("--optimizer", o->optimizer, "Of the tables: adam (lazy) or adagrad (row-wise)")
+      ->check(CLI::IsMember({"adam", "adagrad"}))->group(training);
+  app->add_option("--lr", o->lr, "Learning rate of the tables")->check(CLI::PositiveNumber)->group(training);
+  app->add_option("--dense-lr", o->dense_lr, "Learning rate of the head (Adam)")->check(CLI::PositiveNumber)
+      ->group(training);
+  app->add_option("--lr-decay", o->lr_decay, "Rates are divided by 1 + decay * (epoch - 1)")
+      ->check(CLI::NonNegativeNumber)->group(training);
+  app->add_option("--init", o->init, "Tables start as N(0, init^2 / dim)")->check(CLI::PositiveNumber)
+      ->group(training);
+  app->add_option("--dropout", o->dropout, "Share of embedding columns dropped in training")
+      ->check(CLI::Range(0.0, 0.9))->group(training);
+  app->add_option("--negatives", o->negatives, "dot: negatives shared by a batch")->check(CLI::Range(1, 1 << 20))
+      ->group(training);
+  app->add_option("--negative-alpha", o->negative_alpha, "dot: negatives are drawn from popularity^alpha")
+      ->check(CLI::Range(0.0, 2.0))->group(training);
+  app->add_option("--negative-correction", o->negative_correction, "dot: share of log Q taken off the logits")
+      ->check(CLI::Range(0.0, 2.0))->group(training);
+  app->add_option("--scale", o->scale, "dot: first scale of the product")->check(CLI::PositiveNumber)
+      ->group(training);
+  app->add_option("--query-transform", o->query_transform, "dot: 1 = a learned matrix on the pooled history")
+      ->check(CLI::Range(0, 1))->group(training);
+  app->add_option("--bias-lr", o->bias_lr, "dot: learning rate of item biases (Adagrad)")
+      ->check(CLI::PositiveNumber)->group(training);
+}
+
+void AddGeneratorOptions(CLI::App* app, GeneratorOptions* g) {
+  const std::string group = "Generated log (without --data)";
+  app->add_option("--users", g->n_users, "Users")->check(CLI::Range(1, 100000000))->capture_default_str()
+      ->group(group);
+  app->add_option("--items", g->n_items, "Items")->check(CLI::Range(1, 1000000000))->capture_default_str()
+      ->group(group);
+  app->add_option("--interests", g->n_interests, "Interests")->check(CLI::Range(1, 100000000))
+      ->capture_default_str()->group(group);
+  app->add_option("--period", g->period, "Clicks of one interest period")->check(CLI::Range(1, 100000))
+      ->capture_default_str()->group(group);
+  app->add_option("--mean-periods", g->mean_periods, "Mean periods of a user")->check(CLI::Range(1.0, 400.0))
+      ->capture_default_str()->group(group);
+  app->add_option("--zipf", g->zipf, "Skew of popularity inside an interest")->check(CLI::Range(0.0, 10.0))
+      ->capture_default_str()->group(group);
+  app->add_option("--interest-zipf", g->interest_zipf, "Skew of the interests' sizes")->check(CLI::Range(0.0, 10.0))
+      ->capture_default_str()->group(group);
+  app->add_option("--overlap", g->overlap, "Share of clicks from a neighboring interest")
+      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(group);
+  app->add_option("--noise", g->noise, "Share of clicks drawn from the whole catalogue")
+      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(group);
+  app->add_option("--repeat", g->repeat, "Share of clicks that repeat an earlier click")
+      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(group);
+  app->add_option("--stay", g->stay, "Chance that the next interest is one the user had before")
+      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(group);
+  app->add_option("--log-seed", g->seed, "Seed of the generated log")->capture_default_str()->group(group);
+}
+
+}  // namespace
+
+Hyper HyperOf(const Options& o, Head head) {
+  Hyper h = Defaults(head);
+  h.dim = o.dim;
+  h.targets = o.targets;
+  h.epochs = o.epochs;
+  h.patience = o.patience;
+  if (o.preset == Preset::kPaper) {
+    h.history_length = 50;
+    h.history_decay = 1.0;
+    h.normalize_history = false;
+    h.repeat_features = false;
+  }
+  const auto take = [](double given, double* value) {
+    if (given >= 0) *value = given;
+  };
+  take(o.lambda, &h.lambda);
+  take(o.lr, &h.lr);
+  take(o.dense_lr, &h.dense_lr);
+  take(o.lr_decay, &h.lr_decay);
+  take(o.init, &h.init);
+  take(o.dropout, &h.dropout);
+  take(o.negative_alpha, &h.negative_alpha);
+  take(o.negative_correction, &h.negative_correction);
+  take(o.scale, &h.dot_scale);
+  take(o.bias_lr, &h.bias_lr);
+  if (o.batch > 0) h.batch = o.batch;
+  if (o.negatives > 0) h.negatives = o.negatives;
+  if (o.query_transform >= 0) h.query_transform = o.query_transform != 0;
+  if (!o.optimizer.empty()) h.optimizer = o.optimizer;
+  return h;
+}
+
+bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
+  CLI::App app{"Trains residual embeddings from a behavior log and compares them with plain tables and with counts.",
+               "resembed-train"};
+  std::string variants, head = "both", preset = "default";
+  AddRunOptions(&app, options, &variants, &head, &preset);
+  AddModelOptions(&app, options);
+  AddGeneratorOptions(&app, &options->generator);
+  const auto fail = [&](const std::string& reason) {
+    std::fprintf(stderr, "resembed-train: %s\n", reason.c_str());
+    *exit_code = 2;
+    return false;
+  };
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    *exit_code = 0;
+    return false;
+  } catch (const CLI::ParseError& error) {
+    return fail(std::string(error.what()) + " (see --help)");
+  }
+  if (options->train_fraction <= 0) return fail("--train-fraction is 0; needs more than 0 and at most 1");
+  if (head != "both") options->heads = {head == "mlp" ? Head::kMlp : Head::kDot};
+  if (preset == "paper") options->preset = Preset::kPaper;
+  options->variants = SplitNames(variants);
+  if (app.count("--variants") > 0 && options->variants.empty()) return fail("--variants is empty; needs a name");
+  std::string names;
+  for (const Variant& variant : Variants()) {
+    names += (names.empty() ? "" : ", ") + std::string(variant.name);
+    if (app.count("--variants") == 0) options->variants.push_back(variant.name);
+  }
+  for (size_t i = 0; i < options->variants.size(); ++i) {
+    const std::string& name = options->variants[i];
+    if (FindVariant(name) == nullptr) return fail("--variants has " + name + "; needs some of " + names);
+    if (std::find(options->variants.begin(), options->variants.begin() + static_cast<std::ptrdiff_t>(i), name) !=
+        options->variants.begin() + static_cast<std::ptrdiff_t>(i)) {
+      return fail("--variants has " + name + " twice; needs each name once");
+    }
+  }
+  if (options->data.empty()) {
+    const GeneratorOptions& g = options->generator;
+    if (!options->columns.empty()) return fail("--columns is given; needs --data");
+    if (g.n_items < 2 * g.n_interests) {
+      return fail("--items is " + std::to_string(g.n_items) + "; needs at least two for each of the " +
+                  std::to_string(g.n_interests) + " interests");
+    }
+  }
+  if (options->out.empty()) return fail("--out is empty; needs a folder");
+  for (int i = 0; i < argc; ++i) options->command += (i > 0 ? " " : "") + std::string(argv[i]);
+  return true;
+}
+
+}  // namespace resembed::train

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/train/run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "host/train/figures.h"
+#include "host/train/metrics.h"
+#include "host/train/progress.h"
+
+namespace resembed::train {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr int64_t kMaxValidUsers = 2000, kMaxRankedUsers = 2000;
+// The evaluation sets' own seeds: fixed, so that every run with one split ranks the same negatives.
+constexpr uint64_t kEvalSeed = 12;
+constexpr int kExpectedEpochs = 20;  // of a row, until rows have been measured
+// A crash loses at most so many seconds of a row.
+constexpr double kCheckpointSeconds = 60;
+
+void WriteText(const std::string& path, const std::string& text) {
+  const std::string partial = path + ".part";
+  {
+    std::ofstream file(partial, std::ios::binary);
+    file << text;
+    file.close();
+    if (!file) throw Error{path + ": cannot be written"};
+  }
+  std::error_code error;
+  fs::rename(partial, path, error);
+  if (error) throw Error{path + ": cannot be written (" + error.message() + ")"};
+}
+
+// One line per item: row, original id; tabs, line ends and backslashes of the id are escaped.
+std::string ItemsTable(const Log& log) {
+  std::string text = "row\titem\n";
+  for (size_t item = 0; item < log.item_names.size(); ++item) {
+    text += std::to_string(item) + "\t";
+    for (const char c : log.item_names[item]) {
+      if (c == '\t') text += "\\t";
+      else if (c == '\n') text += "\\n";
+      else if (c == '\r') text += "\\r";
+      else if (c == '\\') text += "\\\\";
+      else text += c;
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+// What must be the same for --resume to mean anything. Heads, variants and seeds may grow.
+Json Fingerprint(const RunData& run) {
+  const Options& o = *run.options;
+  uint64_t hash = 1469598103934665603u;
+  const auto mix = [&hash](int64_t value) { hash = (hash ^ static_cast<uint64_t>(value)) * 1099511628211u; };
+  for (const int64_t offset : run.log.offsets) mix(offset);
+  for (const int32_t item : run.log.items) mix(item);
+  return {{"log", std::to_string(hash)}, {"events", run.log.n_events()}, {"split_seed", o.split_seed},
+          {"train_fraction", o.train_fraction}, {"window", o.window}, {"neighbors", o.neighbors},
+          {"resolution", o.resolution}, {"mlp", HyperJson(HyperOf(o, Head::kMlp))},
+          {"dot", HyperJson(HyperOf(o, Head::kDot))}};
+}
+
+std::string FirstDifference(const Json& before, const Json& now, const std::string& where) {
+  for (const auto& [key, value] : now.items()) {
+    if (!before.contains(key)) return where + key + " was not recorded";
+    if (value.is_object()) {
+      const std::string inner = FirstDifference(before[key], value, where + key + " ");
+      if (!inner.empty()) return inner;
+    } else if (before[key] != value) {
+      return where + key + " is " + value.dump() + ", was " + before[key].dump();
+    }
+  }
+  return "";
+}
+
+class Runner {
+ public:
+  Runner(const Options& options, const std::atomic<bool>& stop)
+      : options_(options), stop_(stop),
+        pool_(options.threads > 0 ? options.threads
+                                  : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {
+    run_.options = &options;
+    run_.threads = pool_.width();
+    out_ = options.out;
+  }
+
+  int Do() {
+    std::error_code error;
+    fs::create_directories(out_ / "checkpoint", error);
+    if (error) throw Error{"--out " + out_.string() + ": cannot be created (" + error.message() + ")"};
+    Prepare();
+    PlanRows();
+    PrepareOutput();
+    if (stop_) return Stopped();
+    Note("baselines by counting");
+    run_.baselines = RunBaselines(run_.log, run_.split, run_.view, run_.valid, run_.test, pool_.width());
+    for (size_t row = 0; row < keys_.size(); ++row) {
+      if (!DoRow(row)) return Stopped();
+    }
+    const Json metrics = WriteResults();
+    std::fputs(FigureTable(metrics).c_str(), stdout);
+    std::fflush(stdout);
+    if (options_.report) Note(DrawReport(out_.string()));
+    Note("results: " + (out_ / "metrics.json").string() + ", after " + FormatSeconds(Seconds()));
+    return 0;
+  }
+
+ private:
+  double Seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+  void Note(const std::string& text) {
+    if (progress_ != nullptr) progress_->Note(text);
+    else std::fprintf(stderr, "%s\n", text.c_str());
+  }
+
+  void Prepare() {
+    if (options_.data.empty()) {
+      run_.log = GenerateLog(options_.generator);
+    } else {
+      ReadOptions read;
+      read.columns = options_.columns;
+      auto last = std::chrono::steady_clock::now();
+      read.progress = [&](int64_t bytes, int64_t total, int64_t lines) {
+        const auto now = std::chrono::steady_clock::now();
+        if (std::chrono::duration<double>(now - last).count() < 2.0) return;
+        last = now;
+        std::fprintf(stderr, "reading: %lld lines, %lld %%\n", static_cast<long long>(lines),
+                     static_cast<long long>(total > 0 ? bytes * 100 / total : 0));
+      };
+      run_.log = ReadLog(options_.data, read);
+    }
+    const Log& log = run_.log;
+    run_.split = SplitUsers(log, options_.split_seed, options_.train_fraction);
+    const Split& split = run_.split;
+    const auto need = [&](const std::vector<int32_t>& users, const char* what) {
+      if (!users.empty()) return;
+      const int64_t usable = log.n_users() - split.too_short;
+      throw Error{log.source + ": " + std::to_string(usable) + (usable == 1 ? " user" : " users") +
+                  " with 3 events or more leave none for " + what + "; needs more users or another --split-seed"};
+    };
+    need(split.train, "training");
+    need(split.valid, "validation");
+    need(split.test, "the test");
+    run_.view = MakeTrainingView(log, split);
+    view_ = MakeLogView(log, run_.view);
+    run_.valid = MakeEvalSet(log, run_.view, SampleUsers(log, split.valid, kMaxValidUsers, kEvalSeed),
+                             kMaxValidUsers, kEvalSeed);
+    run_.test = MakeEvalSet(log, run_.view, split.test, kMaxRankedUsers, kEvalSeed + 1);
+    run_.trained = MakeEvalSet(log, run_.view, SampleUsers(log, split.train, kMaxValidUsers, kEvalSeed),
+                               1, kEvalSeed + 2);
+    std::fprintf(stderr, "%s: %lld users, %lld items, %lld events; %zu users to train, %zu to validate, %zu to test\n",
+                 log.source.c_str(), static_cast<long long>(log.n_users()), static_cast<long long>(log.n_items()),
+                 static_cast<long long>(log.n_events()), split.train.size(), split.valid.size(), split.test.size());
+    run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution);
+    run_.partition = MakePartition(log, run_.graph, run_.view);
+    run_.picture_items = PickPictureItems(run_.partition, run_.view);
+    std::fprintf(stderr, "interest graph: %lld pairs, %lld centers, %s\n",
+                 static_cast<long long>(run_.graph.n_pairs), static_cast<long long>(run_.graph.n_centers),
+                 FormatSeconds(run_.graph.seconds).c_str());
+  }
+
+  // Rows in the order they run, with a cost model in seconds: rates of one core of about 3 GHz, corrected by
+  // measurement as soon as a row is done.
+  void PlanRows() {
+    int64_t samples = 0;
+    for (const int32_t user : run_.split.train) {
+      const size_t u = static_cast<size_t>(user);
+      samples += std::min<int64_t>(options_.targets, run_.log.offsets[u + 1] - run_.log.offsets[u] - 1);
+    }
+    std::vector<Progress::Row> rows;
+    for (int seed = 1; seed <= options_.seeds; ++seed) {
+      for (const Head head : options_.heads) {
+        const Hyper hyper = HyperOf(options_, head);
+        for (const std::string& name : options_.variants) {
+          const Variant& variant = *FindVariant(name);
+          const double dim = static_cast<double>(hyper.dim * variant.dim_factor);
+          const double n = static_cast<double>(samples), threads = pool_.width();
+          const double slots = variant.form == RESEMBED_CENTRAL_NONE ? 1
+                               : variant.form == RESEMBED_CENTRAL_ASSIGNMENT ? 2 : 1 + options_.neighbors;
+          const double lookups = head == Head::kMlp ? 12 : 11 + static_cast<double>(hyper.negatives) / hyper.batch;
+          const double dense = head == Head::kMlp ? 3 * (3 * dim * 128 + 2 * 128 * 64) * 2
+                                                  : 3.0 * dim * hyper.negatives * 2 + 12.0 * hyper.negatives;
+          const double evaluation = head == Head::kMlp
+              ? static_cast<double>(run_.valid.targets.size()) * 201 * 8192 * 2
+              : static_cast<double>(run_.valid.ranked.size()) * static_cast<double>(run_.log.n_items()) * dim * 4;
+          const double ranks = static_cast<double>(run_.test.ranked.size()) *
+                               static_cast<double>(run_.log.n_items()) * (head == Head::kMlp ? 16384 : 2 * dim);
+          Progress::Row row;
+          row.name = std::string(HeadName(head)) + " " + name + (options_.seeds > 1 ? " seed " + std::to_string(seed) : "");
+          row.group = HeadName(head);
+          row.epoch_cost = (n * lookups * slots * dim * 4 * 2e-9 + n * dense / 4e10 + evaluation / 4e10 + n * 2e-6) /
+                           threads;
+          row.fixed_cost = ranks / 4e10 / threads + 0.2;
+          rows.push_back(row);
+          keys_.push_back({head, name, seed});
+        }
+      }
+    }
+    progress_ = std::make_unique<Progress>(rows, std::min(kExpectedEpochs, options_.epochs), options_.patience);
+    Note(std::to_string(keys_.size()) + " rows to train, " + std::to_string(samples) +
+         " samples an epoch, " + std::to_string(pool_.width()) + " threads; about " +
+         FormatSeconds(progress_->SecondsLeft()));
+  }
+
+  fs::path CurrentPath() const { return out_ / "checkpoint" / "current.safetensors"; }
+  fs::path RowPath(const RowKey& key) const { return out_ / "checkpoint" / (key.Name() + ".safetensors"); }
+
+  void PrepareOutput() {
+    const fs::path settings = out_ / "checkpoint" / "settings.json";
+    const Json now = Fingerprint(run_);
+    if (options_.resume && fs::exists(settings)) {
+      std::ifstream file(settings);
+      const Json before = Json::parse(file, nullptr, false);
+      if (before.is_discarded()) throw Error{settings.string() + ": damaged; start without --resume"};
+      const std::string difference = FirstDifference(before, now, "");
+      if (!difference.empty()) {
+        throw Error{"--resume: " + difference + " when " + out_.string() + " was started; needs the same settings"};
+      }
+    } else {
+      if (options_.resume) Note("--resume: nothing to continue in " + out_.string() + "; starting");
+      for (const fs::directory_entry& entry : fs::directory_iterator(out_ / "checkpoint")) {
+        if (entry.path().extension() == ".safetensors") fs::remove(entry.path());
+      }
+      WriteText(settings.string(), now.dump(1));
+    }
+    WriteText((out_ / "items.tsv").string(), ItemsTable(run_.log));
+    SaveGraph(run_.graph, run_.log, (out_ / "graph.safetensors").string());
+  }
+
+  bool DoRow(size_t index) {
+    const RowKey& key = keys_[index];
+    RowResult result;
+    std::vector<RowResult>& rows = run_.rows[{key.head, key.variant}];
+    if (LoadRow(RowPath(key).string(), &result)) {
+      Report(index, result, " (kept)");
+      rows.push_back(std::move(result));
+      return true;
+    }
+    const Hyper hyper = HyperOf(options_, key.head);
+    const Variant& variant = *FindVariant(key.variant);
+    const uint64_t seed = static_cast<uint64_t>(key.seed);
+    const std::unique_ptr<Learner> learner = MakeLearner(variant, run_.graph, view_, hyper, seed, &pool_);
+    TrainState& state = result.state;
+    if (options_.resume && LoadProgress(CurrentPath().string(), key, learner.get(), &state)) {
+      Note("continuing " + key.Name() + " at epoch " + std::to_string(state.epoch));
+    }
+    progress_->BeginRow(index);
+    using Clock = std::chrono::steady_clock;
+    const auto begin = Clock::now();
+    auto saved = begin;
+    const double seconds_before = state.seconds;
+    int64_t done_here = 0, last_done = -1;
+    TrainTask task = {key.head, &hyper, seed, &view_, &run_.split.train, &run_.valid, &stop_, nullptr, nullptr};
+    task.on_step = [&](const TrainState& now, int64_t samples_done, int64_t samples_total) {
+      done_here += last_done < 0 || samples_done < last_done ? std::min<int64_t>(samples_done, hyper.batch)
+                                                             : samples_done - last_done;
+      last_done = samples_done;
+      const double here = std::chrono::duration<double>(Clock::now() - begin).count();
+      progress_->Step(index, now.epoch, static_cast<double>(samples_done) / static_cast<double>(samples_total),
+                      seconds_before + here, static_cast<double>(done_here) / std::max(here, 1e-9), now.best_valid,
+                      now.best_epoch);
+    };
+    task.on_epoch = [&](const TrainState& now) {
+      if (std::chrono::duration<double>(Clock::now() - saved).count() < kCheckpointSeconds) return;
+      SaveProgress(CurrentPath().string(), key, learner.get(), now);
+      saved = Clock::now();
+    };
+    const bool finished = TrainRow(task, learner.get(), &state);
+    if (!finished) {
+      SaveProgress(CurrentPath().string(), key, learner.get(), state);
+      return false;
+    }
+    Measure(learner.get(), &result);
+    Describe(key, hyper, variant, learner.get(), state);
+    state.best.clear();
+    SaveRow(RowPath(key).string(), result);
+    fs::remove(CurrentPath());
+    Report(index, result, "");
+    rows.push_back(std::move(result));
+    return true;
+  }
+
+  void Measure(Learner* learner, RowResult* result) {
+    const std::unique_ptr<Scorer> scorer = learner->MakeScorer();
+    result->test = Evaluate(*scorer, run_.test, run_.view, kAllFigures);
+    result->gap = Evaluate(*scorer, run_.trained, run_.view, kAuc).Auc() - result->test.Auc();
+    result->parameters = learner->n_parameters();
+    const Embedding& embedding = learner->embedding();
+    result->dim = embedding.dim();
+    result->envelope = MeasureEnvelope(embedding, run_.partition, &pool_);
+    AlignedVector<float> items(static_cast<size_t>(embedding.n_items() * embedding.dim()));
+    embedding.Materialize(items.data());
+    for (const int32_t item : run_.picture_items) {
+      const auto row = items.begin() + static_cast<std::ptrdiff_t>(item * embedding.dim());
+      result->picture.insert(result->picture.end(), row, row + static_cast<std::ptrdiff_t>(embedding.dim()));
+    }
+  }
+
+  void Describe(const RowKey& key, const Hyper& hyper, const Variant& variant, Learner* learner,
+                const TrainState& state) {
+    static const char* const kForms[] = {"none", "assignment", "uniform", "stored", "attention"};
+    const fs::path folder = out_ / HeadName(key.head) / key.variant;
+    fs::create_directories(folder);
+    const Json description = {
+        {"head", HeadName(key.head)}, {"variant", key.variant}, {"seed", std::to_string(key.seed)},
+        {"central_form", kForms[variant.form]}, {"dim", std::to_string(learner->embedding().dim())},
+        {"graph", "../../graph.safetensors"}, {"items", "../../items.tsv"}, {"best_epoch", state.best_epoch},
+        {"hyper", HyperJson(hyper).dump()}};
+    SaveModel((folder / ("seed" + std::to_string(key.seed) + ".safetensors")).string(), learner, description);
+  }
+
+  void Report(size_t index, const RowResult& result, const char* suffix) {
+    char text[200];
+    std::snprintf(text, sizeof(text), "%zu epochs (best %d)%s in %s: auc %.4f auc_pop %.4f hr20 %.4f%s",
+                  result.state.curve.size(), result.state.best_epoch, result.state.capped ? " CAPPED" : "",
+                  FormatSeconds(result.state.seconds).c_str(), result.test.Auc(), result.test.AucPop(),
+                  result.test.Hr20(), suffix);
+    progress_->EndRow(index, static_cast<int>(result.state.curve.size()), result.state.seconds, text);
+  }
+
+  Json WriteResults() {
+    const Json metrics = MetricsJson(run_);
+    WriteText((out_ / "metrics.json").string(), metrics.dump(1) + "\n");
+    // Names of items are bytes of the log; what is not UTF-8 is replaced.
+    const auto dump = [](const Json& json) {
+      return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    };
+    WriteText((out_ / "curves.json").string(), dump(CurvesJson(run_)));
+    WriteText((out_ / "picture.json").string(), dump(PictureJson(run_)));
+    return metrics;
+  }
+
+  int Stopped() {
+    run_.interrupted = true;
+    for (auto row = run_.rows.begin(); row != run_.rows.end();) {
+      row = row->second.empty() ? run_.rows.erase(row) : std::next(row);
+    }
+    if (!run_.baselines.empty()) WriteResults();
+    Note("stopped after " + FormatSeconds(Seconds()) + "; the same command with --resume continues");
+    return kExitInterrupted;
+  }
+
+  const Options& options_;
+  const std::atomic<bool>& stop_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  Pool pool_;
+  fs::path out_;
+  RunData run_;
+  LogView view_;
+  std::vector<RowKey> keys_;
+  std::unique_ptr<Progress> progress_;
+};
+
+}  // namespace
+
+int Run(const Options& options, const std::atomic<bool>& stop) {
+  try {
+    return Runner(options, stop).Do();
+  } catch (const fs::filesystem_error& error) {
+    throw Error{error.what()};
+  }
+}
+
+}  // namespace resembed::train
