@@ -4,3 +4,4 @@
 #define RESEMBED_ISA_LANES 16
 #define RESEMBED_ISA_F16C 1
 #include "host/cpu/row_ops.inl.h"
+#include "host/cpu/step_ops.inl.h"

@@ -16,7 +16,7 @@ template <int kN>
 RESEMBED_INLINE void Sqrt(typename Vec<kN>::F& x) {
 #if defined(__AVX512F__)
   if constexpr (kN == 16) {
-    x = Bits<typename Vec<kN>::F>(_mm512_sqrt_ps(Bits<__m512>(x)));
+    x = Bits<typename Vec<kN>::F>(_mm512_maskz_sqrt_ps(__mmask16{0xffff}, Bits<__m512>(x)));
     return;
   }
 #endif

@@ -19,6 +19,9 @@ inline int64_t TaskCount(const Executor& executor, int64_t n, int64_t min_units)
   return std::min({(n + min_units - 1) / min_units, int64_t{4} * executor.width(), kMaxTasks});
 }
 
+// Rows of scratch lie on cache lines of their own.
+inline int64_t PaddedDim(int64_t dim) { return (dim + 15) / 16 * 16; }
+
 struct TaskRange {
   int64_t first, last;
 };
