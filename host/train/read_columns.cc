@@ -101,17 +101,16 @@ Columns FromOption(const Names& first, const Names& plain, const std::string& op
   for (int role = 0; role < 3; ++role) {
     const std::string& value = values[static_cast<size_t>(role)];
     if (value.empty()) continue;
-    at[role] = FindName(first, plain, value);
-    if (at[role] >= 0) {
-      columns.has_header = true;
-    } else if (!IsNumber(value)) {
-      throw Error{"no column is called \"" + value + "\" (--columns); the first line has: " + List(first)};
-    } else {
+    if (IsNumber(value)) {
       at[role] = std::stoi(value) - 1;
       if (at[role] >= static_cast<int>(first.size())) {
         throw Error{"--columns names column " + value + "; the first line has " + std::to_string(first.size())};
       }
+      continue;
     }
+    at[role] = FindName(first, plain, value);
+    columns.has_header = true;
+    if (at[role] < 0) throw Error{"no column is called \"" + value + "\" (--columns); the first line has: " + List(first)};
   }
   columns.user = at[0];
   columns.item = at[1];

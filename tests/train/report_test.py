@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report_test.py REPORT_PY: the report of a made-up run. Exit status 77 (skipped) without numpy and matplotlib."""
+import html
+import importlib
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import report_sample  # noqa: E402
+
+REPORT = ""
+
+
+def run_report(*arguments, **options):
+    return subprocess.run([sys.executable, "-B", REPORT, *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def read(folder):
+    with open(os.path.join(folder, "report.html"), encoding="utf-8") as file:
+        return file.read()
+
+
+def text_of(page):
+    return html.unescape(re.sub(r'src="data:[^"]*"', "", page))
+
+
+def render(metrics, curves=None, picture=None):
+    """(exit status, stderr, text of the report without the plots, number of plots): the program itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        report_sample.write(folder, metrics, curves, picture)
+        done = run_report(folder)
+        page = read(folder) if done.returncode in (0, 3) else ""
+    return done.returncode, done.stderr, text_of(page), page.count("data:image/svg+xml;base64,")
+
+
+def text_only(metrics, curves=None):
+    """The report's text, without drawing: for what is said."""
+    report = importlib.import_module("report")
+    plots, report.plots = report.plots, None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            report_sample.write(folder, metrics, curves)
+            return text_of(report.page(report.Run(folder)))
+    finally:
+        report.plots = plots
+
+
+class Report(unittest.TestCase):
+    def setUp(self):
+        self.metrics, self.curves, self.picture = report_sample.make(random.Random(5))
+
+    def page(self):
+        return text_only(self.metrics, self.curves)
+
+    def test_is_self_contained_and_has_every_row_and_plot(self):
+        first = render(self.metrics, self.curves, self.picture)
+        code, error, text, n_plots = first
+        self.assertEqual(code, 0, error)
+        self.assertEqual(n_plots, 10)  # five for each head
+        self.assertNotRegex(text, r"(src|href)=\"?http|<script|<link|@import")
+        self.assertIn("made-up <log> & co", text)
+        for name in report_sample.VARIANTS + list(self.metrics["baselines"]):
+            self.assertRegex(text, rf"<td>{name}[ <]")
+        shares = re.search(r"with its interest is plain (\d+) %, avg (\d+) % \((\d+) % by chance\)", text)
+        self.assertTrue(shares)
+        plain, graph, chance = map(int, shares.groups())
+        self.assertLess(chance, plain)
+        self.assertLess(plain, graph)
+
+    def test_marks_capped_rows_and_bases_nothing_on_them(self):
+        for head in self.metrics["heads"].values():
+            head["att"]["auc"] = head["att"]["auc_pop"] = head["att"]["hr20"] = {"mean": .999, "std": None}
+            head["att"]["valid"] = {"mean": .999, "std": None}
+        text = self.page()
+        self.assertIn("<td>att \u2020</td>", text)
+        self.assertIn("att still improved when the limit of epochs was reached", text)
+        for sentence in re.findall(r"<li[^>]*>(.*?)</li>", text):
+            self.assertNotIn(".999", sentence)
+            self.assertFalse("att" in sentence.split() and "limit of epochs" not in sentence, sentence)
+
+    def test_says_when_counts_beat_the_models(self):
+        del self.metrics["heads"]["dot"]
+        self.assertIn("Counting beats every model trained here in hr20 (avg .272, itemknn .380)", self.page())
+        self.metrics["heads"]["mlp"]["avg"]["over_baselines"]["itemknn"]["hr20"] = {"mean": .02, "low": .01, "high": .03}
+        self.metrics["heads"]["mlp"]["avg"]["hr20"] = {"mean": .4, "std": None}
+        text = self.page()
+        self.assertNotIn("Counting beats", text)
+        self.assertIn("The best model is above the best counting baseline in hr20 (avg .400, itemknn .380)", text)
+
+    def test_says_when_central_alone_does_as_well(self):
+        claim = "So central alone does as well here"
+        self.assertIn(claim, self.page())
+        for head in self.metrics["heads"].values():
+            head["avg"]["over_central"]["auc"] = {"mean": .01, "low": .005, "high": .015}
+        self.assertNotIn(claim, self.page())
+        for head in self.metrics["heads"].values():
+            del head["avg"]["over_central"]  # nothing paired: nothing concluded
+        self.assertNotIn(claim, self.page())
+
+    def test_counts_epochs_to_plains_best(self):
+        seed = {"seed": 1, "seconds": [1, 2, 3, 4], "train_loss": [1, 1, 1, 1]}
+        self.curves["mlp"]["plain"] = [dict(seed, epoch=[1, 2, 3, 4], valid=[.7, .8, .9, .85], best_epoch=3)]
+        self.curves["mlp"]["avg"] = [dict(seed, epoch=[1, 2, 3, 4], valid=[.91, .8, .9, .85], best_epoch=1)]
+        self.assertIn("avg reaches plain's best validation auc (.900) after 1 epochs, plain after 3: faster", self.page())
+        self.curves["mlp"]["avg"][0]["valid"] = [.1, .2, .3, .2]
+        self.assertIn("avg never reaches plain's best validation auc", self.page())
+
+    def test_reads_partial_and_old_runs(self):
+        self.metrics["interrupted"] = True
+        self.metrics["heads"] = {"mlp": {"plain": {"auc": .9, "hr20": None}, "new_variant": {"auc": {"mean": .8}}}}
+        del self.metrics["baselines"]["itemknn"]
+        code, error, text, n_plots = render(self.metrics)
+        self.assertEqual(code, 0, error)
+        self.assertEqual(n_plots, 1)
+        self.assertIn("The run was interrupted", text)
+        self.assertIn("new_variant", text)
+        for empty in ({}, {"heads": {"mlp": {}}}, {"heads": {"dot": {"plain": {}}}}):
+            self.assertIn("How to read this", text_only(empty))
+
+    def test_seeds_and_nulls(self):
+        row = self.metrics["heads"]["mlp"]["plain"]
+        row["auc"]["std"] = .004
+        row["hr20_new"] = {"mean": None, "std": None}
+        self.metrics["config"]["seeds"] = 3
+        text = self.page()
+        self.assertIn("\u00b1.004", text)
+        self.assertNotIn("One seed", text)
+        self.assertNotRegex(text.lower(), r">\W*(nan|none)\W*<")
+
+    def test_says_what_is_missing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = run_report(folder)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("metrics.json: no such file; run resembed-train first", done.stderr)
+            with open(os.path.join(folder, "metrics.json"), "w", encoding="utf-8") as file:
+                file.write("{")
+            done = run_report(folder)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("metrics.json: ", done.stderr)
+        self.assertEqual(run_report().returncode, 2)
+
+    def test_without_matplotlib_keeps_tables_and_says_so(self):
+        with tempfile.TemporaryDirectory() as folder:
+            report_sample.write(folder, self.metrics, self.curves, self.picture)
+            with open(os.path.join(folder, "matplotlib.py"), "w", encoding="utf-8") as file:
+                file.write("raise ImportError('No module named matplotlib')\n")
+            done = run_report(folder, env=dict(os.environ, PYTHONPATH=folder))
+            self.assertEqual(done.returncode, 3)
+            self.assertIn("the report has no plots", done.stderr)
+            text = read(folder)
+            self.assertIn("Plots are missing", text)
+            self.assertIn("<td>plain_2x</td>", text)
+
+
+if __name__ == "__main__":
+    REPORT = os.path.abspath(sys.argv.pop(1))
+    sys.path.insert(0, os.path.dirname(REPORT))
+    try:
+        import matplotlib  # noqa: F401
+        import numpy  # noqa: F401
+    except ImportError as error:
+        print(f"skipped: {error}; the report's tests need numpy and matplotlib")
+        sys.exit(77)
+    unittest.main()

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "host/train/eval.h"
+#include "host/train/log.h"
+
+namespace resembed::train {
+namespace {
+
+using ::testing::HasSubstr;
+
+Log MakeLog(const std::vector<std::string>& users, int64_t n_events) {
+  Log log;
+  log.source = "test.tsv";
+  log.offsets = {0};
+  log.user_names = users;
+  log.item_names = {"a", "b", "c"};
+  for (size_t user = 0; user < users.size(); ++user) {
+    for (int64_t event = 0; event < n_events; ++event) log.items.push_back(static_cast<int32_t>(event % 3));
+    log.offsets.push_back(static_cast<int64_t>(log.items.size()));
+  }
+  return log;
+}
+
+std::vector<std::string> Users(int n) {
+  std::vector<std::string> users;
+  for (int user = 0; user < n; ++user) users.push_back("u" + std::to_string(user));
+  return users;
+}
+
+std::set<std::string> Names(const Log& log, const std::vector<int32_t>& users) {
+  std::set<std::string> names;
+  for (const int32_t user : users) names.insert(log.user_names[static_cast<size_t>(user)]);
+  return names;
+}
+
+std::string Failure(const Log& log, double fraction = 1) {
+  try {
+    SplitUsers(log, 1, fraction);
+  } catch (const Error& error) {
+    return error.message;
+  }
+  return "no error";
+}
+
+TEST(SplitUsers, GivesTenPercentEachToValidationAndTest) {
+  const Split split = SplitUsers(MakeLog(Users(20000), 3), 1, 1);
+  EXPECT_NEAR(static_cast<double>(split.valid.size()), 2000, 150);
+  EXPECT_NEAR(static_cast<double>(split.test.size()), 2000, 150);
+  EXPECT_EQ(split.train.size() + split.valid.size() + split.test.size(), 20000u);
+  for (const auto* users : {&split.train, &split.valid, &split.test}) EXPECT_TRUE(std::is_sorted(users->begin(), users->end()));
+}
+
+TEST(SplitUsers, DependsOnNameAndSeedOnly) {
+  std::vector<std::string> users = Users(1000);
+  const Log log = MakeLog(users, 3);
+  const Split split = SplitUsers(log, 7, 1);
+  std::reverse(users.begin(), users.end());
+  users.push_back("another");
+  const Log other = MakeLog(users, 4);
+  std::set<std::string> test = Names(other, SplitUsers(other, 7, 1).test);
+  test.erase("another");
+  EXPECT_EQ(test, Names(log, split.test));
+  EXPECT_NE(Names(log, split.test), Names(log, SplitUsers(log, 8, 1).test));
+}
+
+TEST(SplitUsers, TrainFractionKeepsValidationAndTestAndNests) {
+  const Log log = MakeLog(Users(5000), 3);
+  const Split whole = SplitUsers(log, 1, 1), half = SplitUsers(log, 1, 0.5), fifth = SplitUsers(log, 1, 0.2);
+  EXPECT_EQ(fifth.test, whole.test);
+  EXPECT_EQ(fifth.valid, whole.valid);
+  EXPECT_NEAR(static_cast<double>(fifth.train.size()), 0.2 * static_cast<double>(whole.train.size()), 80);
+  EXPECT_TRUE(std::includes(half.train.begin(), half.train.end(), fifth.train.begin(), fifth.train.end()));
+  EXPECT_TRUE(std::includes(whole.train.begin(), whole.train.end(), half.train.begin(), half.train.end()));
+}
+
+TEST(SplitUsers, LeavesOutUsersOfFewerThanThreeEvents) {
+  Log log = MakeLog(Users(100), 3);
+  log.user_names.push_back("short");
+  log.items.insert(log.items.end(), {0, 1});
+  log.offsets.push_back(log.offsets.back() + 2);
+  const Split split = SplitUsers(log, 1, 1);
+  EXPECT_EQ(split.too_short, 1);
+  EXPECT_EQ(split.train.size() + split.valid.size() + split.test.size(), 100u);
+}
+
+TEST(SplitUsers, RejectsLogsThatLeaveAPartEmpty) {
+  EXPECT_THAT(Failure(MakeLog({"only"}, 5)), HasSubstr("test.tsv: 1 user, 1 with 3 events or more: the split gives "));
+  EXPECT_THAT(Failure(MakeLog(Users(10), 2)),
+              HasSubstr("10 users, 0 with 3 events or more: the split gives 0 for training, 0 for validation, 0 for the test"));
+  EXPECT_THAT(Failure(MakeLog(Users(100), 3), 1e-9), HasSubstr("(0 kept)"));
+  EXPECT_THAT(Failure(MakeLog(Users(100), 3), 0), HasSubstr("train fraction is 0.000000; needs more than 0"));
+}
+
+TEST(SampleUsers, ChoosesByNameAndKeepsOrder) {
+  const Log log = MakeLog(Users(500), 3);
+  const std::vector<int32_t> users = SplitUsers(log, 1, 1).train;
+  const std::vector<int32_t> some = SampleUsers(log, users, 50, 3);
+  EXPECT_EQ(some.size(), 50u);
+  EXPECT_TRUE(std::is_sorted(some.begin(), some.end()));
+  EXPECT_TRUE(std::includes(users.begin(), users.end(), some.begin(), some.end()));
+  EXPECT_EQ(SampleUsers(log, users, 100000, 3), users);
+  EXPECT_NE(SampleUsers(log, users, 50, 4), some);
+}
+
+}  // namespace
+}  // namespace resembed::train
