@@ -2,6 +2,7 @@
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
+get_target_property(resembed_kind resembed TYPE)
 set(resembed_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/resembed)
 install(TARGETS resembed EXPORT resembedTargets)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/resembed DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
@@ -20,7 +21,7 @@ install(FILES ${PROJECT_BINARY_DIR}/resembedConfig.cmake ${PROJECT_BINARY_DIR}/r
 file(RELATIVE_PATH resembed_pc_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 set(resembed_pc_cflags "")
 set(resembed_pc_libs "")
-if(NOT BUILD_SHARED_LIBS)
+if(resembed_kind STREQUAL "STATIC_LIBRARY")
   set(resembed_pc_cflags " -DRESEMBED_STATIC")
   set(resembed_pc_libs " -lstdc++ -lm -pthread")
 endif()
