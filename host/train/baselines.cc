@@ -84,9 +84,8 @@ class CountScorer : public Scorer {
   }
 
   void ScoreAll(const std::vector<Target>& targets, float* scores) override {
-    ParallelFor(static_cast<int64_t>(targets.size()), n_threads_, [&](int, int64_t t) {
-      Fill(targets[static_cast<size_t>(t)], scores + t * log_.n_items());
-    });
+    ParallelFor(static_cast<int64_t>(targets.size()), n_threads_,
+                [&](int, int64_t t) { Fill(targets[static_cast<size_t>(t)], scores + t * log_.n_items()); });
   }
 
  protected:
@@ -121,7 +120,8 @@ class CountScorer : public Scorer {
 
 class Popularity final : public CountScorer {
  public:
-  Popularity(const Log& log, const TrainingView& view, int n_threads) : CountScorer(log, false, n_threads), view_(view) {}
+  Popularity(const Log& log, const TrainingView& view, int n_threads)
+      : CountScorer(log, false, n_threads), view_(view) {}
 
  private:
   void Add(const Target&, float* row) const override {
@@ -140,7 +140,8 @@ class Covisit final : public CountScorer {
 
  private:
   void Add(const Target& target, float* row) const override {
-    for (int64_t event = std::max(Begin(target), target.position - kCovisitEvents); event < target.position; ++event) {
+    for (int64_t event = std::max(Begin(target), target.position - kCovisitEvents); event < target.position;
+         ++event) {
       const size_t item = Item(event);
       for (int64_t i = pairs_.row_offsets[item]; i < pairs_.row_offsets[item + 1]; ++i) {
         row[pairs_.columns[static_cast<size_t>(i)]] += pairs_.values[static_cast<size_t>(i)];
@@ -153,7 +154,8 @@ class Covisit final : public CountScorer {
 // s(j) = sum_t .6^t Z(h_t, j) / (D(h_t)^a pop(j)^b), t = 0 the most recent event, t < 20
 class ItemKnn final : public CountScorer {
  public:
-  ItemKnn(const Log& log, const TrainingView& view, const PairMatrix& pairs, double a, double b, bool seen, int n_threads)
+  ItemKnn(const Log& log, const TrainingView& view, const PairMatrix& pairs, double a, double b, bool seen,
+          int n_threads)
       : CountScorer(log, seen, n_threads), pairs_(pairs) {
     for (size_t item = 0; item < view.popularity.size(); ++item) {
       double sum = 0;
@@ -175,7 +177,8 @@ class ItemKnn final : public CountScorer {
       const float scale = static_cast<float>(weight * row_scale_[item]);
       for (int64_t i = pairs_.row_offsets[item]; i < pairs_.row_offsets[item + 1]; ++i) {
         const size_t at = static_cast<size_t>(i);
-        row[pairs_.columns[at]] += scale * pairs_.values[at] * column_scale_[static_cast<size_t>(pairs_.columns[at])];
+        row[pairs_.columns[at]] +=
+            scale * pairs_.values[at] * column_scale_[static_cast<size_t>(pairs_.columns[at])];
       }
     }
   }
@@ -200,7 +203,8 @@ std::map<std::string, BaselineRow> RunBaselines(const Log& log, const Split& spl
                                                 const EvalSet& valid, const EvalSet& test, int n_threads) {
   constexpr unsigned kFigures = kAuc | kAucPop | kHr20;
   std::map<std::string, BaselineRow> rows;
-  const auto add = [&](const std::string& name, CountScorer&& scorer, double earlier_seconds, double a, double b) {
+  const auto add = [&](const std::string& name, CountScorer&& scorer, double earlier_seconds, double a,
+                       double b) {
     const Stopwatch watch;
     BaselineRow& row = rows[name];
     row.figures = Evaluate(scorer, test, view, kFigures);
@@ -227,8 +231,8 @@ std::map<std::string, BaselineRow> RunBaselines(const Log& log, const Split& spl
         if (auc > best) best = auc, best_a = a, best_b = b;
       }
     }
-    add(seen ? "itemknn_seen" : "itemknn", ItemKnn(log, view, pairs, best_a, best_b, seen, n_threads), watch.Seconds(),
-        best_a, best_b);
+    add(seen ? "itemknn_seen" : "itemknn", ItemKnn(log, view, pairs, best_a, best_b, seen, n_threads),
+        watch.Seconds(), best_a, best_b);
   }
   return rows;
 }

@@ -79,7 +79,8 @@ void EvaluateNegatives(Scorer& scorer, const EvalSet& set, unsigned which, Figur
         figures->auc_pop[index[i]] = ShareBelow(row[0], row + (uniform ? 1 + n_negatives : 1), n_negatives);
       }
       if (logloss) {
-        figures->logloss[index[i]] = static_cast<float>(0.5 * (Softplus(-double{row[0]}) + Softplus(double{row[1]})));
+        figures->logloss[index[i]] =
+            static_cast<float>(0.5 * (Softplus(-double{row[0]}) + Softplus(double{row[1]})));
       }
     }
     index.clear(), block.clear(), items.clear();
@@ -104,10 +105,11 @@ void EvaluateRanks(Scorer& scorer, const EvalSet& set, const TrainingView& view,
   const int64_t n_items = static_cast<int64_t>(view.popularity.size());
   figures->hr20.assign(set.ranked.size(), 0);
   figures->ranked_repeat.clear();
-  for (const int32_t t : set.ranked) figures->ranked_repeat.push_back(set.targets[static_cast<size_t>(t)].repeat);
+  for (const int32_t t : set.ranked)
+    figures->ranked_repeat.push_back(set.targets[static_cast<size_t>(t)].repeat);
 
-  const size_t block_targets =
-      static_cast<size_t>(std::clamp<int64_t>(kBlockScores / std::max<int64_t>(n_items, 1), 8, kMaxBlockTargets));
+  const size_t block_targets = static_cast<size_t>(
+      std::clamp<int64_t>(kBlockScores / std::max<int64_t>(n_items, 1), 8, kMaxBlockTargets));
   std::vector<size_t> index;
   std::vector<Target> block;
   std::vector<float> scores;
@@ -133,7 +135,8 @@ std::vector<int32_t> SmallestHashes(const Log& log, const std::vector<int32_t>& 
                                     uint64_t seed) {
   std::vector<std::pair<uint64_t, int32_t>> keyed;
   for (size_t i = 0; i < users.size(); ++i) {
-    keyed.emplace_back(HashName(log.user_names[static_cast<size_t>(users[i])], seed), static_cast<int32_t>(i));
+    keyed.emplace_back(HashName(log.user_names[static_cast<size_t>(users[i])], seed),
+                       static_cast<int32_t>(i));
   }
   std::sort(keyed.begin(), keyed.end());
   if (static_cast<int64_t>(keyed.size()) > max_users) keyed.resize(static_cast<size_t>(max_users));

@@ -12,8 +12,8 @@ namespace resembed::train {
 
 // What training users say: everything the graph, popularity and candidates may know.
 struct TrainingView {
-  std::vector<int64_t> popularity;    // [n_items] events of training users
-  std::vector<int32_t> candidates;    // items with popularity > 0, increasing
+  std::vector<int64_t> popularity;  // [n_items] events of training users
+  std::vector<int32_t> candidates;  // items with popularity > 0, increasing
 };
 TrainingView MakeTrainingView(const Log& log, const Split& split);
 
@@ -22,8 +22,8 @@ struct Target {
   int32_t user;
   int64_t position;  // index into log.items
   int32_t item;
-  bool known;        // a training user touched it; otherwise every figure counts a miss
-  bool repeat;       // in the full history
+  bool known;   // a training user touched it; otherwise every figure counts a miss
+  bool repeat;  // in the full history
 };
 
 // Fixed evaluation set: the last event of each user, with the same negatives for every row of the report.
@@ -59,10 +59,10 @@ class Scorer {
 
 // Per-target values, so that rows can be paired user by user.
 struct Figures {
-  std::vector<float> auc, auc_pop;         // [n_targets] share of negatives below, ties half; unknown: 0
-  std::vector<float> logloss;              // [n_targets] or empty
-  std::vector<float> hr20;                 // [n_ranked] 0 or 1; ties by popularity, then lower item
-  std::vector<bool> ranked_repeat;         // [n_ranked] target in the full history
+  std::vector<float> auc, auc_pop;  // [n_targets] share of negatives below, ties half; unknown: 0
+  std::vector<float> logloss;       // [n_targets] or empty
+  std::vector<float> hr20;          // [n_ranked] 0 or 1; ties by popularity, then lower item
+  std::vector<bool> ranked_repeat;  // [n_ranked] target in the full history
 
   // Means; NaN where there is no such target.
   double Auc() const, AucPop() const, LogLoss() const, Hr20() const, Hr20New() const, Hr20Repeat() const;

@@ -64,7 +64,7 @@ std::map<std::string, double> NamedFigures(const Figures& figures) {
 }
 
 Figures MeanOfSeeds(const std::vector<Figures>& seeds) {
-  const auto mean = [&](std::vector<float> Figures::* member) {
+  const auto mean = [&](std::vector<float> Figures::*member) {
     std::vector<const std::vector<float>*> rows;
     for (const Figures& figures : seeds) rows.push_back(&(figures.*member));
     return MeanOf(rows);

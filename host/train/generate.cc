@@ -25,7 +25,8 @@ void CheckOptions(const GeneratorOptions& options) {
   for (const double share : {options.overlap, options.noise, options.repeat, options.stay}) {
     need(share >= 0 && share <= 1, "shares from 0 to 1");
   }
-  need(options.overlap + options.noise + options.repeat <= 1, "overlap, noise and repeat to sum to 1 at most");
+  need(options.overlap + options.noise + options.repeat <= 1,
+       "overlap, noise and repeat to sum to 1 at most");
   need(options.zipf >= 0 && options.interest_zipf >= 0, "Zipf exponents from 0");
 }
 
@@ -82,8 +83,9 @@ void AppendUser(const GeneratorOptions& options, const Catalogue& catalogue, int
   const int32_t n_periods = 1 + random.Poisson(options.mean_periods - 1);
   for (int32_t period = 0; period < n_periods; ++period) {
     const bool known = !interests.empty() && random.Uniform() < options.stay;
-    const int64_t interest = known ? interests[static_cast<size_t>(random.Below(static_cast<int64_t>(interests.size())))]
-                                   : catalogue.draw_interest[0].Draw(random);
+    const int64_t interest =
+        known ? interests[static_cast<size_t>(random.Below(static_cast<int64_t>(interests.size())))]
+              : catalogue.draw_interest[0].Draw(random);
     interests.push_back(interest);
     for (int32_t click = 0; click < options.period; ++click) {
       double kind = random.Uniform();
@@ -100,7 +102,8 @@ void AppendUser(const GeneratorOptions& options, const Catalogue& catalogue, int
       kind -= options.noise;
       const bool next_door = kind >= 0 && kind < options.overlap;
       const size_t from = static_cast<size_t>((interest + (next_door ? 1 : 0)) % options.n_interests);
-      log->items.push_back(catalogue.items_of[from][static_cast<size_t>(catalogue.draw_of[from].Draw(random))]);
+      log->items.push_back(
+          catalogue.items_of[from][static_cast<size_t>(catalogue.draw_of[from].Draw(random))]);
     }
   }
   log->offsets.push_back(static_cast<int64_t>(log->items.size()));
@@ -124,10 +127,11 @@ Log GenerateLog(const GeneratorOptions& options) {
   for (int64_t item = 0; item < options.n_items; ++item) log.item_names.push_back(Name('i', item));
   char text[256];
   std::snprintf(text, sizeof(text),
-                "generated (interest delay model: %lld interests, periods of %d clicks, %.3g periods a user, zipf %.3g, "
+                "generated (interest delay model: %lld interests, periods of %d clicks, %.3g periods a user, "
+                "zipf %.3g, "
                 "overlap %.3g, noise %.3g, repeat %.3g, stay %.3g, seed %llu)",
-                static_cast<long long>(options.n_interests), options.period, options.mean_periods, options.zipf,
-                options.overlap, options.noise, options.repeat, options.stay,
+                static_cast<long long>(options.n_interests), options.period, options.mean_periods,
+                options.zipf, options.overlap, options.noise, options.repeat, options.stay,
                 static_cast<unsigned long long>(options.seed));
   log.source = text;
   log.columns = "generated";

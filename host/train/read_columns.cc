@@ -24,18 +24,20 @@ std::string Plain(const std::string& name) {
 
 // In order of preference: a file with userid and sessionid is read by user.
 const Names& Synonyms(int role) {
-  static const Names kUser = {"user",       "userid",   "uid",      "visitorid",  "visitor",    "customerid",
-                              "customer",   "clientid", "client",   "memberid",   "member",     "accountid",
-                              "buyerid",    "personid", "playerid", "reviewerid", "listenerid", "username",
-                              "customerno", "session",  "sessionid", "usersession", "sid"};
-  static const Names kItem = {"item",      "itemid",  "iid",     "product",   "productid", "sku",       "skuid",
-                              "asin",      "movie",   "movieid", "article",   "articleid", "track",     "trackid",
-                              "song",      "songid",  "book",    "bookid",    "isbn",      "stockcode", "game",
-                              "gameid",    "video",   "videoid", "news",      "newsid",    "contentid", "pageid",
-                              "productcode", "itemcode", "businessid", "goodsid"};
-  static const Names kOrder = {"order",     "timestamp", "ts",        "datetime", "time",      "eventtime",
-                               "unixtime",  "unixtimestamp", "timeframe", "createdat", "eventdatetime", "date",
-                               "eventdate", "invoicedate", "unixreviewtime", "position", "step", "seq", "sequence"};
+  static const Names kUser = {"user",       "userid",      "uid",      "visitorid",  "visitor",
+                              "customerid", "customer",    "clientid", "client",     "memberid",
+                              "member",     "accountid",   "buyerid",  "personid",   "playerid",
+                              "reviewerid", "listenerid",  "username", "customerno", "session",
+                              "sessionid",  "usersession", "sid"};
+  static const Names kItem = {
+      "item",  "itemid",  "iid",       "product",   "productid",   "sku",      "skuid",      "asin",
+      "movie", "movieid", "article",   "articleid", "track",       "trackid",  "song",       "songid",
+      "book",  "bookid",  "isbn",      "stockcode", "game",        "gameid",   "video",      "videoid",
+      "news",  "newsid",  "contentid", "pageid",    "productcode", "itemcode", "businessid", "goodsid"};
+  static const Names kOrder = {
+      "order",          "timestamp", "ts",        "datetime",      "time",    "eventtime", "unixtime",
+      "unixtimestamp",  "timeframe", "createdat", "eventdatetime", "date",    "eventdate", "invoicedate",
+      "unixreviewtime", "position",  "step",      "seq",           "sequence"};
   return role == 0 ? kUser : role == 1 ? kItem : kOrder;
 }
 
@@ -61,7 +63,8 @@ bool IsOrder(const Names& fields, int column) {
 }
 
 constexpr char kRoles[3][6] = {"user", "item", "order"};
-constexpr char kColumnsRule[] = "needs user=NAME,item=NAME,order=NAME (or numbers from 1; order may be left out)";
+constexpr char kColumnsRule[] =
+    "needs user=NAME,item=NAME,order=NAME (or numbers from 1; order may be left out)";
 
 // The three values of --columns, empty where not given.
 Names ParseOption(const std::string& option) {
@@ -84,7 +87,8 @@ Names ParseOption(const std::string& option) {
 }
 
 bool IsNumber(const std::string& text) {
-  return !text.empty() && text.size() < 6 && text.find_first_not_of("0123456789") == std::string::npos && text != "0";
+  return !text.empty() && text.size() < 6 && text.find_first_not_of("0123456789") == std::string::npos &&
+         text != "0";
 }
 
 int FindName(const Names& first, const Names& plain, const std::string& name) {
@@ -104,20 +108,23 @@ Columns FromOption(const Names& first, const Names& plain, const std::string& op
     if (IsNumber(value)) {
       at[role] = std::stoi(value) - 1;
       if (at[role] >= static_cast<int>(first.size())) {
-        throw Error{"--columns names column " + value + "; the first line has " + std::to_string(first.size())};
+        throw Error{"--columns names column " + value + "; the first line has " +
+                    std::to_string(first.size())};
       }
       continue;
     }
     at[role] = FindName(first, plain, value);
     columns.has_header = true;
-    if (at[role] < 0) throw Error{"no column is called \"" + value + "\" (--columns); the first line has: " + List(first)};
+    if (at[role] < 0)
+      throw Error{"no column is called \"" + value + "\" (--columns); the first line has: " + List(first)};
   }
   columns.user = at[0];
   columns.item = at[1];
   columns.order = at[2];
   if (!columns.has_header) {
-    columns.has_header = columns.order >= 0 ? !IsOrder(first, columns.order)
-                                            : FindSynonym(plain, 0) == columns.user || FindSynonym(plain, 1) == columns.item;
+    columns.has_header = columns.order >= 0
+                             ? !IsOrder(first, columns.order)
+                             : FindSynonym(plain, 0) == columns.user || FindSynonym(plain, 1) == columns.item;
   }
   return columns;
 }
@@ -126,15 +133,17 @@ Columns Guess(const Names& first, const Names& plain) {
   Columns columns;
   const int n_columns = static_cast<int>(first.size());
   if (n_columns < 2) {
-    throw Error{"one column only; needs user, item and (optionally) order, separated by tab, comma or semicolon"};
+    throw Error{
+        "one column only; needs user, item and (optionally) order, separated by tab, comma or semicolon"};
   }
   const int user = FindSynonym(plain, 0), item = FindSynonym(plain, 1), order = FindSynonym(plain, 2);
   if (user >= 0 && item >= 0) {
     columns = {user, item, order, true, ""};
     if (order < 0 && n_columns == 3) columns.order = 3 - user - item;
     if (order < 0 && n_columns > 3) {
-      throw Error{"no column looks like an order (a time); say --columns user=" + first[static_cast<size_t>(user)] +
-                  ",item=" + first[static_cast<size_t>(item)] + ",order=NAME; the columns are: " + List(first)};
+      throw Error{
+          "no column looks like an order (a time); say --columns user=" + first[static_cast<size_t>(user)] +
+          ",item=" + first[static_cast<size_t>(item)] + ",order=NAME; the columns are: " + List(first)};
     }
     return columns;
   }
@@ -143,7 +152,8 @@ Columns Guess(const Names& first, const Names& plain) {
     OrderKind kind;
     OrderKey key;
     if (ParseOrder(first[1], &kind, &key) == nullptr && kind == OrderKind::kDate) {
-      throw Error{"column 2 holds a time, not an item; say which column is what: --columns user=1,item=3,order=2"};
+      throw Error{
+          "column 2 holds a time, not an item; say which column is what: --columns user=1,item=3,order=2"};
     }
     return columns;
   }
@@ -152,8 +162,9 @@ Columns Guess(const Names& first, const Names& plain) {
     if (first[static_cast<size_t>(column)].find_first_of("0123456789") != std::string::npos) return columns;
   }
   if (n_columns > 3) {
-    throw Error{"the names of the columns are not known; say --columns user=NAME,item=NAME,order=NAME; they are: " +
-                List(first)};
+    throw Error{
+        "the names of the columns are not known; say --columns user=NAME,item=NAME,order=NAME; they are: " +
+        List(first)};
   }
   columns.has_header = true;
   return columns;
@@ -171,7 +182,7 @@ Columns ResolveColumns(const std::vector<std::string>& first, const std::string&
   }
   for (int role = 0; role < 3; ++role) {
     columns.description += std::string(role > 0 ? "," : "") + kRoles[role] + "=";
-    columns.description += at[role] < 0          ? "(order of the file)"
+    columns.description += at[role] < 0         ? "(order of the file)"
                            : columns.has_header ? first[static_cast<size_t>(at[role])]
                                                 : std::to_string(at[role] + 1);
   }

@@ -89,7 +89,8 @@ bool RecordReader::NextLine(std::string_view* line) {
 // By the file's name; where the first line has none of these, by what it has (";" is common in csv files).
 void RecordReader::ChooseSeparator(std::string_view first_line) {
   record_line_ = n_lines_;
-  if (first_line.substr(0, 2) == "\xFF\xFE" || first_line.substr(0, 2) == "\xFE\xFF") Fail("is UTF-16; needs UTF-8");
+  if (first_line.substr(0, 2) == "\xFF\xFE" || first_line.substr(0, 2) == "\xFE\xFF")
+    Fail("is UTF-16; needs UTF-8");
   std::string name = path_;
   if (EndsWith(name, ".gz")) name.resize(name.size() - 3);
   const bool csv = EndsWith(name, ".csv");
@@ -126,7 +127,8 @@ void RecordReader::SplitQuoted(std::string_view line, std::vector<std::string_vi
           break;
         }
       }
-      if (++at < quoted_record_.size() && quoted_record_[at] != separator_) Fail("text after a closing quote");
+      if (++at < quoted_record_.size() && quoted_record_[at] != separator_)
+        Fail("text after a closing quote");
     } else {
       while (at < quoted_record_.size() && quoted_record_[at] != separator_) field += quoted_record_[at++];
     }
@@ -149,7 +151,8 @@ bool RecordReader::Next(std::vector<std::string_view>* fields) {
   }
   size_t begin = 0;
   for (;;) {
-    const void* found = begin < line.size() ? std::memchr(line.data() + begin, separator_, line.size() - begin) : nullptr;
+    const void* found =
+        begin < line.size() ? std::memchr(line.data() + begin, separator_, line.size() - begin) : nullptr;
     if (found == nullptr) break;
     const size_t end = static_cast<size_t>(static_cast<const char*>(found) - line.data());
     fields->push_back(line.substr(begin, end - begin));

@@ -42,8 +42,8 @@ class RecordReader {
   bool at_end_ = false;
   int64_t n_lines_ = 0, record_line_ = 0;
   char separator_ = '\0';
-  bool quotes_ = false;             // csv
-  std::string quoted_record_;       // a record over several lines
+  bool quotes_ = false;        // csv
+  std::string quoted_record_;  // a record over several lines
   std::vector<std::string> unquoted_;
 };
 

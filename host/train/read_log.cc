@@ -22,7 +22,8 @@ class Names {
     const uint64_t hash = Hash(name);
     size_t at = hash & (slots_.size() - 1);
     for (; slots_[at].number >= 0; at = (at + 1) & (slots_.size() - 1)) {
-      if (slots_[at].hash == static_cast<uint32_t>(hash >> 32) && Name(slots_[at].number) == name) return slots_[at].number;
+      if (slots_[at].hash == static_cast<uint32_t>(hash >> 32) && Name(slots_[at].number) == name)
+        return slots_[at].number;
     }
     if (starts_.size() - 1 >= static_cast<size_t>(std::numeric_limits<int32_t>::max())) return -1;
     const int32_t number = static_cast<int32_t>(starts_.size() - 1);
@@ -95,7 +96,8 @@ void SortInto(Events* events, int64_t n_users, Log* log) {
   std::vector<int64_t> next(log->offsets.begin(), log->offsets.end() - 1);
   std::vector<int64_t> source(n_events);  // events by user, in file order
   for (size_t event = 0; event < n_events; ++event) {
-    source[static_cast<size_t>(next[static_cast<size_t>(events->user[event])]++)] = static_cast<int64_t>(event);
+    source[static_cast<size_t>(next[static_cast<size_t>(events->user[event])]++)] =
+        static_cast<int64_t>(event);
   }
   if (!events->whole.empty()) {
     const auto earlier = [&](int64_t a, int64_t b) {
@@ -110,7 +112,8 @@ void SortInto(Events* events, int64_t n_users, Log* log) {
     }
   }
   log->items.resize(n_events);
-  for (size_t event = 0; event < n_events; ++event) log->items[event] = events->item[static_cast<size_t>(source[event])];
+  for (size_t event = 0; event < n_events; ++event)
+    log->items[event] = events->item[static_cast<size_t>(source[event])];
 }
 
 }  // namespace
@@ -132,8 +135,8 @@ Log ReadLog(const std::string& path, const ReadOptions& options) {
   std::optional<OrderKind> file_kind;
   const auto add = [&] {
     if (fields.size() < n_needed) {
-      reader.Fail("has " + std::to_string(fields.size()) + (fields.size() == 1 ? " field" : " fields") + "; needs " +
-                  std::to_string(n_needed) + " (" + columns.description + ")");
+      reader.Fail("has " + std::to_string(fields.size()) + (fields.size() == 1 ? " field" : " fields") +
+                  "; needs " + std::to_string(n_needed) + " (" + columns.description + ")");
     }
     const std::string_view user = fields[static_cast<size_t>(columns.user)];
     const std::string_view item = fields[static_cast<size_t>(columns.item)];
@@ -147,8 +150,9 @@ Log ReadLog(const std::string& path, const ReadOptions& options) {
       if (reason != nullptr) reader.Fail("the order \"" + std::string(text.substr(0, 80)) + "\" " + reason);
       if (!file_kind) file_kind = kind;
       if (kind != *file_kind) {
-        reader.Fail("the order \"" + std::string(text) + "\" is a " + (kind == OrderKind::kDate ? "date" : "number") +
-                    "; the lines before have " + (kind == OrderKind::kDate ? "numbers" : "dates"));
+        reader.Fail("the order \"" + std::string(text) + "\" is a " +
+                    (kind == OrderKind::kDate ? "date" : "number") + "; the lines before have " +
+                    (kind == OrderKind::kDate ? "numbers" : "dates"));
       }
       if (key.fraction != 0 && events.fraction.empty()) events.fraction.assign(events.whole.size(), 0);
       if (key.fraction != 0 || !events.fraction.empty()) events.fraction.push_back(key.fraction);
@@ -168,7 +172,8 @@ Log ReadLog(const std::string& path, const ReadOptions& options) {
     }
   }
   if (options.progress) options.progress(reader.bytes_total(), reader.bytes_total(), reader.line());
-  if (events.user.empty()) throw Error{path + ": no events; the file holds only the header " + columns.description};
+  if (events.user.empty())
+    throw Error{path + ": no events; the file holds only the header " + columns.description};
 
   Log log;
   log.source = path;

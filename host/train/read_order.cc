@@ -88,9 +88,11 @@ const char* ParseNumber(std::string_view text, OrderKey* key) {
   if (point - first > 19) return "lies outside 64 bits";
   const uint64_t limit = (uint64_t{1} << 63) - (negative ? 0 : 1);
   uint64_t whole = 0;
-  for (int64_t i = first; i < point; ++i) whole = whole * 10 + static_cast<uint64_t>(digit(i));  // 10^19 < 2^64
+  for (int64_t i = first; i < point; ++i)
+    whole = whole * 10 + static_cast<uint64_t>(digit(i));  // 10^19 < 2^64
   OrderKey magnitude{0, 0};
-  for (int64_t i = point; i < point + kFractionDigits; ++i) magnitude.fraction = magnitude.fraction * 10 + digit(i);
+  for (int64_t i = point; i < point + kFractionDigits; ++i)
+    magnitude.fraction = magnitude.fraction * 10 + digit(i);
   if (whole > limit || (whole == uint64_t{1} << 63 && magnitude.fraction > 0)) return "lies outside 64 bits";
   if (whole == uint64_t{1} << 63) return *key = {INT64_MIN, 0}, nullptr;
   magnitude.whole = static_cast<int64_t>(whole);
@@ -165,7 +167,8 @@ const char* ParseOrder(std::string_view text, OrderKind* kind, OrderKey* key) {
   while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
   if (text.empty()) return "is empty";
   // YYYY-... and YYYYMMDDT...: no number has a '-' or a 'T' there.
-  const bool date = text.size() >= 7 && IsDigit(text[0]) && (text[4] == '-' || (text.size() > 8 && text[8] == 'T'));
+  const bool date =
+      text.size() >= 7 && IsDigit(text[0]) && (text[4] == '-' || (text.size() > 8 && text[8] == 'T'));
   *kind = date ? OrderKind::kDate : OrderKind::kNumber;
   return date ? ParseDate(text, key) : ParseNumber(text, key);
 }

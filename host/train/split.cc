@@ -12,9 +12,7 @@ double Share(const std::string& name, uint64_t seed) {
   return static_cast<double>(HashName(name, seed) >> 11) * 0x1p-53;
 }
 
-std::string Count(size_t n, const char* noun) {
-  return std::to_string(n) + " " + noun + (n == 1 ? "" : "s");
-}
+std::string Count(size_t n, const char* noun) { return std::to_string(n) + " " + noun + (n == 1 ? "" : "s"); }
 
 }  // namespace
 
@@ -37,7 +35,8 @@ Split SplitUsers(const Log& log, uint64_t seed, double train_fraction) {
       split.valid.push_back(static_cast<int32_t>(user));
     } else {
       ++n_training;
-      if (Share(log.user_names[u], seed ^ kFractionSeed) < train_fraction) split.train.push_back(static_cast<int32_t>(user));
+      if (Share(log.user_names[u], seed ^ kFractionSeed) < train_fraction)
+        split.train.push_back(static_cast<int32_t>(user));
     }
   }
   if (split.train.empty() || split.valid.empty() || split.test.empty()) {

@@ -43,13 +43,15 @@ Matrix Pairs(const World& world, bool by_distance) {
   const size_t n = static_cast<size_t>(world.log.n_items());
   Matrix z(n, std::vector<double>(n));
   for (const int32_t user : world.split.train) {
-    const int64_t begin = world.log.offsets[static_cast<size_t>(user)], end = world.log.offsets[static_cast<size_t>(user) + 1];
+    const int64_t begin = world.log.offsets[static_cast<size_t>(user)],
+                  end = world.log.offsets[static_cast<size_t>(user) + 1];
     for (int64_t c = begin; c < end; ++c) {
       for (int64_t w = begin; w < end; ++w) {
         const int64_t distance = std::abs(c - w);
         const size_t i = static_cast<size_t>(world.log.items[static_cast<size_t>(c)]);
         const size_t j = static_cast<size_t>(world.log.items[static_cast<size_t>(w)]);
-        if (distance >= 1 && distance <= 5 && i != j) z[i][j] += by_distance ? 60.0 / static_cast<double>(distance) : 1;
+        if (distance >= 1 && distance <= 5 && i != j)
+          z[i][j] += by_distance ? 60.0 / static_cast<double>(distance) : 1;
       }
     }
   }
@@ -58,7 +60,8 @@ Matrix Pairs(const World& world, bool by_distance) {
 
 std::vector<size_t> History(const World& world, const Target& target) {  // the most recent first
   std::vector<size_t> history;
-  for (int64_t event = target.position - 1; event >= world.log.offsets[static_cast<size_t>(target.user)]; --event) {
+  for (int64_t event = target.position - 1; event >= world.log.offsets[static_cast<size_t>(target.user)];
+       --event) {
     history.push_back(static_cast<size_t>(world.log.items[static_cast<size_t>(event)]));
   }
   return history;
@@ -89,7 +92,8 @@ Scores ItemKnn(const World& world, const Matrix& z, const std::vector<size_t>& h
     for (size_t j = 0; j < scores.size(); ++j) {
       if (z[history[t]][j] == 0) continue;
       const double popularity = static_cast<double>(world.view.popularity[j]);
-      scores[j].second += std::pow(0.6, static_cast<double>(t)) * z[history[t]][j] / (std::pow(d, a) * std::pow(popularity, b));
+      scores[j].second += std::pow(0.6, static_cast<double>(t)) * z[history[t]][j] /
+                          (std::pow(d, a) * std::pow(popularity, b));
     }
   }
   return scores;
@@ -99,7 +103,9 @@ Scores ItemKnn(const World& world, const Matrix& z, const std::vector<size_t>& h
 bool Same(const Score& x, const Score& y) {
   return x.first == y.first && std::abs(x.second - y.second) <= 1e-5 * std::abs(x.second);
 }
-bool Less(const Score& x, const Score& y) { return x.first != y.first ? x.first < y.first : x.second < y.second; }
+bool Less(const Score& x, const Score& y) {
+  return x.first != y.first ? x.first < y.first : x.second < y.second;
+}
 
 double Auc(const Scores& scores, const Target& target, const int32_t* negatives) {
   if (!target.known) return 0;
@@ -117,7 +123,8 @@ double Hit(const World& world, const Scores& scores, const Target& target) {
   std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
     const Score &x = scores[static_cast<size_t>(a)], &y = scores[static_cast<size_t>(b)];
     if (x != y) return Less(y, x);
-    const int64_t p = world.view.popularity[static_cast<size_t>(a)], q = world.view.popularity[static_cast<size_t>(b)];
+    const int64_t p = world.view.popularity[static_cast<size_t>(a)],
+                  q = world.view.popularity[static_cast<size_t>(b)];
     return p != q ? p > q : a < b;
   });
   return std::find(order.begin(), order.begin() + 20, target.item) != order.begin() + 20 ? 1 : 0;
@@ -146,17 +153,21 @@ TEST(Baselines, AgreeWithTheirDefinitions) {
   const Matrix counts = Pairs(world, false), weighted = Pairs(world, true);
   ExpectFigures(world, rows.at("popularity"), "popularity", [&](const std::vector<size_t>&) {
     Scores scores;
-    for (const int64_t popularity : world.view.popularity) scores.push_back({0, static_cast<double>(popularity)});
+    for (const int64_t popularity : world.view.popularity)
+      scores.push_back({0, static_cast<double>(popularity)});
     return scores;
   });
-  ExpectFigures(world, rows.at("covisit"), "covisit", [&](const auto& history) { return Covisit(world, counts, history); });
+  ExpectFigures(world, rows.at("covisit"), "covisit",
+                [&](const auto& history) { return Covisit(world, counts, history); });
   ExpectFigures(world, rows.at("covisit_seen"), "covisit_seen",
                 [&](const auto& history) { return Seen(Covisit(world, counts, history), history); });
   const BaselineRow& knn = rows.at("itemknn");
-  ExpectFigures(world, knn, "itemknn", [&](const auto& history) { return ItemKnn(world, weighted, history, knn.a, knn.b); });
+  ExpectFigures(world, knn, "itemknn",
+                [&](const auto& history) { return ItemKnn(world, weighted, history, knn.a, knn.b); });
   const BaselineRow& seen = rows.at("itemknn_seen");
-  ExpectFigures(world, seen, "itemknn_seen",
-                [&](const auto& history) { return Seen(ItemKnn(world, weighted, history, seen.a, seen.b), history); });
+  ExpectFigures(world, seen, "itemknn_seen", [&](const auto& history) {
+    return Seen(ItemKnn(world, weighted, history, seen.a, seen.b), history);
+  });
 }
 
 TEST(Baselines, ItemKnnTakesTheExponentsBestOnValidation) {
@@ -170,7 +181,8 @@ TEST(Baselines, ItemKnnTakesTheExponentsBestOnValidation) {
       double sum = 0;
       for (size_t t = 0; t < world.valid.targets.size(); ++t) {
         const Target& target = world.valid.targets[t];
-        sum += Auc(ItemKnn(world, z, History(world, target), a, b), target, world.valid.uniform.data() + 200 * t);
+        sum += Auc(ItemKnn(world, z, History(world, target), a, b), target,
+                   world.valid.uniform.data() + 200 * t);
       }
       auc[{a, b}] = sum / static_cast<double>(world.valid.targets.size());
       best = std::max(best, auc[{a, b}]);

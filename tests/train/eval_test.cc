@@ -74,15 +74,16 @@ TEST(TrainingView, CountsTrainingUsersOnly) {
   const World world = MakeWorld();
   std::vector<int64_t> popularity(static_cast<size_t>(world.log.n_items()));
   for (const int32_t user : world.split.train) {
-    for (int64_t event = world.log.offsets[static_cast<size_t>(user)]; event < world.log.offsets[static_cast<size_t>(user) + 1];
-         ++event) {
+    for (int64_t event = world.log.offsets[static_cast<size_t>(user)];
+         event < world.log.offsets[static_cast<size_t>(user) + 1]; ++event) {
       ++popularity[static_cast<size_t>(world.log.items[static_cast<size_t>(event)])];
     }
   }
   EXPECT_EQ(world.view.popularity, popularity);
   EXPECT_TRUE(std::is_sorted(world.view.candidates.begin(), world.view.candidates.end()));
   for (int32_t item = 0; item < world.log.n_items(); ++item) {
-    const bool is_candidate = std::binary_search(world.view.candidates.begin(), world.view.candidates.end(), item);
+    const bool is_candidate =
+        std::binary_search(world.view.candidates.begin(), world.view.candidates.end(), item);
     EXPECT_EQ(is_candidate, popularity[static_cast<size_t>(item)] > 0);
   }
 }
@@ -121,12 +122,18 @@ TEST(MakeEvalSet, TargetsAreLastEventsAndNegativesAreOtherCandidates) {
 TEST(MakeEvalSet, PopularNegativesFollowPopularity) {
   const World world = MakeWorld();
   const EvalSet set = MakeEvalSet(world.log, world.view, world.split.test, 40, 3);
-  const int64_t n_events = std::accumulate(world.view.popularity.begin(), world.view.popularity.end(), int64_t{0});
-  const auto top = std::max_element(world.view.popularity.begin(), world.view.popularity.end()) - world.view.popularity.begin();
+  const int64_t n_events =
+      std::accumulate(world.view.popularity.begin(), world.view.popularity.end(), int64_t{0});
+  const auto top = std::max_element(world.view.popularity.begin(), world.view.popularity.end()) -
+                   world.view.popularity.begin();
   const auto share = [&](const std::vector<int32_t>& items) {
-    return static_cast<double>(std::count(items.begin(), items.end(), static_cast<int32_t>(top))) / static_cast<double>(items.size());
+    return static_cast<double>(std::count(items.begin(), items.end(), static_cast<int32_t>(top))) /
+           static_cast<double>(items.size());
   };
-  EXPECT_NEAR(share(set.popular), static_cast<double>(world.view.popularity[static_cast<size_t>(top)]) / static_cast<double>(n_events), 0.01);
+  EXPECT_NEAR(
+      share(set.popular),
+      static_cast<double>(world.view.popularity[static_cast<size_t>(top)]) / static_cast<double>(n_events),
+      0.01);
   EXPECT_NEAR(share(set.uniform), 1.0 / static_cast<double>(world.view.candidates.size()), 0.004);
 }
 
@@ -164,7 +171,8 @@ TEST(Evaluate, AgreesWithPlainLoops) {
     double auc = 0, auc_pop = 0;
     for (size_t n = 200 * t; n < 200 * (t + 1); ++n) {
       const float score = scorer.At(target.user, target.item);
-      const float uniform = scorer.At(target.user, set.uniform[n]), popular = scorer.At(target.user, set.popular[n]);
+      const float uniform = scorer.At(target.user, set.uniform[n]),
+                  popular = scorer.At(target.user, set.popular[n]);
       auc += score > uniform ? 1 : score == uniform ? 0.5 : 0;
       auc_pop += score > popular ? 1 : score == popular ? 0.5 : 0;
     }
@@ -183,7 +191,8 @@ TEST(Evaluate, AgreesWithPlainLoops) {
     std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
       const float x = scorer.At(target.user, a), y = scorer.At(target.user, b);
       if (x != y) return x > y;
-      const int64_t p = world.view.popularity[static_cast<size_t>(a)], q = world.view.popularity[static_cast<size_t>(b)];
+      const int64_t p = world.view.popularity[static_cast<size_t>(a)],
+                    q = world.view.popularity[static_cast<size_t>(b)];
       return p != q ? p > q : a < b;
     });
     const bool hit = std::find(order.begin(), order.begin() + 20, target.item) != order.begin() + 20;

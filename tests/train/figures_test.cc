@@ -28,7 +28,8 @@ TEST(PairedInterval, IsDeterministicAndContainsTheMean) {
     base.push_back(static_cast<float>(random.Uniform()));
     row.push_back(base.back() + 0.01f + 0.02f * static_cast<float>(random.Uniform() - 0.5));
   }
-  const Interval a = PairedInterval(row, base, 9), b = PairedInterval(row, base, 9), c = PairedInterval(row, base, 10);
+  const Interval a = PairedInterval(row, base, 9), b = PairedInterval(row, base, 9),
+                 c = PairedInterval(row, base, 10);
   EXPECT_EQ(a.low, b.low);
   EXPECT_EQ(a.high, b.high);
   EXPECT_NE(a.low, c.low);
@@ -104,7 +105,8 @@ TEST(MeanOfSeeds, AveragesTargetByTarget) {
 }
 
 TEST(CompareInterests, IsOneForARenamedPartitionAndZeroForOneThatSaysNothing) {
-  const std::vector<int32_t> truth = {0, 0, 1, 1, 2, 2}, renamed = {5, 5, 3, 3, 4, 4}, single = {0, 0, 0, 0, 0, 0};
+  const std::vector<int32_t> truth = {0, 0, 1, 1, 2, 2}, renamed = {5, 5, 3, 3, 4, 4},
+                             single = {0, 0, 0, 0, 0, 0};
   const std::vector<int32_t> neighbors = {1, 2, 0, -1, 3, -1, 2, -1, 5, -1, 4, -1};
   const Agreement agreement = CompareInterests(truth, renamed, neighbors, 2);
   EXPECT_NEAR(agreement.nmi, 1, 1e-12);

@@ -112,7 +112,11 @@ TEST(GenerateLog, RejectsOptionsWithoutAMeaning) {
   EXPECT_THAT(failure([](auto& o) { o.n_items = 19; }), HasSubstr("at least two items for each interest"));
   EXPECT_THAT(failure([](auto& o) { o.period = 0; }), HasSubstr("periods of at least one click"));
   EXPECT_THAT(failure([](auto& o) { o.stay = 1.5; }), HasSubstr("shares from 0 to 1"));
-  EXPECT_THAT(failure([](auto& o) { o.noise = 0.9; o.repeat = 0.2; }), HasSubstr("sum to 1 at most"));
+  EXPECT_THAT(failure([](auto& o) {
+                o.noise = 0.9;
+                o.repeat = 0.2;
+              }),
+              HasSubstr("sum to 1 at most"));
   EXPECT_THAT(failure([](auto& o) { o.zipf = -1; }), HasSubstr("Zipf exponents from 0"));
 }
 

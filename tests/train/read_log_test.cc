@@ -20,7 +20,9 @@ using ::testing::HasSubstr;
 
 class ReadLogTest : public ::testing::Test {
  protected:
-  std::string Path(const std::string& name) const { return ::testing::TempDir() + "resembed_read_log_" + name; }
+  std::string Path(const std::string& name) const {
+    return ::testing::TempDir() + "resembed_read_log_" + name;
+  }
 
   std::string Write(const std::string& name, const std::string& text) {
     const std::string path = Path(name);
@@ -40,7 +42,8 @@ class ReadLogTest : public ::testing::Test {
   }
 
   // user -> items, by name.
-  static std::map<std::string, std::vector<std::string>> Read(const std::string& path, const std::string& columns = "") {
+  static std::map<std::string, std::vector<std::string>> Read(const std::string& path,
+                                                              const std::string& columns = "") {
     const Log log = ReadLog(path, {columns, nullptr});
     std::map<std::string, std::vector<std::string>> sequences;
     for (size_t user = 0; user < log.user_names.size(); ++user) {
@@ -63,7 +66,8 @@ class ReadLogTest : public ::testing::Test {
 };
 
 TEST_F(ReadLogTest, SortsEachUserAndKeepsFileOrderAmongTies) {
-  const Log log = ReadLog(Write("ties.tsv", "user\titem\torder\nb\tx\t2\na\ty\t1\nb\tz\t1\nb\ty\t2\nb\tw\t1\n"), {});
+  const Log log =
+      ReadLog(Write("ties.tsv", "user\titem\torder\nb\tx\t2\na\ty\t1\nb\tz\t1\nb\ty\t2\nb\tw\t1\n"), {});
   EXPECT_THAT(log.user_names, ElementsAre("b", "a"));
   EXPECT_THAT(log.item_names, ElementsAre("x", "y", "z", "w"));
   EXPECT_THAT(log.offsets, ElementsAre(0, 4, 5));
@@ -72,74 +76,91 @@ TEST_F(ReadLogTest, SortsEachUserAndKeepsFileOrderAmongTies) {
 }
 
 TEST_F(ReadLogTest, ComparesLargeIntegersAndDecimalsExactly) {
-  const std::string path = Write("big.tsv",
-                                 "u\ta\t9007199254740993\nu\tb\t9007199254740992\nu\tc\t9007199254740992.5\n"
-                                 "u\td\t-9223372036854775808\nu\te\t9223372036854775807\nu\tf\t9.007199254740992e15\n");
+  const std::string path =
+      Write("big.tsv",
+            "u\ta\t9007199254740993\nu\tb\t9007199254740992\nu\tc\t9007199254740992.5\n"
+            "u\td\t-9223372036854775808\nu\te\t9223372036854775807\nu\tf\t9.007199254740992e15\n");
   EXPECT_THAT(Read(path)["u"], ElementsAre("d", "b", "f", "c", "a", "e"));
 }
 
 TEST_F(ReadLogTest, IdsAreStringsOfAnyKind) {
-  const std::string path = Write("ids.tsv",
-                                 "9223372036854775807\t18446744073709551616\t1\n9223372036854775807\t00042\t2\n"
-                                 "9223372036854775807\t42\t3\n-1\t\xC3\xA4 b\t1\n");
+  const std::string path =
+      Write("ids.tsv",
+            "9223372036854775807\t18446744073709551616\t1\n9223372036854775807\t00042\t2\n"
+            "9223372036854775807\t42\t3\n-1\t\xC3\xA4 b\t1\n");
   auto sequences = Read(path);
   EXPECT_THAT(sequences["9223372036854775807"], ElementsAre("18446744073709551616", "00042", "42"));
   EXPECT_THAT(sequences["-1"], ElementsAre("\xC3\xA4 b"));
 }
 
 TEST_F(ReadLogTest, ReadsIsoDatesWithOffsets) {
-  const std::string path = Write("dates.csv",
-                                 "session;item;when\ns;c;2014-04-07T10:51:09.277Z\ns;b;2014-04-07 12:51:09+02:00\n"
-                                 "s;a;2014-04-07\n");
+  const std::string path =
+      Write("dates.csv",
+            "session;item;when\ns;c;2014-04-07T10:51:09.277Z\ns;b;2014-04-07 12:51:09+02:00\n"
+            "s;a;2014-04-07\n");
   EXPECT_THAT(Read(path)["s"], ElementsAre("a", "b", "c"));
 }
 
 TEST_F(ReadLogTest, UnderstandsQuotedFields) {
-  const std::string path = Write("quoted.csv",
-                                 "user,item,order\n\"u,1\",\"say \"\"x\"\"\",2\n\"u,1\",\"two\nlines\",1\nu2,5\" disk,1\n"
-                                 "u2,\"\",2\n");
+  const std::string path =
+      Write("quoted.csv",
+            "user,item,order\n\"u,1\",\"say \"\"x\"\"\",2\n\"u,1\",\"two\nlines\",1\nu2,5\" disk,1\n"
+            "u2,\"\",2\n");
   EXPECT_THAT(Failure(path), EndsWith("quoted.csv:6: the item is empty"));
-  auto sequences = Read(Write("quoted.csv", "user,item,order\n\"u,1\",\"say \"\"x\"\"\",2\n\"u,1\",\"two\nlines\",1\nu2,5\" disk,\"1\""));
+  auto sequences = Read(
+      Write("quoted.csv",
+            "user,item,order\n\"u,1\",\"say \"\"x\"\"\",2\n\"u,1\",\"two\nlines\",1\nu2,5\" disk,\"1\""));
   EXPECT_THAT(sequences["u,1"], ElementsAre("two\nlines", "say \"x\""));
   EXPECT_THAT(sequences["u2"], ElementsAre("5\" disk"));
   EXPECT_THAT(Read(Write("quotes.tsv", "u\t\"a\t1\n"))["u"], ElementsAre("\"a"));
 }
 
 TEST_F(ReadLogTest, RejectsBrokenQuotes) {
-  EXPECT_THAT(Failure(Write("open.csv", "u,a,1\nu,\"b,2\nu,c,3\n")), EndsWith("open.csv:2: a quoted field is not closed"));
-  EXPECT_THAT(Failure(Write("after.csv", "u,\"a\"b,1\n")), EndsWith("after.csv:1: text after a closing quote"));
+  EXPECT_THAT(Failure(Write("open.csv", "u,a,1\nu,\"b,2\nu,c,3\n")),
+              EndsWith("open.csv:2: a quoted field is not closed"));
+  EXPECT_THAT(Failure(Write("after.csv", "u,\"a\"b,1\n")),
+              EndsWith("after.csv:1: text after a closing quote"));
 }
 
 TEST_F(ReadLogTest, AcceptsCrlfByteOrderMarkBlankLinesAndNoFinalLineEnd) {
-  const std::string path = Write("windows.csv", "\xEF\xBB\xBFuser_id,Item-ID,Time Stamp\r\nu,b,2\r\n\r\nu,a,1\r\n\r\nu,c,3");
+  const std::string path =
+      Write("windows.csv", "\xEF\xBB\xBFuser_id,Item-ID,Time Stamp\r\nu,b,2\r\n\r\nu,a,1\r\n\r\nu,c,3");
   EXPECT_THAT(Read(path)["u"], ElementsAre("a", "b", "c"));
 }
 
 TEST_F(ReadLogTest, FindsColumnsByCommonNames) {
-  const Log log = ReadLog(Write("shop.csv", "timestamp,visitorid,event,itemid\n2,v,view,a\n1,v,view,b\n"), {});
+  const Log log =
+      ReadLog(Write("shop.csv", "timestamp,visitorid,event,itemid\n2,v,view,a\n1,v,view,b\n"), {});
   EXPECT_EQ(log.columns, "user=visitorid,item=itemid,order=timestamp");
   EXPECT_THAT(log.item_names, ElementsAre("a", "b"));
   EXPECT_THAT(log.items, ElementsAre(1, 0));
-  EXPECT_EQ(ReadLog(Write("both.csv", "sessionid,userid,item,ts\n1,2,3,4\n"), {}).columns, "user=userid,item=item,order=ts");
+  EXPECT_EQ(ReadLog(Write("both.csv", "sessionid,userid,item,ts\n1,2,3,4\n"), {}).columns,
+            "user=userid,item=item,order=ts");
 }
 
 TEST_F(ReadLogTest, TakesColumnsByNameOrNumber) {
   const std::string headed = Write("headed.csv", "when,who,what\n1,a,x\n");
-  EXPECT_EQ(ReadLog(headed, {"user=who,item=what,order=when", nullptr}).columns, "user=who,item=what,order=when");
+  EXPECT_EQ(ReadLog(headed, {"user=who,item=what,order=when", nullptr}).columns,
+            "user=who,item=what,order=when");
   EXPECT_EQ(ReadLog(headed, {"user=2,item=3,order=1", nullptr}).n_events(), 1);
-  const std::string bare = Write("bare.csv", "1,2014-04-07T10:51:09.277Z,214536502,0\n1,2014-04-07T10:50:00Z,7,0\n");
+  const std::string bare =
+      Write("bare.csv", "1,2014-04-07T10:51:09.277Z,214536502,0\n1,2014-04-07T10:50:00Z,7,0\n");
   EXPECT_THAT(Failure(bare), HasSubstr(":1: column 2 holds a time, not an item; say which column is what"));
   EXPECT_THAT(Read(bare, "user=1,item=3,order=2")["1"], ElementsAre("7", "214536502"));
 }
 
 TEST_F(ReadLogTest, RejectsColumnsThatAreNotThere) {
   const std::string path = Write("cols.csv", "who,what,when\na,x,1\n");
-  EXPECT_THAT(Failure(path, "user=who,item=which,order=when"),
-              EndsWith("cols.csv:1: no column is called \"which\" (--columns); the first line has: who, what, when"));
-  EXPECT_THAT(Failure(path, "user=1,item=2,order=4"), HasSubstr("--columns names column 4; the first line has 3"));
+  EXPECT_THAT(
+      Failure(path, "user=who,item=which,order=when"),
+      EndsWith("cols.csv:1: no column is called \"which\" (--columns); the first line has: who, what, when"));
+  EXPECT_THAT(Failure(path, "user=1,item=2,order=4"),
+              HasSubstr("--columns names column 4; the first line has 3"));
   EXPECT_THAT(Failure(path, "user=who,item=who"), HasSubstr("one column is named twice"));
-  for (const char* bad : {"user", "user=", "user=who", "user=who,item=what,colour=when", "user=who,user=what,item=when", ","}) {
-    EXPECT_THAT(Failure(path, bad), HasSubstr(std::string("--columns is \"") + bad + "\"; needs user=NAME,item=NAME"));
+  for (const char* bad :
+       {"user", "user=", "user=who", "user=who,item=what,colour=when", "user=who,user=what,item=when", ","}) {
+    EXPECT_THAT(Failure(path, bad),
+                HasSubstr(std::string("--columns is \"") + bad + "\"; needs user=NAME,item=NAME"));
   }
   EXPECT_THAT(Failure(Write("unknown.csv", "alpha,beta,gamma,delta\n1,2,3,4\n")),
               HasSubstr(":1: the names of the columns are not known; say --columns"));
@@ -147,7 +168,8 @@ TEST_F(ReadLogTest, RejectsColumnsThatAreNotThere) {
 
 TEST_F(ReadLogTest, WithoutAnOrderColumnFileOrderCounts) {
   EXPECT_THAT(Read(Write("two.tsv", "u\tc\nu\ta\nu\tb\n"))["u"], ElementsAre("c", "a", "b"));
-  const Log log = ReadLog(Write("three.csv", "user,item,time\nu,c,3\nu,a,1\n"), {"user=user,item=item", nullptr});
+  const Log log =
+      ReadLog(Write("three.csv", "user,item,time\nu,c,3\nu,a,1\n"), {"user=user,item=item", nullptr});
   EXPECT_THAT(log.items, ElementsAre(0, 1));
   EXPECT_THAT(log.columns, HasSubstr("order of the file"));
 }
@@ -163,13 +185,16 @@ TEST_F(ReadLogTest, NamesLineAndReasonOfMalformedLines) {
               EndsWith("bad.tsv:3: the order \"soon\" is neither a number nor an ISO 8601 date"));
   EXPECT_THAT(Failure(Write("bad.tsv", good + "u\tb\t2011-01-01\n")),
               EndsWith("bad.tsv:3: the order \"2011-01-01\" is a date; the lines before have numbers"));
-  EXPECT_THAT(Failure(Write("bad.tsv", "u7\ti3\tabc\n")), HasSubstr("bad.tsv:1: the order \"abc\" is neither"));
+  EXPECT_THAT(Failure(Write("bad.tsv", "u7\ti3\tabc\n")),
+              HasSubstr("bad.tsv:1: the order \"abc\" is neither"));
 }
 
 TEST_F(ReadLogTest, RejectsFilesWithoutEvents) {
-  EXPECT_THAT(Failure(Write("empty.tsv", "")), EndsWith("empty.tsv: the file is empty; needs lines of user, item and order"));
+  EXPECT_THAT(Failure(Write("empty.tsv", "")),
+              EndsWith("empty.tsv: the file is empty; needs lines of user, item and order"));
   EXPECT_THAT(Failure(Write("blank.tsv", "\n\n  \n")), HasSubstr("the file is empty"));
-  EXPECT_THAT(Failure(Write("header.tsv", "user\titem\torder\n")), HasSubstr("no events; the file holds only the header"));
+  EXPECT_THAT(Failure(Write("header.tsv", "user\titem\torder\n")),
+              HasSubstr("no events; the file holds only the header"));
   EXPECT_THAT(Failure(Write("one.tsv", "x\ny\n")), HasSubstr(":1: one column only"));
   EXPECT_THAT(Failure(Path("missing.tsv")), HasSubstr("No such file"));
   EXPECT_THAT(Failure(::testing::TempDir()), HasSubstr("is a directory"));
@@ -179,22 +204,25 @@ TEST_F(ReadLogTest, RejectsFilesWithoutEvents) {
 TEST_F(ReadLogTest, ReadsGzipAndSaysWhenItIsCut) {
   std::string text = "user\titem\torder\n";
   for (int i = 0; i < 200000; ++i) {
-    text += "u" + std::to_string(i % 1000) + "\ti" + std::to_string((i * 7919) % 5003) + "\t" + std::to_string(200000 - i) + "\n";
+    text += "u" + std::to_string(i % 1000) + "\ti" + std::to_string((i * 7919) % 5003) + "\t" +
+            std::to_string(200000 - i) + "\n";
   }
   int64_t calls = 0, last = 0;
-  const Log log = ReadLog(WriteGzip("whole.tsv.gz", text), {"", [&](int64_t read, int64_t total, int64_t lines) {
-                                                              EXPECT_LE(read, total);
-                                                              EXPECT_GE(lines, last);
-                                                              last = lines;
-                                                              ++calls;
-                                                            }});
+  const Log log =
+      ReadLog(WriteGzip("whole.tsv.gz", text), {"", [&](int64_t read, int64_t total, int64_t lines) {
+                                                  EXPECT_LE(read, total);
+                                                  EXPECT_GE(lines, last);
+                                                  last = lines;
+                                                  ++calls;
+                                                }});
   EXPECT_EQ(log.n_events(), 200000);
   EXPECT_EQ(log.n_users(), 1000);
   EXPECT_EQ(log.n_items(), 5003);
   EXPECT_EQ(last, 200001);
   EXPECT_GE(calls, 3);
   // The last line of u0 is its first event.
-  EXPECT_EQ(log.item_names[static_cast<size_t>(log.items[0])], "i" + std::to_string((199000LL * 7919) % 5003));
+  EXPECT_EQ(log.item_names[static_cast<size_t>(log.items[0])],
+            "i" + std::to_string((199000LL * 7919) % 5003));
   EXPECT_THAT(Failure(WriteGzip("cut.tsv.gz", text, 2000)), HasSubstr("the gzip file ends early"));
 }
 

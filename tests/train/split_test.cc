@@ -54,7 +54,8 @@ TEST(SplitUsers, GivesTenPercentEachToValidationAndTest) {
   EXPECT_NEAR(static_cast<double>(split.valid.size()), 2000, 150);
   EXPECT_NEAR(static_cast<double>(split.test.size()), 2000, 150);
   EXPECT_EQ(split.train.size() + split.valid.size() + split.test.size(), 20000u);
-  for (const auto* users : {&split.train, &split.valid, &split.test}) EXPECT_TRUE(std::is_sorted(users->begin(), users->end()));
+  for (const auto* users : {&split.train, &split.valid, &split.test})
+    EXPECT_TRUE(std::is_sorted(users->begin(), users->end()));
 }
 
 TEST(SplitUsers, DependsOnNameAndSeedOnly) {
@@ -91,9 +92,10 @@ TEST(SplitUsers, LeavesOutUsersOfFewerThanThreeEvents) {
 }
 
 TEST(SplitUsers, RejectsLogsThatLeaveAPartEmpty) {
-  EXPECT_THAT(Failure(MakeLog({"only"}, 5)), HasSubstr("test.tsv: 1 user, 1 with 3 events or more: the split gives "));
-  EXPECT_THAT(Failure(MakeLog(Users(10), 2)),
-              HasSubstr("10 users, 0 with 3 events or more: the split gives 0 for training, 0 for validation, 0 for the test"));
+  EXPECT_THAT(Failure(MakeLog({"only"}, 5)),
+              HasSubstr("test.tsv: 1 user, 1 with 3 events or more: the split gives "));
+  EXPECT_THAT(Failure(MakeLog(Users(10), 2)), HasSubstr("10 users, 0 with 3 events or more: the split gives "
+                                                        "0 for training, 0 for validation, 0 for the test"));
   EXPECT_THAT(Failure(MakeLog(Users(100), 3), 1e-9), HasSubstr("(0 kept)"));
   EXPECT_THAT(Failure(MakeLog(Users(100), 3), 0), HasSubstr("train fraction is 0.000000; needs more than 0"));
 }
