@@ -131,6 +131,7 @@ resembed_table ReadTable(const resembed_table* table) {
   resembed_table out = ReadDescriptor(table);
   if (out.residual_stride == 0) out.residual_stride = out.dim;
   if (out.residual_row_of == nullptr && out.residual_rows == 0) out.residual_rows = out.n_items;
+  if (out.residual == nullptr) out.residual_dtype = RESEMBED_F32;
   if (out.form == RESEMBED_CENTRAL_NONE) {
     out.central_rows = 0;
     out.central_dtype = RESEMBED_F32;

@@ -171,9 +171,18 @@ class Task {
     if (!is_max_) {
       std::memset(y, 0, static_cast<size_t>(dim_) * sizeof(float));
       for (int64_t id = start; id < start + length; ++id) {
-        const ItemRows* rows = stream.Next();
-        if (rows == nullptr) continue;
-        ops_.compose_add(y, feature_.weights != nullptr ? feature_.weights[id] : 1.0f, *rows, dim_);
+        const ItemRows* ahead;
+        const ItemRows* rows = stream.Next(&ahead);
+        if (rows == nullptr) {
+          stream.SendFor(ahead);
+          continue;
+        }
+        const float a = feature_.weights != nullptr ? feature_.weights[id] : 1.0f;
+        if (ahead != nullptr) {
+          ops_.compose_add_ahead(y, a, *rows, *ahead, dim_);
+        } else {
+          ops_.compose_add(y, a, *rows, dim_);
+        }
         ++count;
       }
       return count;

@@ -57,6 +57,8 @@ class ItemStream {
         ids_(ids),
         position_(first),
         last_(last),
+        central_(static_cast<const char*>(table.central)),
+        residual_(static_cast<const char*>(table.residual)),
         central_pitch_(table.central_stride * ElementBytes(table.central_dtype)),
         central_bytes_(table.dim * ElementBytes(table.central_dtype)),
         residual_pitch_(table.residual_stride * ElementBytes(table.residual_dtype)),
@@ -64,16 +66,24 @@ class ItemStream {
         width_(table.form == RESEMBED_CENTRAL_NONE         ? 0
                : table.form == RESEMBED_CENTRAL_ASSIGNMENT ? 1
                                                            : table.n_neighbors) {
-    const int64_t item_bytes =
-        width_ * central_bytes_ + (table.residual != nullptr ? residual_bytes_ : 0) + 1;
+    const int64_t item_bytes = width_ * central_bytes_ + (residual_ != nullptr ? residual_bytes_ : 0) + 1;
     int64_t ahead = kBytesAhead / item_bytes;
     ahead = ahead < 1 ? 1 : ahead > kMaxItemsAhead ? kMaxItemsAhead : ahead;
     while (RingSlots(ahead) * width_ > kRingRows) --ahead;
     rows_ahead_ = ahead;
     lists_ahead_ = 2 * ahead + 4;
     mask_ = RingSlots(ahead) - 1;
+    for (int64_t slot = 0; slot <= mask_; ++slot) {
+      slots_[slot].rows = {row_pointers_ + slot * width_, weights_ + slot * width_, 0, nullptr,
+                           table.central_dtype, table.residual_dtype};
+    }
+    whole_lines_ = IsWholeLines(central_, central_bytes_, central_pitch_) &&
+                   IsWholeLines(residual_, residual_bytes_, residual_pitch_);
     for (int64_t p = first; p < last && p < first + lists_ahead_; ++p) PrefetchLists(ids_(p));
-    for (int64_t p = first; p < last && p < first + rows_ahead_; ++p) Fill(p);
+    for (int64_t p = first; p < last && p < first + rows_ahead_; ++p) {
+      Fill(p);
+      SendFor(slots_[p & mask_].item < 0 ? nullptr : &slots_[p & mask_].rows);
+    }
   }
   ItemStream(const ItemStream&) = delete;
   ItemStream& operator=(const ItemStream&) = delete;
@@ -81,19 +91,47 @@ class ItemStream {
   // The rows of the next position, or null when it contributes nothing; valid until the next call. Called at
   // most last - first times.
   const ItemRows* Next() {
+    const ItemRows* ahead;
+    const ItemRows* rows = Next(&ahead);
+    SendFor(ahead);
+    return rows;
+  }
+
+  // The same for users of RowOps::compose_ahead: *ahead is the item whose rows are due, or null when there is
+  // none or when its rows have been sent for (those that are not whole cache lines).
+  const ItemRows* Next(const ItemRows** ahead) {
     const int64_t position = position_++;
+    *ahead = nullptr;
     if (position + lists_ahead_ < last_) PrefetchLists(ids_(position + lists_ahead_));
-    if (position + rows_ahead_ < last_) Fill(position + rows_ahead_);
+    if (position + rows_ahead_ < last_) {
+      Slot& slot = slots_[(position + rows_ahead_) & mask_];
+      if (Fill(position + rows_ahead_)) {
+        if (whole_lines_) {
+          *ahead = &slot.rows;
+        } else {
+          SendFor(&slot.rows);
+        }
+      }
+    }
     Slot& slot = slots_[position & mask_];
     if (slot.item < 0) return nullptr;
     if (table_.form == RESEMBED_CENTRAL_ATTENTION) Attend(slot);
     return &slot.rows;
   }
 
+  // Sends for every row of `rows`, as given by Next; null is fine.
+  void SendFor(const ItemRows* rows) const {
+    if (rows == nullptr) return;
+    for (int k = 0; k < rows->n_central; ++k) {
+      PrefetchBytes(static_cast<const char*>(rows->central[k]), central_bytes_);
+    }
+    if (rows->residual != nullptr) PrefetchBytes(static_cast<const char*>(rows->residual), residual_bytes_);
+  }
+
  private:
   struct Slot {
-    int64_t item;
     ItemRows rows;
+    int64_t item;
   };
   static constexpr int kRingRows = 256;
 
@@ -102,16 +140,19 @@ class ItemStream {
     while (slots < ahead + 1) slots *= 2;
     return slots;
   }
+  static bool IsWholeLines(const void* rows, int64_t bytes, int64_t pitch) {
+    return reinterpret_cast<uintptr_t>(rows) % 64 == 0 && bytes % 64 == 0 && pitch % 64 == 0;
+  }
 
   void PrefetchLists(int64_t item) const {
     if (item < 0) return;
     if (table_.neighbors != nullptr) {
       PrefetchBytes(reinterpret_cast<const char*>(table_.neighbors + item * table_.neighbors_stride),
-                    table_.n_neighbors * 4);
+                    width_ * 4);
       if (table_.neighbor_weights != nullptr) {
         PrefetchBytes(
             reinterpret_cast<const char*>(table_.neighbor_weights + item * table_.neighbor_weights_stride),
-            table_.n_neighbors * 4);
+            width_ * 4);
       }
     } else if (table_.center_of != nullptr) {
       __builtin_prefetch(static_cast<const char*>(table_.center_of) +
@@ -120,26 +161,26 @@ class ItemStream {
     if (table_.residual_row_of != nullptr) __builtin_prefetch(table_.residual_row_of + item);
   }
 
-  // Reads the maps of the item at `position` and sends for its rows.
-  void Fill(int64_t position) {
+  // Reads the maps of the item at `position`; false when it contributes nothing. Slots past the end of a list
+  // point at the first row of C, so that compose_ahead may send for any of them.
+  bool Fill(int64_t position) {
     Slot& slot = slots_[position & mask_];
-    const void** central = central_ + (position & mask_) * width_;
-    float* weights = weights_ + (position & mask_) * width_;
-    slot.item = ids_(position);
-    if (slot.item < 0) return;
-    const int64_t item = slot.item;
+    const int64_t item = ids_(position);
+    slot.item = item;
+    if (item < 0) return false;
+    const void** rows = row_pointers_ + (position & mask_) * width_;
     int count = 0;
-    slot.rows.weights = weights;
     if (table_.neighbors != nullptr) {
       const int32_t* list = table_.neighbors + item * table_.neighbors_stride;
-      for (; count < width_ && list[count] >= 0; ++count) central[count] = SendForCentral(list[count]);
+      for (; count < width_ && list[count] >= 0; ++count) rows[count] = central_ + list[count] * central_pitch_;
+      for (int k = count; k < width_; ++k) rows[k] = central_;
       if (table_.form == RESEMBED_CENTRAL_STORED) {
         slot.rows.weights = table_.neighbor_weights + item * table_.neighbor_weights_stride;
       } else if (table_.form == RESEMBED_CENTRAL_UNIFORM) {
         const float weight = 1.0f / static_cast<float>(count);
-        for (int k = 0; k < count; ++k) weights[k] = weight;
+        for (int k = 0; k < count; ++k) weights_[(position & mask_) * width_ + k] = weight;
       } else if (count > 0) {
-        SendForCentral(item);
+        PrefetchBytes(central_ + item * central_pitch_, central_bytes_);
       }
     } else if (table_.center_of != nullptr) {
       int32_t center;
@@ -149,39 +190,24 @@ class ItemStream {
       } else {
         center = static_cast<const int32_t*>(table_.center_of)[item];
       }
-      if (center >= 0) {
-        central[0] = SendForCentral(center);
-        weights[0] = 1.0f;
-        count = 1;
-      }
+      count = center >= 0;
+      rows[0] = central_ + (center >= 0 ? center : 0) * central_pitch_;
+      weights_[(position & mask_) * width_] = 1.0f;
     }
-    slot.rows.central = central;
     slot.rows.n_central = count;
-    slot.rows.central_dtype = table_.central_dtype;
-    slot.rows.residual_dtype = table_.residual_dtype;
-    slot.rows.residual = nullptr;
-    if (table_.residual != nullptr) {
+    if (residual_ != nullptr) {
       const int64_t row = table_.residual_row_of == nullptr ? item : table_.residual_row_of[item];
-      if (row >= 0) {
-        const char* residual = static_cast<const char*>(table_.residual) + row * residual_pitch_;
-        PrefetchBytes(residual, residual_bytes_);
-        slot.rows.residual = residual;
-      }
+      slot.rows.residual = row < 0 ? nullptr : residual_ + row * residual_pitch_;
     }
-  }
-
-  const void* SendForCentral(int64_t row) const {
-    const char* central = static_cast<const char*>(table_.central) + row * central_pitch_;
-    PrefetchBytes(central, central_bytes_);
-    return central;
+    return true;
   }
 
   // weights = softmax_k(C[item] . C[n_k]): s_k by RowOps::dot, x_k = exp(s_k - max s), x_k / (x_0 + x_1 + ...).
   void Attend(Slot& slot) {
     const int count = slot.rows.n_central;
     if (count == 0) return;
-    const void* query = static_cast<const char*>(table_.central) + slot.item * central_pitch_;
-    float* weights = weights_ + (slot.rows.central - central_);
+    const void* query = central_ + slot.item * central_pitch_;
+    float* weights = weights_ + (&slot - slots_) * width_;
     float largest = 0.0f;
     for (int k = 0; k < count; ++k) {
       weights[k] = ops_.dot(query, table_.central_dtype, slot.rows.central[k], table_.central_dtype, table_.dim);
@@ -199,11 +225,13 @@ class ItemStream {
   const RowOps& ops_;
   const IdsT ids_;
   int64_t position_, last_;
+  const char *central_, *residual_;
   int64_t central_pitch_, central_bytes_, residual_pitch_, residual_bytes_;
-  int width_;  // most central rows an item has
+  int64_t width_;  // most central rows an item has
   int64_t rows_ahead_, lists_ahead_, mask_;
+  bool whole_lines_;
   Slot slots_[kMaxItemsAhead + 1];
-  const void* central_[kRingRows];
+  const void* row_pointers_[kRingRows];
   float weights_[kRingRows];
 };
 

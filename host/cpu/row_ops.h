@@ -40,6 +40,11 @@ struct RowOps {
   // Columns where e[c] beats best[c] (first maximum; NaN wins over numbers, the first NaN stays):
   // best[c] = e[c], argmax[c] = position. argmax may be null.
   void (*max_update)(float* best, int32_t* argmax, const float* e, int32_t position, int64_t dim);
+  // As compose and compose_add; between the arithmetic on a slot's row, sends for the same columns of the
+  // same slot of `ahead`, so that requests to memory and arithmetic overlap. Rows of `ahead` begin at cache
+  // lines and are whole lines long; where it has fewer slots its pointers are valid up to rows.n_central.
+  void (*compose_ahead)(float* e, const ItemRows& rows, const ItemRows& ahead, int64_t dim);
+  void (*compose_add_ahead)(float* y, float a, const ItemRows& rows, const ItemRows& ahead, int64_t dim);
 };
 
 // `isa` as in resembed_place; BEST resolves to the widest this machine has.

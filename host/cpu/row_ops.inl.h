@@ -154,46 +154,66 @@ RESEMBED_INLINE void ForColumns(int64_t dim, const BodyT& body) {
   for (; col < dim; ++col) body.template Tile<1, 1>(col);
 }
 
+// Sends for the lines of columns [col, col + kColumns) of a row that begins at a line.
+template <int kColumns, resembed_dtype kType>
+RESEMBED_INLINE void Send(const void* row, int64_t col) {
+  constexpr int kBytes = kType == RESEMBED_F32 ? 4 : 2;
+  const char* first = static_cast<const char*>(row) + col * kBytes;
+  if constexpr (kColumns * kBytes >= 64) {
+#pragma GCC unroll 8
+    for (int line = 0; line < kColumns * kBytes; line += 64) __builtin_prefetch(first + line, 0, 3);
+  } else {
+    if (col * kBytes % 64 == 0) __builtin_prefetch(first, 0, 3);
+  }
+}
+
 // One item embedding, tile by tile in registers: y = e, or y += a * e.
-template <resembed_dtype kCentral, resembed_dtype kResidual, bool kAdd>
+template <resembed_dtype kCentral, resembed_dtype kResidual, bool kAdd, bool kAhead>
 struct ComposeBody {
   float* y;
   float a;
   const ItemRows& rows;
+  const ItemRows& ahead;
 
   template <int kN, int kCount>
   RESEMBED_INLINE void Tile(int64_t col) const {
     using F = typename Vec<kN>::F;
     F e[kCount] = {};
-    if (rows.n_central > 0) {
-      const F first_weight = Broadcast<kN>(rows.weights[0]);
+    const int n_central = rows.n_central;
+    const void* const* central = rows.central;
+    const float* weights = rows.weights;
+    if (n_central > 0) {
+      const F first_weight = Broadcast<kN>(weights[0]);
+      if constexpr (kAhead) Send<kN * kCount, kCentral>(ahead.central[0], col);
 #pragma GCC unroll 8
       for (int part = 0; part < kCount; ++part) {
         F row;
-        Load<kN, kCentral>(row, rows.central[0], col + part * kN);
+        Load<kN, kCentral>(row, central[0], col + part * kN);
         e[part] = first_weight * row;
       }
-      for (int slot = 1; slot < rows.n_central; ++slot) {
-        const F weight = Broadcast<kN>(rows.weights[slot]);
+      for (int slot = 1; slot < n_central; ++slot) {
+        const F weight = Broadcast<kN>(weights[slot]);
+        if constexpr (kAhead) Send<kN * kCount, kCentral>(ahead.central[slot], col);
 #pragma GCC unroll 8
         for (int part = 0; part < kCount; ++part) {
           F row;
-          Load<kN, kCentral>(row, rows.central[slot], col + part * kN);
+          Load<kN, kCentral>(row, central[slot], col + part * kN);
           e[part] += weight * row;
         }
       }
-      if (rows.residual != nullptr) {
-#pragma GCC unroll 8
-        for (int part = 0; part < kCount; ++part) {
-          F row;
-          Load<kN, kResidual>(row, rows.residual, col + part * kN);
-          e[part] += row;
-        }
+    }
+    if constexpr (kAhead) {
+      for (int slot = n_central; slot < ahead.n_central; ++slot) {
+        Send<kN * kCount, kCentral>(ahead.central[slot], col);
       }
-    } else if (rows.residual != nullptr) {
+      if (ahead.residual != nullptr) Send<kN * kCount, kResidual>(ahead.residual, col);
+    }
+    if (rows.residual != nullptr) {
 #pragma GCC unroll 8
       for (int part = 0; part < kCount; ++part) {
-        Load<kN, kResidual>(e[part], rows.residual, col + part * kN);
+        F row;
+        Load<kN, kResidual>(row, rows.residual, col + part * kN);
+        e[part] = n_central > 0 ? e[part] + row : row;
       }
     }
 #pragma GCC unroll 8
@@ -208,28 +228,39 @@ struct ComposeBody {
   }
 };
 
-template <resembed_dtype kCentral, resembed_dtype kResidual, bool kAdd>
-void ComposeTyped(float* y, float a, const ItemRows& rows, int64_t dim) {
-  ForColumns(dim, ComposeBody<kCentral, kResidual, kAdd>{y, a, rows});
+template <resembed_dtype kCentral, resembed_dtype kResidual, bool kAdd, bool kAhead>
+void ComposeTyped(float* y, float a, const ItemRows& rows, const ItemRows& ahead, int64_t dim) {
+  ForColumns(dim, ComposeBody<kCentral, kResidual, kAdd, kAhead>{y, a, rows, ahead});
 }
 
-template <bool kAdd>
-RESEMBED_INLINE void ComposeAny(float* y, float a, const ItemRows& rows, int64_t dim) {
-  using Function = void (*)(float*, float, const ItemRows&, int64_t);
-  static constexpr Function kByType[3][3] = {
-      {ComposeTyped<RESEMBED_F32, RESEMBED_F32, kAdd>, ComposeTyped<RESEMBED_F32, RESEMBED_F16, kAdd>,
-       ComposeTyped<RESEMBED_F32, RESEMBED_BF16, kAdd>},
-      {ComposeTyped<RESEMBED_F16, RESEMBED_F32, kAdd>, ComposeTyped<RESEMBED_F16, RESEMBED_F16, kAdd>,
-       ComposeTyped<RESEMBED_F16, RESEMBED_BF16, kAdd>},
-      {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, kAdd>, ComposeTyped<RESEMBED_BF16, RESEMBED_F16, kAdd>,
-       ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, kAdd>}};
-  kByType[rows.n_central > 0 ? rows.central_dtype : 0][rows.residual != nullptr ? rows.residual_dtype : 0](
-      y, a, rows, dim);
-}
+using ComposeFunction = void (*)(float*, float, const ItemRows&, const ItemRows&, int64_t);
 
-void Compose(float* e, const ItemRows& rows, int64_t dim) { ComposeAny<false>(e, 1.0f, rows, dim); }
+// Rows are central type, columns residual type.
+template <bool kAdd, bool kAhead>
+struct ComposeByType {
+  static constexpr ComposeFunction kTable[3][3] = {
+      {ComposeTyped<RESEMBED_F32, RESEMBED_F32, kAdd, kAhead>,
+       ComposeTyped<RESEMBED_F32, RESEMBED_F16, kAdd, kAhead>,
+       ComposeTyped<RESEMBED_F32, RESEMBED_BF16, kAdd, kAhead>},
+      {ComposeTyped<RESEMBED_F16, RESEMBED_F32, kAdd, kAhead>,
+       ComposeTyped<RESEMBED_F16, RESEMBED_F16, kAdd, kAhead>,
+       ComposeTyped<RESEMBED_F16, RESEMBED_BF16, kAdd, kAhead>},
+      {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, kAdd, kAhead>,
+       ComposeTyped<RESEMBED_BF16, RESEMBED_F16, kAdd, kAhead>,
+       ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, kAdd, kAhead>}};
+};
+
+void Compose(float* e, const ItemRows& rows, int64_t dim) {
+  ComposeByType<false, false>::kTable[rows.central_dtype][rows.residual_dtype](e, 1.0f, rows, rows, dim);
+}
 void ComposeAdd(float* y, float a, const ItemRows& rows, int64_t dim) {
-  ComposeAny<true>(y, a, rows, dim);
+  ComposeByType<true, false>::kTable[rows.central_dtype][rows.residual_dtype](y, a, rows, rows, dim);
+}
+void ComposeAhead(float* e, const ItemRows& rows, const ItemRows& ahead, int64_t dim) {
+  ComposeByType<false, true>::kTable[rows.central_dtype][rows.residual_dtype](e, 1.0f, rows, ahead, dim);
+}
+void ComposeAddAhead(float* y, float a, const ItemRows& rows, const ItemRows& ahead, int64_t dim) {
+  ComposeByType<true, true>::kTable[rows.central_dtype][rows.residual_dtype](y, a, rows, ahead, dim);
 }
 
 template <resembed_dtype kType, bool kAdd>
@@ -381,7 +412,8 @@ void MaxUpdate(float* best, int32_t* argmax, const float* e, int32_t position, i
 }  // namespace
 
 extern const RowOps kRowOps;
-constexpr RowOps kRowOps = {Compose, ComposeAdd, AddScaled, SetScaled, StoreRow, Dot, MaxUpdate};
+constexpr RowOps kRowOps = {Compose, ComposeAdd, AddScaled, SetScaled, StoreRow, Dot, MaxUpdate,
+                            ComposeAhead, ComposeAddAhead};
 
 }  // namespace RESEMBED_ISA_NAMESPACE
 }  // namespace resembed::detail
