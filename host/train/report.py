@@ -4,6 +4,7 @@
 Reads metrics.json, curves.json and picture.json; their schema is in SCHEMA.md beside this file. Needs Python 3.9,
 numpy and matplotlib; without matplotlib the report has its tables and text, says so, and the exit status is 3.
 """
+
 import base64
 import html
 import io
@@ -17,16 +18,23 @@ from report_text import data_lines, head_lines, num, signed, verdict  # noqa: E4
 
 try:
     import report_plots as plots
+
     MISSING = ""
 except ImportError as error:
     plots = None
     MISSING = str(error)
 
 HEADS = {
-    "mlp": ("Ranking (mlp)", "A small MLP scores the candidate beside the pooled history; one negative for each target. "
-                             "Its validation figure is auc."),
-    "dot": ("Retrieval (dot)", "Pooled history times item plus bias, softmax over shared negatives. Its validation "
-                               "figure is hr20."),
+    "mlp": (
+        "Ranking (mlp)",
+        "A small MLP scores the candidate beside the pooled history; one negative for each target. "
+        "Its validation figure is auc.",
+    ),
+    "dot": (
+        "Retrieval (dot)",
+        "Pooled history times item plus bias, softmax over shared negatives. Its validation "
+        "figure is hr20.",
+    ),
 }
 DAGGER, DASH = " \u2020", "\u2013"
 CSS = """
@@ -76,56 +84,84 @@ def over_cell(row, figure):
     parts = row.over("plain", figure)
     if parts is None:
         return f"<td>{DASH}</td>"
-    says = {"above": " class=up", "below": " class=down", "same": ""}[verdict(parts)] if not row.capped else ""
+    says = (
+        {"above": " class=up", "below": " class=down", "same": ""}[verdict(parts)] if not row.capped else ""
+    )
     return f"<td{says}>{signed(parts[0])} <small>{signed(parts[1])}..{signed(parts[2])}</small></td>"
 
 
 def table(run, head):
     """Two tables: figures, and differences to plain with what a row cost."""
     rows = run.heads[head]
-    names = ["auc", "auc_pop", "hr20", "hr20_new", "hr20_repeat"] + (["logloss"] if any(
-        row.num("logloss") is not None for row in rows.values()) else [])
+    names = ["auc", "auc_pop", "hr20", "hr20_new", "hr20_repeat"] + (
+        ["logloss"] if any(row.num("logloss") is not None for row in rows.values()) else []
+    )
     everything = list(rows.values()) + list(run.baselines.values())
     best = {}
     for figure in names:
         values = [row.num(figure) for row in everything if row.num(figure) is not None and not row.capped]
         best[figure] = (min if figure == "logloss" else max)(values) if values else None
-    out = ["<div class=scroll><table><tr><th>row</th>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"]
+    out = [
+        "<div class=scroll><table><tr><th>row</th>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
+    ]
     for place, row in enumerate(everything):
         kind = ["count"] if place >= len(rows) else []
         kind += ["first"] if place == len(rows) else []
         kind += ["capped"] if row.capped else []
-        exponents = (f" <small>a {num(row.num('a'), 1)}, b {num(row.num('b'), 1)}</small>"
-                     if row.num("a") is not None and row.name.startswith("itemknn") else "")
+        exponents = (
+            f" <small>a {num(row.num('a'), 1)}, b {num(row.num('b'), 1)}</small>"
+            if row.num("a") is not None and row.name.startswith("itemknn")
+            else ""
+        )
         cells = []
         for figure in names:
             value = row.num(figure)
             wins = value is not None and value == best[figure] and not row.capped
             cells.append(f"<td{' class=best' if wins else ''}>{cell(row, figure)}</td>")
-        out.append(f"<tr class=\"{' '.join(kind)}\"><td>{esc(row.name)}{DAGGER if row.capped else ''}{exponents}</td>"
-                   + "".join(cells) + "</tr>")
-    out.append("</table></div><p class=note>Mean over test users (\u00b1 std over seeds), 95 % bootstrap interval over "
-               "test users in grey. Bold: the best of all rows. Below the line: models that only count.</p>")
+        out.append(
+            f"<tr class=\"{' '.join(kind)}\"><td>{esc(row.name)}{DAGGER if row.capped else ''}{exponents}</td>"
+            + "".join(cells)
+            + "</tr>"
+        )
+    out.append(
+        "</table></div><p class=note>Mean over test users (\u00b1 std over seeds), 95 % bootstrap interval over "
+        "test users in grey. Bold: the best of all rows. Below the line: models that only count.</p>"
+    )
 
-    out.append("<div class=scroll><table><tr><th>minus plain</th>" + "".join(f"<th>{name}</th>" for name in FIGURES)
-               + "<th>valid</th><th>epochs</th><th>gap</th><th>ratio</th><th>radius 95 %</th><th>parameters</th>"
-                 "<th>seconds</th></tr>")
+    out.append(
+        "<div class=scroll><table><tr><th>minus plain</th>"
+        + "".join(f"<th>{name}</th>" for name in FIGURES)
+        + "<th>valid</th><th>epochs</th><th>gap</th><th>ratio</th><th>radius 95 %</th><th>parameters</th>"
+        "<th>seconds</th></tr>"
+    )
     for row in rows.values():
         epochs = row.num("epochs")
         kept = row.num("best_epoch")
-        text = (DASH if epochs is None else f"{epochs:.3g}") + (f" <small>kept {kept:.3g}</small>" if kept else "")
-        plain_cells = [(DASH if value is None else num(value, digits)) for value, digits in
-                       ((row.num("gap"), 3), (row.num("ratio"), 2), (row.num("envelope", "radius95"), 2))]
+        text = (DASH if epochs is None else f"{epochs:.3g}") + (
+            f" <small>kept {kept:.3g}</small>" if kept else ""
+        )
+        plain_cells = [
+            (DASH if value is None else num(value, digits))
+            for value, digits in (
+                (row.num("gap"), 3),
+                (row.num("ratio"), 2),
+                (row.num("envelope", "radius95"), 2),
+            )
+        ]
         valid = run.valid_of(head, row)
         seconds = row.num("seconds")
-        out.append(f"<tr class=\"{'capped' if row.capped else ''}\"><td>{esc(row.name)}{DAGGER if row.capped else ''}</td>"
-                   + "".join(over_cell(row, figure) for figure in FIGURES)
-                   + f"<td>{DASH if valid is None else num(valid)}</td><td>{text}</td>"
-                   + "".join(f"<td>{value}</td>" for value in plain_cells)
-                   + f"<td>{count(row.num('parameters'))}</td><td>{'' if seconds is None else f'{seconds:.0f}'}</td></tr>")
-    out.append("</table></div><p class=note>Differences are paired by test user; colored where the 95 % interval leaves "
-               "zero out. gap: auc on targets of training users minus test. ratio: median |residual| : |center|. "
-               "\u2020 still improving at the limit of epochs: supports no claim.</p>")
+        out.append(
+            f"<tr class=\"{'capped' if row.capped else ''}\"><td>{esc(row.name)}{DAGGER if row.capped else ''}</td>"
+            + "".join(over_cell(row, figure) for figure in FIGURES)
+            + f"<td>{DASH if valid is None else num(valid)}</td><td>{text}</td>"
+            + "".join(f"<td>{value}</td>" for value in plain_cells)
+            + f"<td>{count(row.num('parameters'))}</td><td>{'' if seconds is None else f'{seconds:.0f}'}</td></tr>"
+        )
+    out.append(
+        "</table></div><p class=note>Differences are paired by test user; colored where the 95 % interval leaves "
+        "zero out. gap: auc on targets of training users minus test. ratio: median |residual| : |center|. "
+        "\u2020 still improving at the limit of epochs: supports no claim.</p>"
+    )
     return "\n".join(out)
 
 
@@ -134,8 +170,10 @@ def image(fig, text, caption):
     fig.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     plots.plt.close(fig)
     data = base64.b64encode(buffer.getvalue().encode()).decode()
-    return (f'<figure><img alt="{esc(text)}" src="data:image/svg+xml;base64,{data}">'
-            f"<figcaption>{caption}</figcaption></figure>")
+    return (
+        f'<figure><img alt="{esc(text)}" src="data:image/svg+xml;base64,{data}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
 
 
 def head_plots(run, head):
@@ -147,61 +185,114 @@ def head_plots(run, head):
         if fig is not None:
             out.append(f"<h3>{title}</h3>" + image(fig, f"{title}, {head}", caption))
 
-    add("Difference to plain", plots.over_plain_plot(run, head),
-        "Paired by test user, 95 % intervals; filled where the interval leaves zero out.")
-    add("Figures by variant, with the counting baselines", plots.figures_plot(run, head),
-        "Lines: 95 % interval over test users. Dashed: the best counting baseline. Open markers: rows marked \u2020.")
-    add("Learning curves", plots.curves_plot(run, head),
-        "Mean over seeds; the marker is the best epoch, the dotted line plain's best.")
-    add("Envelope radius and residual", plots.envelope_plot(run, head),
-        "One partition of the items for all rows. A small radius: the items of an interest lie close together.")
+    add(
+        "Difference to plain",
+        plots.over_plain_plot(run, head),
+        "Paired by test user, 95 % intervals; filled where the interval leaves zero out.",
+    )
+    add(
+        "Figures by variant, with the counting baselines",
+        plots.figures_plot(run, head),
+        "Lines: 95 % interval over test users. Dashed: the best counting baseline. Open markers: rows marked \u2020.",
+    )
+    add(
+        "Learning curves",
+        plots.curves_plot(run, head),
+        "Mean over seeds; the marker is the best epoch, the dotted line plain's best.",
+    )
+    add(
+        "Envelope radius and residual",
+        plots.envelope_plot(run, head),
+        "One partition of the items for all rows. A small radius: the items of an interest lie close together.",
+    )
     fig, caption = plots.picture_plot(run, head)
     add("A picture of interests", fig, esc(caption))
     return "\n".join(out)
 
 
 def says(lines):
-    return "<ul class=says>" + "".join(f'<li class="{kind}">{esc(text)}</li>' for kind, text in lines) + "</ul>" if lines else ""
+    return (
+        "<ul class=says>" + "".join(f'<li class="{kind}">{esc(text)}</li>' for kind, text in lines) + "</ul>"
+        if lines
+        else ""
+    )
 
 
 def tiles(run):
     data = run.data
-    shown = [("users", "users"), ("items", "items"), ("events", "events"), ("train_users", "training users"),
-             ("test_targets", "test users"), ("candidates", "items in training")]
-    parts = [f"<div class=tile><b>{count(data[key])}</b><span>{name}</span></div>" for key, name in shown
-             if number(data.get(key)) is not None]
+    shown = [
+        ("users", "users"),
+        ("items", "items"),
+        ("events", "events"),
+        ("train_users", "training users"),
+        ("test_targets", "test users"),
+        ("candidates", "items in training"),
+    ]
+    parts = [
+        f"<div class=tile><b>{count(data[key])}</b><span>{name}</span></div>"
+        for key, name in shown
+        if number(data.get(key)) is not None
+    ]
     if number(data.get("repeat_share")) is not None:
-        parts.append(f"<div class=tile><b>{100 * data['repeat_share']:.0f} %</b><span>targets seen before</span></div>")
+        parts.append(
+            f"<div class=tile><b>{100 * data['repeat_share']:.0f} %</b><span>targets seen before</span></div>"
+        )
     return "<div class=tiles>" + "".join(parts) + "</div>"
 
 
 def settings(run):
-    rows = "".join(f"<tr><td>{esc(key)}</td><td>{esc(value)}</td></tr>" for group in (run.data, run.config)
-                   for key, value in group.items() if not isinstance(value, (dict, list)) or key in ("variants", "heads"))
+    rows = "".join(
+        f"<tr><td>{esc(key)}</td><td>{esc(value)}</td></tr>"
+        for group in (run.data, run.config)
+        for key, value in group.items()
+        if not isinstance(value, (dict, list)) or key in ("variants", "heads")
+    )
     return f"<details><summary>All settings and data</summary><div class=scroll><table>{rows}</table></div></details>"
 
 
 def page(run):
     source = run.data.get("source") or "a behaviour log"
-    out = ["<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">",
-           f"<title>resembed: {esc(source)[:80]}</title><style>{CSS}</style></head><body>",
-           "<h1>What central + residual did</h1>", f"<p class=sub>{esc(source)}</p>", tiles(run),
-           says(data_lines(run))]
+    out = [
+        '<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width">',
+        f"<title>resembed: {esc(source)[:80]}</title><style>{CSS}</style></head><body>",
+        "<h1>What central + residual did</h1>",
+        f"<p class=sub>{esc(source)}</p>",
+        tiles(run),
+        says(data_lines(run)),
+    ]
     if plots is None:
-        out.append(says([("warn", f"Plots are missing: {MISSING}. Install numpy and matplotlib and run report.py again.")]))
+        out.append(
+            says(
+                [
+                    (
+                        "warn",
+                        f"Plots are missing: {MISSING}. Install numpy and matplotlib and run report.py again.",
+                    )
+                ]
+            )
+        )
     for head in run.heads:
         title, about = HEADS.get(head, (head, ""))
-        out += [f"<h2>{esc(title)}</h2><p class=note>{esc(about)}</p>", "<h3>What this run shows</h3>",
-                says(head_lines(run, head)), "<h3>Figures</h3>", table(run, head), head_plots(run, head)]
-    out += ["<h2>How to read this</h2><p>Every user is in training, validation or test. A test user's last event is the "
-            "target; a target that training never saw counts as a miss. <b>auc</b>: share of 200 uniformly drawn items "
-            "scored below the target; <b>auc_pop</b>: the same with items drawn by popularity; <b>hr20</b>: share of "
-            "targets among the 20 best of all items, for targets new to the user (<b>hr20_new</b>) or in her history "
-            "(<b>hr20_repeat</b>). <b>plain</b>: one table; <b>plain_l2</b>: with the residual's penalty; <b>plain_2x</b>: "
-            "as many parameters as center + residual; <b>central</b>: mean of graph neighbors, no residual; <b>avg</b>, "
-            "<b>gcn</b>, <b>att</b>: center + residual with three ways to weigh neighbors; <b>assign</b>: one shared "
-            "center for each interest. Every variant trains until its validation figure stops improving.</p>",
-            settings(run), "</body></html>"]
+        out += [
+            f"<h2>{esc(title)}</h2><p class=note>{esc(about)}</p>",
+            "<h3>What this run shows</h3>",
+            says(head_lines(run, head)),
+            "<h3>Figures</h3>",
+            table(run, head),
+            head_plots(run, head),
+        ]
+    out += [
+        "<h2>How to read this</h2><p>Every user is in training, validation or test. A test user's last event is the "
+        "target; a target that training never saw counts as a miss. <b>auc</b>: share of 200 uniformly drawn items "
+        "scored below the target; <b>auc_pop</b>: the same with items drawn by popularity; <b>hr20</b>: share of "
+        "targets among the 20 best of all items, for targets new to the user (<b>hr20_new</b>) or in her history "
+        "(<b>hr20_repeat</b>). <b>plain</b>: one table; <b>plain_l2</b>: with the residual's penalty; <b>plain_2x</b>: "
+        "as many parameters as center + residual; <b>central</b>: mean of graph neighbors, no residual; <b>avg</b>, "
+        "<b>gcn</b>, <b>att</b>: center + residual with three ways to weigh neighbors; <b>assign</b>: one shared "
+        "center for each interest. Every variant trains until its validation figure stops improving.</p>",
+        settings(run),
+        "</body></html>",
+    ]
     return "\n".join(out)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run left behind, read forgivingly: keys may be missing, numbers may be null (SCHEMA.md)."""
+
 import json
 import math
 import os
@@ -61,7 +62,9 @@ class Run:
         self.folder = folder
         self.metrics = self._load("metrics.json")
         if self.metrics is None:
-            raise SystemExit(f"{os.path.join(folder, 'metrics.json')}: no such file; run resembed-train first")
+            raise SystemExit(
+                f"{os.path.join(folder, 'metrics.json')}: no such file; run resembed-train first"
+            )
         self.curves = self._load("curves.json") or {}
         self.picture = self._load("picture.json") or {}
         self.data = self.metrics.get("data") or {}
@@ -69,8 +72,10 @@ class Run:
         self.interrupted = bool(self.metrics.get("interrupted"))
         self.baselines = self._rows(self.metrics.get("baselines") or {}, BASELINES)
         heads = self.metrics.get("heads") or {}
-        self.heads = {head: self._rows(heads[head] or {}, VARIANTS)
-                      for head in sorted(heads, key=lambda h: (h != "mlp", h))}
+        self.heads = {
+            head: self._rows(heads[head] or {}, VARIANTS)
+            for head in sorted(heads, key=lambda h: (h != "mlp", h))
+        }
 
     def _load(self, name):
         path = os.path.join(self.folder, name)
@@ -96,7 +101,9 @@ class Run:
         """Mean over seeds of the first epoch whose validation figure reaches `value`; None if one never does."""
         firsts = []
         for seed in self.curve(head, variant):
-            reached = [e for e, v in zip(seed["epoch"], seed["valid"]) if number(v) is not None and v >= value]
+            reached = [
+                e for e, v in zip(seed["epoch"], seed["valid"]) if number(v) is not None and v >= value
+            ]
             if not reached:
                 return None
             firsts.append(reached[0])

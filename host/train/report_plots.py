@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report's plots (matplotlib). Colors are Okabe and Ito's, markers and dashes tell rows apart without color."""
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -10,18 +11,37 @@ from report_data import FIGURES, LABELS, VALID_FIGURE, Row, interval  # noqa: E4
 from report_text import num  # noqa: E402
 
 STYLE = {  # color, marker, dashes
-    "plain": ("#000000", "o", "-"), "plain_l2": ("#7F7F7F", "s", "--"), "plain_2x": ("#B0A000", "D", "-."),
-    "central": ("#0072B2", "v", "-"), "avg": ("#E69F00", "^", "-"), "gcn": ("#009E73", "P", "--"),
-    "att": ("#CC79A7", "X", "-."), "assign": ("#D55E00", "d", ":"),
+    "plain": ("#000000", "o", "-"),
+    "plain_l2": ("#7F7F7F", "s", "--"),
+    "plain_2x": ("#B0A000", "D", "-."),
+    "central": ("#0072B2", "v", "-"),
+    "avg": ("#E69F00", "^", "-"),
+    "gcn": ("#009E73", "P", "--"),
+    "att": ("#CC79A7", "X", "-."),
+    "assign": ("#D55E00", "d", ":"),
 }
 GREY = "#6B6B6B"
-POINTS = [(color, marker) for marker in "o^sDPX" for color in
-          ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")]
-plt.rcParams.update({
-    "font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
-    "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.grid": True, "grid.color": "#E6E6E6",
-    "axes.axisbelow": True, "legend.frameon": False, "svg.hashsalt": "resembed", "figure.constrained_layout.use": True,
-})
+POINTS = [
+    (color, marker)
+    for marker in "o^sDPX"
+    for color in ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+]
+plt.rcParams.update(
+    {
+        "font.size": 9.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.grid": True,
+        "grid.color": "#E6E6E6",
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+        "svg.hashsalt": "resembed",
+        "figure.constrained_layout.use": True,
+    }
+)
 
 
 def style(name):
@@ -49,7 +69,11 @@ def figures_plot(run, head):
     for axis, figure in zip(axes, FIGURES):
         inside = []
         values = {row.name: row.num(figure) for row in rows}
-        best_count = max((row for row in counts if values[row.name] is not None), key=lambda r: values[r.name], default=None)
+        best_count = max(
+            (row for row in counts if values[row.name] is not None),
+            key=lambda r: values[r.name],
+            default=None,
+        )
         for row in rows:
             if values[row.name] is not None and row.name != "popularity":
                 inside += [values[row.name]] + list((interval(row.get(figure)) or ())[1:])
@@ -64,16 +88,30 @@ def figures_plot(run, head):
             is_count = place >= len(models)
             color, marker = (GREY, "s") if is_count else style(row.name)[:2]
             if value < low:  # popularity, far to the left
-                axis.annotate(f"\u2190 {num(value)}", (low, place), xytext=(6, 0),
-                              textcoords="offset points", color=GREY, fontsize=8, va="center")
+                axis.annotate(
+                    f"\u2190 {num(value)}",
+                    (low, place),
+                    xytext=(6, 0),
+                    textcoords="offset points",
+                    color=GREY,
+                    fontsize=8,
+                    va="center",
+                )
                 continue
             parts = interval(row.get(figure))
             if parts:
                 axis.plot(parts[1:], [place, place], color=color, lw=1.4, alpha=0.75, solid_capstyle="butt")
             axis.plot(value, place, marker, color=color, ms=6, mfc="white" if row.capped else color)
-            axis.annotate(num(value), (parts[2] if parts else value, place), xytext=(5, 0), textcoords="offset points",
-                          fontsize=8, va="center", color="#333333",
-                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
+            axis.annotate(
+                num(value),
+                (parts[2] if parts else value, place),
+                xytext=(5, 0),
+                textcoords="offset points",
+                fontsize=8,
+                va="center",
+                color="#333333",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            )
         if best_count is not None:
             axis.axvline(values[best_count.name], color=GREY, lw=1, ls=(0, (4, 3)), zorder=0)
         axis.set_xlim(low, high + 0.06 * (high - low))
@@ -144,15 +182,24 @@ def curves_plot(run, head):
         timed = [(times[e], v, e) for e, v in zip(epochs, valid) if e in times]
         if timed:
             best = [i for i, t in enumerate(timed) if t[2] == epochs[top]]
-            axes[1].plot([t[0] for t in timed], [t[1] for t in timed], marker=marker, markevery=best, ms=7, **line)
+            axes[1].plot(
+                [t[0] for t in timed], [t[1] for t in timed], marker=marker, markevery=best, ms=7, **line
+            )
     plain = run.best_valid(head, "plain")
     figure = VALID_FIGURE.get(head, "figure")
     for axis in axes:
         if plain:
             axis.axhline(plain[0], color="#000000", lw=0.8, ls=":")
     if plain:
-        axes[1].annotate("plain's best", (0.99, plain[0]), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                         textcoords="offset points", ha="right", fontsize=8)
+        axes[1].annotate(
+            "plain's best",
+            (0.99, plain[0]),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+        )
     if values:  # the first epochs may lie far below: the interesting part is the top
         low = max(min(values), max(values) - 3 * (max(values) - float(np.percentile(values, 25))) - 1e-3)
         axes[0].set_ylim(*limits([low, max(values)]))
@@ -177,10 +224,18 @@ def envelope_plot(run, head):
             value = row.num("envelope", key)
             spread = [v for v in row.get("envelope", "per_interest", key) or [] if v is not None]
             if len(spread) > 3:
-                axes[0].plot(np.percentile(spread, [25, 75]), [place + shift] * 2, color=color, lw=2.2 if filled else 1.2,
-                             alpha=0.8, solid_capstyle="butt")
+                axes[0].plot(
+                    np.percentile(spread, [25, 75]),
+                    [place + shift] * 2,
+                    color=color,
+                    lw=2.2 if filled else 1.2,
+                    alpha=0.8,
+                    solid_capstyle="butt",
+                )
             if value is not None:
-                axes[0].plot(value, place + shift, marker, color=color, mfc=color if filled else "white", ms=6)
+                axes[0].plot(
+                    value, place + shift, marker, color=color, mfc=color if filled else "white", ms=6
+                )
     plain = next((row.num("envelope", "radius95") for row in rows if row.name == "plain"), None)
     if plain is not None:
         axes[0].axvline(plain, color="#000000", lw=0.8, ls=":")
@@ -192,8 +247,14 @@ def envelope_plot(run, head):
     if ratio_rows:
         for place, row in enumerate(ratio_rows):
             axes[1].barh(place, row.num("ratio"), color=style(row.name)[0], height=0.55)
-            axes[1].annotate(num(row.num("ratio"), 2), (row.num("ratio"), place), xytext=(4, 0),
-                             textcoords="offset points", va="center", fontsize=8)
+            axes[1].annotate(
+                num(row.num("ratio"), 2),
+                (row.num("ratio"), place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
         axes[1].set_yticks(range(len(ratio_rows)), [label(row) for row in ratio_rows])
         axes[1].set_ylim(len(ratio_rows) - 0.4, -0.6)
         axes[1].set_xlim(0, 1.18 * max(row.num("ratio") for row in ratio_rows) or 1)
@@ -208,14 +269,14 @@ def project(embeddings):
     """First two principal components and the share of variance of each."""
     centered = embeddings - embeddings.mean(axis=0)
     _, singular, axes = np.linalg.svd(centered, full_matrices=False)
-    share = singular ** 2 / max(float((singular ** 2).sum()), 1e-30)
+    share = singular**2 / max(float((singular**2).sum()), 1e-30)
     points = centered @ axes[:2].T
     return points * np.where(np.abs(points).max(axis=0) == points.max(axis=0), 1, -1), share
 
 
 def same_interest(embeddings, interest, k=10):
     """Share of an item's k nearest (Euclidean, all dimensions) that have its interest."""
-    squares = (embeddings ** 2).sum(axis=1)
+    squares = (embeddings**2).sum(axis=1)
     distance = squares[:, None] + squares[None, :] - 2 * embeddings @ embeddings.T
     np.fill_diagonal(distance, np.inf)
     nearest = np.argsort(distance, axis=1, kind="stable")[:, :k]
@@ -249,7 +310,9 @@ def picture_plot(run, head):
         axis.tick_params(labelbottom=False, labelleft=False, length=0)
         axis.set_aspect("equal", adjustable="datalim")
     chance = float(sum((np.sum(interest == w) / len(interest)) ** 2 for w in np.unique(interest)))
-    text = (f"{len(interest)} items of the {len(np.unique(interest))} largest interests, a color and shape for each. "
-            "Two axes hide much, so beside the picture a number: of the ten items nearest to an item (all dimensions) "
-            f"the share with its interest is {', '.join(shares)} ({100 * chance:.0f} % by chance).")
+    text = (
+        f"{len(interest)} items of the {len(np.unique(interest))} largest interests, a color and shape for each. "
+        "Two axes hide much, so beside the picture a number: of the ten items nearest to an item (all dimensions) "
+        f"the share with its interest is {', '.join(shares)} ({100 * chance:.0f} % by chance)."
+    )
     return fig, text

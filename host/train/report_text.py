@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run shows, in words. Each sentence is computed from the run's numbers; rows that hit the limit of epochs
 support none of them."""
+
 from report_data import BASELINES, FIGURES, GRAPH, VALID_FIGURE, interval
 
 
@@ -40,7 +41,11 @@ def compare(row, base, base_name, figure):
     own, other = interval(row.get(figure)), interval(base.get(figure))
     if own and other:
         result = "above" if own[1] > other[2] else "below" if own[2] < other[1] else "same"
-        return result, a - b, f"{figure} {signed(a - b)} (intervals {'overlap' if result == 'same' else 'apart'})"
+        return (
+            result,
+            a - b,
+            f"{figure} {signed(a - b)} (intervals {'overlap' if result == 'same' else 'apart'})",
+        )
     return "bare", a - b, f"{figure} {signed(a - b)} (no interval)"
 
 
@@ -51,9 +56,15 @@ def against(row, base, base_name, text_of):
         result = compare(row, base, base_name, figure)
         if result:
             groups.setdefault(result[0], []).append(result[2])
-    words = {"above": "higher beyond the interval in", "below": "lower beyond the interval in",
-             "same": "not told apart in", "bare": "differs by"}
-    parts = [f"{words[key]} {join(groups[key])}" for key in ("above", "below", "same", "bare") if key in groups]
+    words = {
+        "above": "higher beyond the interval in",
+        "below": "lower beyond the interval in",
+        "same": "not told apart in",
+        "bare": "differs by",
+    }
+    parts = [
+        f"{words[key]} {join(groups[key])}" for key in ("above", "below", "same", "bare") if key in groups
+    ]
     return f"{text_of}: {'; '.join(parts)}." if parts else None
 
 
@@ -69,7 +80,7 @@ def counts_and_models(run, head, rows):
         model = max(models, key=lambda row: row.num(figure))
         count = max(counts, key=lambda row: row.num(figure))
         result, difference, _ = compare(model, count, count.name, figure)
-        text = (f"{figure} ({model.name} {num(model.num(figure))}, {count.name} {num(count.num(figure))})")
+        text = f"{figure} ({model.name} {num(model.num(figure))}, {count.name} {num(count.num(figure))})"
         if result in ("same", "bare"):
             open_.append(text)
         else:
@@ -89,7 +100,9 @@ def graph_and_plain(run, head, rows):
     if best is None:
         return lines
     if "plain" in rows:
-        line = against(best, rows["plain"], "plain", f"Graph variant best on validation, {best.name}, against plain")
+        line = against(
+            best, rows["plain"], "plain", f"Graph variant best on validation, {best.name}, against plain"
+        )
         if line:
             lines.append(("", line))
     if "plain_2x" in rows:
@@ -101,12 +114,19 @@ def graph_and_plain(run, head, rows):
         reached = run.epochs_to_reach(head, best.name, plain[0])
         figure = VALID_FIGURE.get(head, "figure")
         if reached is None:
-            lines.append(("", f"{best.name} never reaches plain's best validation {figure} ({num(plain[0])})."))
+            lines.append(
+                ("", f"{best.name} never reaches plain's best validation {figure} ({num(plain[0])}).")
+            )
         else:
             share = reached / plain[1]
-            speed = ("faster" if share <= 0.75 else "about as fast" if share <= 1.25 else "slower")
-            lines.append(("", f"Speed of learning: {best.name} reaches plain's best validation {figure} "
-                              f"({num(plain[0])}) after {reached:.3g} epochs, plain after {plain[1]:.3g}: {speed}."))
+            speed = "faster" if share <= 0.75 else "about as fast" if share <= 1.25 else "slower"
+            lines.append(
+                (
+                    "",
+                    f"Speed of learning: {best.name} reaches plain's best validation {figure} "
+                    f"({num(plain[0])}) after {reached:.3g} epochs, plain after {plain[1]:.3g}: {speed}.",
+                )
+            )
     return lines
 
 
@@ -117,7 +137,9 @@ def residual_share(rows):
         row = rows.get(name)
         if row is None or central is None:
             continue
-        line = against(row, central, "central", f"The residual's own share ({name} against central, which has none)")
+        line = against(
+            row, central, "central", f"The residual's own share ({name} against central, which has none)"
+        )
         if line:
             results = [compare(row, central, "central", figure) for figure in FIGURES]
             paired = any(row.over("central", figure) for figure in FIGURES)
@@ -138,12 +160,23 @@ def envelope(rows):
         value = rows[name].num("envelope", "radius95") if name in rows else None
         if value is not None:
             parts.append(f"{name} {num(value / base, 2)}")
-    return [("", f"Envelope radius (95 %) of an interest relative to plain's: {', '.join(parts)}; "
-                 "below 1 means that items of one interest lie closer together.")] if parts else []
+    return (
+        [
+            (
+                "",
+                f"Envelope radius (95 %) of an interest relative to plain's: {', '.join(parts)}; "
+                "below 1 means that items of one interest lie closer together.",
+            )
+        ]
+        if parts
+        else []
+    )
 
 
 def ratios(rows):
-    parts = [f"{row.name} {num(row.num('ratio'), 2)}" for row in rows.values() if row.num("ratio") is not None]
+    parts = [
+        f"{row.name} {num(row.num('ratio'), 2)}" for row in rows.values() if row.num("ratio") is not None
+    ]
     return [("", f"Median |residual| : |center| of an item: {', '.join(parts)}.")] if parts else []
 
 
@@ -154,8 +187,13 @@ def head_lines(run, head):
     lines = []
     capped = [name for name, row in everything.items() if row.capped]
     if capped:
-        lines.append(("warn", f"{join(capped)} still improved when the limit of epochs was reached (marked \u2020); "
-                              "nothing said here rests on such rows."))
+        lines.append(
+            (
+                "warn",
+                f"{join(capped)} still improved when the limit of epochs was reached (marked \u2020); "
+                "nothing said here rests on such rows.",
+            )
+        )
     if not rows:
         return lines + [("warn", "No row trained to its end: no claim is made.")]
     lines += counts_and_models(run, head, rows)
@@ -170,20 +208,33 @@ def data_lines(run):
     lines = []
     data = run.data
     if run.interrupted:
-        lines.append(("warn", "The run was interrupted; rows it did not reach are missing. --resume goes on."))
+        lines.append(
+            ("warn", "The run was interrupted; rows it did not reach are missing. --resume goes on.")
+        )
     n_test = data.get("test_targets")
     if n_test and n_test < 1000:
-        lines.append(("warn", f"Only {n_test} test users: look at the intervals before believing a difference."))
+        lines.append(
+            ("warn", f"Only {n_test} test users: look at the intervals before believing a difference.")
+        )
     if data.get("unknown_share"):
-        lines.append(("", f"{100 * data['unknown_share']:.2g} % of the test targets were never seen in training and "
-                          "count as misses in every row."))
+        lines.append(
+            (
+                "",
+                f"{100 * data['unknown_share']:.2g} % of the test targets were never seen in training and "
+                "count as misses in every row.",
+            )
+        )
     agreement = (data.get("interests") or {}).get("agreement") or {}
     if agreement.get("edge_share") is not None:
-        text = (f"The log was generated, its interests are known: {100 * agreement['edge_share']:.0f} % of the graph's "
-                f"edges join items of one interest ({100 * (agreement.get('edge_share_by_chance') or 0):.0f} % by chance)")
+        text = (
+            f"The log was generated, its interests are known: {100 * agreement['edge_share']:.0f} % of the graph's "
+            f"edges join items of one interest ({100 * (agreement.get('edge_share_by_chance') or 0):.0f} % by chance)"
+        )
         if agreement.get("nmi") is not None:
             text += f", and the interests found agree with the true ones by {num(agreement['nmi'], 2)} (NMI, 1 = equal)"
         lines.append(("", text + "."))
     if run.config.get("seeds") in (1, [1], None):
-        lines.append(("", "One seed: no spread over initializations is known; intervals are over test users only."))
+        lines.append(
+            ("", "One seed: no spread over initializations is known; intervals are over test users only.")
+        )
     return lines

@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """A made-up run in the schema of host/train/SCHEMA.md, for tests and for looking at the report."""
+
 import json
 import math
 import os
 import random
 
 VARIANTS = ["plain", "plain_l2", "plain_2x", "central", "avg", "gcn", "att", "assign"]
-AUC = {"plain": .921, "plain_l2": .919, "plain_2x": .920, "central": .930, "avg": .932, "gcn": .931, "att": .929,
-       "assign": .922}
+AUC = {
+    "plain": 0.921,
+    "plain_l2": 0.919,
+    "plain_2x": 0.920,
+    "central": 0.930,
+    "avg": 0.932,
+    "gcn": 0.931,
+    "att": 0.929,
+    "assign": 0.922,
+}
 
 
 def figure(mean, half=0.012, std=None):
@@ -19,8 +28,15 @@ def interval(mean, half=0.004):
 
 
 def counts(auc, auc_pop, hr20, **more):
-    return dict(auc=figure(auc), auc_pop=figure(auc_pop), hr20=figure(hr20, .03), hr20_new=figure(hr20 * .9, .03),
-                hr20_repeat=figure(min(1.0, hr20 * 1.3), .05), seconds=0.2, **more)
+    return dict(
+        auc=figure(auc),
+        auc_pop=figure(auc_pop),
+        hr20=figure(hr20, 0.03),
+        hr20_new=figure(hr20 * 0.9, 0.03),
+        hr20_repeat=figure(min(1.0, hr20 * 1.3), 0.05),
+        seconds=0.2,
+        **more
+    )
 
 
 def make(draw=random.Random(5), capped="att"):
@@ -32,51 +48,120 @@ def make(draw=random.Random(5), capped="att"):
             auc = AUC[name] * scale
             gain = AUC[name] - AUC["plain"]
             graph = name in ("central", "avg", "gcn", "att", "assign")
-            row = counts(auc, .78 + 1.5 * gain, (.25 if head == "mlp" else .37) + 2 * gain)
-            tight = .5 if graph else 1.0
-            row.update({
-                "epochs": 16 if graph else 30, "best_epoch": 10 if graph else 24, "capped": name == capped,
-                "valid": figure(auc if head == "mlp" else .37 + gain), "logloss": figure(.34 - gain) if head == "mlp" else None,
-                "gap": {"mean": .03 - gain, "std": None}, "parameters": 295616 * (1 if not graph and name != "plain_2x" else 2),
-                "seconds": {"mean": 20.0, "std": None},
-                "ratio": {"mean": .4, "std": None} if name in ("avg", "gcn", "att", "assign") else None,
-                "envelope": {"radius": figure(1.5 * tight), "radius95": figure(1.2 * tight), "per_interest": {
-                    "radius": [1.5 * tight * (1 + .2 * draw.random()) for _ in range(40)],
-                    "radius95": [1.2 * tight * (1 + .2 * draw.random()) for _ in range(40)]}},
-            })
+            row = counts(auc, 0.78 + 1.5 * gain, (0.25 if head == "mlp" else 0.37) + 2 * gain)
+            tight = 0.5 if graph else 1.0
+            row.update(
+                {
+                    "epochs": 16 if graph else 30,
+                    "best_epoch": 10 if graph else 24,
+                    "capped": name == capped,
+                    "valid": figure(auc if head == "mlp" else 0.37 + gain),
+                    "logloss": figure(0.34 - gain) if head == "mlp" else None,
+                    "gap": {"mean": 0.03 - gain, "std": None},
+                    "parameters": 295616 * (1 if not graph and name != "plain_2x" else 2),
+                    "seconds": {"mean": 20.0, "std": None},
+                    "ratio": {"mean": 0.4, "std": None} if name in ("avg", "gcn", "att", "assign") else None,
+                    "envelope": {
+                        "radius": figure(1.5 * tight),
+                        "radius95": figure(1.2 * tight),
+                        "per_interest": {
+                            "radius": [1.5 * tight * (1 + 0.2 * draw.random()) for _ in range(40)],
+                            "radius95": [1.2 * tight * (1 + 0.2 * draw.random()) for _ in range(40)],
+                        },
+                    },
+                }
+            )
             if name != "plain":
-                row["over_plain"] = {"auc": interval(gain), "auc_pop": interval(1.5 * gain, .008),
-                                     "hr20": interval(2 * gain, .02)}
+                row["over_plain"] = {
+                    "auc": interval(gain),
+                    "auc_pop": interval(1.5 * gain, 0.008),
+                    "hr20": interval(2 * gain, 0.02),
+                }
             if name == "avg":
-                row["over_plain_2x"] = {"auc": interval(.012), "auc_pop": interval(.016, .008), "hr20": interval(.02, .03)}
-                row["over_central"] = {"auc": interval(.002), "auc_pop": interval(.003, .008), "hr20": interval(.004, .02)}
-                row["over_baselines"] = {"itemknn": {"hr20": interval(-.1, .03)}}
+                row["over_plain_2x"] = {
+                    "auc": interval(0.012),
+                    "auc_pop": interval(0.016, 0.008),
+                    "hr20": interval(0.02, 0.03),
+                }
+                row["over_central"] = {
+                    "auc": interval(0.002),
+                    "auc_pop": interval(0.003, 0.008),
+                    "hr20": interval(0.004, 0.02),
+                }
+                row["over_baselines"] = {"itemknn": {"hr20": interval(-0.1, 0.03)}}
             heads[head][name] = row
             top = row["valid"]["mean"]
-            rate = .5 if graph else .2
+            rate = 0.5 if graph else 0.2
             epochs = list(range(1, row["epochs"] + 1))
-            curves[head][name] = [{"seed": 1, "epoch": epochs, "best_epoch": row["best_epoch"],
-                                   "train_loss": [.3 + math.exp(-rate * e) for e in epochs],
-                                   "valid": [top - .1 * math.exp(-rate * e) - .0004 * abs(e - row["best_epoch"]) for e in epochs],
-                                   "seconds": [.9 * e if graph else .5 * e for e in epochs]}]
+            curves[head][name] = [
+                {
+                    "seed": 1,
+                    "epoch": epochs,
+                    "best_epoch": row["best_epoch"],
+                    "train_loss": [0.3 + math.exp(-rate * e) for e in epochs],
+                    "valid": [
+                        top - 0.1 * math.exp(-rate * e) - 0.0004 * abs(e - row["best_epoch"]) for e in epochs
+                    ],
+                    "seconds": [0.9 * e if graph else 0.5 * e for e in epochs],
+                }
+            ]
     metrics = {
-        "data": {"source": "made-up <log> & co", "generated": True, "users": 5853, "items": 4619, "events": 788247,
-                 "too_short_users": 153, "train_users": 4526, "valid_users": 600, "test_users": 574, "candidates": 4610,
-                 "valid_targets": 600, "test_targets": 574, "ranked_targets": 574, "unknown_share": .0017,
-                 "repeat_share": .31, "graph": {"window": 2, "neighbors": 8, "pairs": 90000, "seconds": .1},
-                 "interests": {"source": "generated", "count": 40,
-                               "agreement": {"nmi": .93, "edge_share": .88, "edge_share_by_chance": .03}}},
-        "config": {"version": "0.1.0", "heads": ["mlp", "dot"], "variants": VARIANTS, "seeds": 1, "dim": 32, "lambda": .006},
-        "baselines": {"popularity": counts(.824, .497, .076), "covisit": counts(.897, .733, .315),
-                      "covisit_seen": counts(.911, .774, .274), "itemknn": counts(.909, .762, .38, a=.5, b=.3),
-                      "itemknn_seen": counts(.92, .804, .291, a=.5, b=.3)},
+        "data": {
+            "source": "made-up <log> & co",
+            "generated": True,
+            "users": 5853,
+            "items": 4619,
+            "events": 788247,
+            "too_short_users": 153,
+            "train_users": 4526,
+            "valid_users": 600,
+            "test_users": 574,
+            "candidates": 4610,
+            "valid_targets": 600,
+            "test_targets": 574,
+            "ranked_targets": 574,
+            "unknown_share": 0.0017,
+            "repeat_share": 0.31,
+            "graph": {"window": 2, "neighbors": 8, "pairs": 90000, "seconds": 0.1},
+            "interests": {
+                "source": "generated",
+                "count": 40,
+                "agreement": {"nmi": 0.93, "edge_share": 0.88, "edge_share_by_chance": 0.03},
+            },
+        },
+        "config": {
+            "version": "0.1.0",
+            "heads": ["mlp", "dot"],
+            "variants": VARIANTS,
+            "seeds": 1,
+            "dim": 32,
+            "lambda": 0.006,
+        },
+        "baselines": {
+            "popularity": counts(0.824, 0.497, 0.076),
+            "covisit": counts(0.897, 0.733, 0.315),
+            "covisit_seen": counts(0.911, 0.774, 0.274),
+            "itemknn": counts(0.909, 0.762, 0.38, a=0.5, b=0.3),
+            "itemknn_seen": counts(0.92, 0.804, 0.291, a=0.5, b=0.3),
+        },
         "heads": heads,
     }
     interest = [which for which in range(12) for _ in range(30)]
     centers = [[draw.gauss(0, 1) for _ in range(16)] for _ in range(12)]
-    picture = {"items": list(range(360)), "interest": interest, "heads": {head: {
-        name: [[c + draw.gauss(0, 2.0 if name.startswith("plain") else .5) for c in centers[which]] for which in interest]
-        for name in VARIANTS} for head in heads}}
+    picture = {
+        "items": list(range(360)),
+        "interest": interest,
+        "heads": {
+            head: {
+                name: [
+                    [c + draw.gauss(0, 2.0 if name.startswith("plain") else 0.5) for c in centers[which]]
+                    for which in interest
+                ]
+                for name in VARIANTS
+            }
+            for head in heads
+        },
+    }
     return metrics, curves, picture
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """report_test.py REPORT_PY: the report of a made-up run. Exit status 77 (skipped) without numpy and matplotlib."""
+
 import html
 import importlib
 import os
@@ -17,7 +18,9 @@ REPORT = ""
 
 
 def run_report(*arguments, **options):
-    return subprocess.run([sys.executable, "-B", REPORT, *arguments], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-B", REPORT, *arguments], capture_output=True, text=True, check=False, **options
+    )
 
 
 def read(folder):
@@ -74,8 +77,8 @@ class Report(unittest.TestCase):
 
     def test_marks_capped_rows_and_bases_nothing_on_them(self):
         for head in self.metrics["heads"].values():
-            head["att"]["auc"] = head["att"]["auc_pop"] = head["att"]["hr20"] = {"mean": .999, "std": None}
-            head["att"]["valid"] = {"mean": .999, "std": None}
+            head["att"]["auc"] = head["att"]["auc_pop"] = head["att"]["hr20"] = {"mean": 0.999, "std": None}
+            head["att"]["valid"] = {"mean": 0.999, "std": None}
         text = self.page()
         self.assertIn("<td>att \u2020</td>", text)
         self.assertIn("att still improved when the limit of epochs was reached", text)
@@ -86,17 +89,23 @@ class Report(unittest.TestCase):
     def test_says_when_counts_beat_the_models(self):
         del self.metrics["heads"]["dot"]
         self.assertIn("Counting beats every model trained here in hr20 (avg .272, itemknn .380)", self.page())
-        self.metrics["heads"]["mlp"]["avg"]["over_baselines"]["itemknn"]["hr20"] = {"mean": .02, "low": .01, "high": .03}
-        self.metrics["heads"]["mlp"]["avg"]["hr20"] = {"mean": .4, "std": None}
+        self.metrics["heads"]["mlp"]["avg"]["over_baselines"]["itemknn"]["hr20"] = {
+            "mean": 0.02,
+            "low": 0.01,
+            "high": 0.03,
+        }
+        self.metrics["heads"]["mlp"]["avg"]["hr20"] = {"mean": 0.4, "std": None}
         text = self.page()
         self.assertNotIn("Counting beats", text)
-        self.assertIn("The best model is above the best counting baseline in hr20 (avg .400, itemknn .380)", text)
+        self.assertIn(
+            "The best model is above the best counting baseline in hr20 (avg .400, itemknn .380)", text
+        )
 
     def test_says_when_central_alone_does_as_well(self):
         claim = "So central alone does as well here"
         self.assertIn(claim, self.page())
         for head in self.metrics["heads"].values():
-            head["avg"]["over_central"]["auc"] = {"mean": .01, "low": .005, "high": .015}
+            head["avg"]["over_central"]["auc"] = {"mean": 0.01, "low": 0.005, "high": 0.015}
         self.assertNotIn(claim, self.page())
         for head in self.metrics["heads"].values():
             del head["avg"]["over_central"]  # nothing paired: nothing concluded
@@ -104,15 +113,24 @@ class Report(unittest.TestCase):
 
     def test_counts_epochs_to_plains_best(self):
         seed = {"seed": 1, "seconds": [1, 2, 3, 4], "train_loss": [1, 1, 1, 1]}
-        self.curves["mlp"]["plain"] = [dict(seed, epoch=[1, 2, 3, 4], valid=[.7, .8, .9, .85], best_epoch=3)]
-        self.curves["mlp"]["avg"] = [dict(seed, epoch=[1, 2, 3, 4], valid=[.91, .8, .9, .85], best_epoch=1)]
-        self.assertIn("avg reaches plain's best validation auc (.900) after 1 epochs, plain after 3: faster", self.page())
-        self.curves["mlp"]["avg"][0]["valid"] = [.1, .2, .3, .2]
+        self.curves["mlp"]["plain"] = [
+            dict(seed, epoch=[1, 2, 3, 4], valid=[0.7, 0.8, 0.9, 0.85], best_epoch=3)
+        ]
+        self.curves["mlp"]["avg"] = [
+            dict(seed, epoch=[1, 2, 3, 4], valid=[0.91, 0.8, 0.9, 0.85], best_epoch=1)
+        ]
+        self.assertIn(
+            "avg reaches plain's best validation auc (.900) after 1 epochs, plain after 3: faster",
+            self.page(),
+        )
+        self.curves["mlp"]["avg"][0]["valid"] = [0.1, 0.2, 0.3, 0.2]
         self.assertIn("avg never reaches plain's best validation auc", self.page())
 
     def test_reads_partial_and_old_runs(self):
         self.metrics["interrupted"] = True
-        self.metrics["heads"] = {"mlp": {"plain": {"auc": .9, "hr20": None}, "new_variant": {"auc": {"mean": .8}}}}
+        self.metrics["heads"] = {
+            "mlp": {"plain": {"auc": 0.9, "hr20": None}, "new_variant": {"auc": {"mean": 0.8}}}
+        }
         del self.metrics["baselines"]["itemknn"]
         code, error, text, n_plots = render(self.metrics)
         self.assertEqual(code, 0, error)
@@ -124,7 +142,7 @@ class Report(unittest.TestCase):
 
     def test_seeds_and_nulls(self):
         row = self.metrics["heads"]["mlp"]["plain"]
-        row["auc"]["std"] = .004
+        row["auc"]["std"] = 0.004
         row["hr20_new"] = {"mean": None, "std": None}
         self.metrics["config"]["seeds"] = 3
         text = self.page()
