@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a log to the top-K graph: co-visit counts, top-K, weights, centers.
+#include <malloc.h>
+
+#include <fstream>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "bench/support/main.h"
+#include "bench/support/scenario.h"
+
+namespace resembed::bench {
+namespace {
+
+struct GraphCase {
+  int64_t n_interactions, n_items;
+  double alpha;
+  int32_t window;
+  int64_t length = 20;  // of a sequence
+};
+
+constexpr int32_t kNeighbors = 8;
+
+std::string Name(const GraphCase& c) {
+  char zipf[16];
+  std::snprintf(zipf, sizeof(zipf), "%g", c.alpha);
+  return "BM_Graph/interactions:" + CountName(c.n_interactions) + "/items:" + CountName(c.n_items) +
+         "/zipf:" + zipf + "/window:" + std::to_string(c.window) + "/k:" + std::to_string(kNeighbors);
+}
+
+// Resident bytes of the process; 0 where the system does not say.
+double ResidentBytes(const char* field) {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    double kib = 0;
+    if (word == field && status >> kib) return 1024 * kib;
+  }
+  return 0;
+}
+
+void Graph(benchmark::State& state, const GraphCase& c) {
+  const IdSource source(c.n_items, c.alpha, 3);
+  std::vector<int32_t> ids(static_cast<size_t>(c.n_interactions));
+  source.Fill(0, c.n_interactions, ids.data());
+  std::vector<int64_t> offsets;
+  for (int64_t at = 0; at <= c.n_interactions; at += c.length) offsets.push_back(at);
+  resembed_covisit_options options = {};
+  options.struct_size = sizeof(options);
+  options.n_items = c.n_items;
+  options.window = c.window;
+  const auto n_entries = static_cast<size_t>(c.n_items * kNeighbors);
+  std::vector<int32_t> neighbors(n_entries), center_of(static_cast<size_t>(c.n_items));
+  std::vector<int64_t> counts(n_entries);
+  std::vector<float> weights(n_entries);
+  int64_t n_pairs = 0, n_centers = 0;
+  Timings count, top_k, weigh, assign;
+  malloc_trim(0);
+  // The peak starts again here.
+  std::ofstream("/proc/self/clear_refs") << 5;
+  const double before = ResidentBytes("VmRSS:");
+  for (auto _ : state) {
+    resembed_covisit* covisit = nullptr;
+    count.Time([&] {
+      Check(resembed_covisit_create(&options, &covisit));
+      Check(resembed_covisit_add(covisit, ids.data(), RESEMBED_I32, offsets.data(), RESEMBED_I64,
+                                 static_cast<int64_t>(offsets.size()) - 1));
+      Check(resembed_covisit_n_pairs(covisit, &n_pairs));
+    });
+    top_k.Time([&] { Check(resembed_covisit_top_k(covisit, kNeighbors, neighbors.data(), counts.data())); });
+    resembed_covisit_destroy(covisit);
+    weigh.Time([&] {
+      Check(resembed_graph_weights(neighbors.data(), counts.data(), c.n_items, kNeighbors, RESEMBED_GRAPH_GCN,
+                                   weights.data()));
+    });
+    state.PauseTiming();
+    assign.Time([&] {
+      Check(resembed_graph_assign(neighbors.data(), counts.data(), c.n_items, kNeighbors, nullptr,
+                                  center_of.data(), &n_centers));
+    });
+    state.ResumeTiming();
+  }
+  state.counters["count_s"] = count.Median();
+  state.counters["top_k_s"] = top_k.Median();
+  state.counters["weights_s"] = weigh.Median();
+  state.counters["assign_s"] = assign.Median();
+  state.counters["pairs"] = static_cast<double>(n_pairs);
+  state.counters["centers"] = static_cast<double>(n_centers);
+  state.counters["peak_MB"] = 1e-6 * (ResidentBytes("VmHWM:") - before);
+  state.counters["process_peak_MB"] = 1e-6 * ResidentBytes("VmHWM:");
+  state.counters["interactions_per_s"] =
+      static_cast<double>(c.n_interactions) / (count.Median() + top_k.Median());
+}
+
+void Register() {
+  const std::vector<GraphCase> cases = {{10'000'000, 1'000'000, 1.05, 2},
+                                        {10'000'000, 1'000'000, 0, 2},
+                                        {10'000'000, 1'000'000, 1.15, 2},
+                                        {10'000'000, 1'000'000, 1.05, 5},
+                                        {1'000'000, 25'000, 1.05, 2}};
+  for (const GraphCase& c : cases) {
+    benchmark::RegisterBenchmark(Name(c).c_str(), [c](benchmark::State& state) { Graph(state, c); })
+        ->UseRealTime()
+        ->Unit(benchmark::kMillisecond);
+  }
+}
+
+}  // namespace
+}  // namespace resembed::bench
+
+int main(int argc, char** argv) {
+  resembed::bench::Register();
+  return resembed::bench::RunMain(argc, argv);
+}
