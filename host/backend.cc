@@ -28,8 +28,8 @@ resembed_status resembed_backend_available(resembed_backend backend, int32_t dev
 
 resembed_status resembed_isa_available(resembed_cpu_isa isa) {
   if (isa < RESEMBED_ISA_BEST || isa > RESEMBED_ISA_AVX512) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "isa_available: isa is %d; needs best, portable, avx2 or avx512", isa);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "isa_available: isa is %d; needs best, portable, avx2 or avx512",
+                isa);
   }
   if (!resembed::detail::IsaAvailable(isa)) {
     return Fail(RESEMBED_UNSUPPORTED, "isa_available: isa is %s; needs what this machine has (widest: %s)",

@@ -47,20 +47,22 @@ resembed_status CheckOffsets(const char* op, int32_t index, const resembed_featu
   const int64_t bag = FirstBad(feature.n_bags, executor, nullptr,
                                [offsets](int64_t b) { return offsets[b + 1] < offsets[b]; });
   if (bag != kNone) {
-    return Fail(RESEMBED_OUT_OF_RANGE, "%s: features[%d].offsets[%lld] is %lld; needs at least offsets[%lld] (%lld)",
-                op, index, static_cast<ll>(bag + 1), static_cast<ll>(offsets[bag + 1]), static_cast<ll>(bag),
+    return Fail(RESEMBED_OUT_OF_RANGE,
+                "%s: features[%d].offsets[%lld] is %lld; needs at least offsets[%lld] (%lld)", op, index,
+                static_cast<ll>(bag + 1), static_cast<ll>(offsets[bag + 1]), static_cast<ll>(bag),
                 static_cast<ll>(offsets[bag]));
   }
   if (static_cast<int64_t>(offsets[feature.n_bags]) != feature.n_ids) {
-    return Fail(RESEMBED_OUT_OF_RANGE, "%s: features[%d].offsets[%lld] is %lld; needs n_ids (%lld)", op, index,
-                static_cast<ll>(feature.n_bags), static_cast<ll>(offsets[feature.n_bags]),
+    return Fail(RESEMBED_OUT_OF_RANGE, "%s: features[%d].offsets[%lld] is %lld; needs n_ids (%lld)", op,
+                index, static_cast<ll>(feature.n_bags), static_cast<ll>(offsets[feature.n_bags]),
                 static_cast<ll>(feature.n_ids));
   }
   return RESEMBED_OK;
 }
 
 template <typename IdT>
-int64_t FirstBadId(const resembed_feature& feature, int64_t n_items, const Executor& executor, int64_t* count) {
+int64_t FirstBadId(const resembed_feature& feature, int64_t n_items, const Executor& executor,
+                   int64_t* count) {
   const auto* ids = static_cast<const IdT*>(feature.ids);
   const auto limit = static_cast<uint64_t>(n_items);
   // Without padding the first test already says "bad", so the second one only repeats it.
@@ -105,9 +107,9 @@ resembed_status CheckIds(const char* op, const resembed_feature* const* features
   }
   if (record != nullptr) *record = found;
   if (bounds == RESEMBED_BOUNDS_CHECK && found.count > 0) {
-    return Fail(RESEMBED_OUT_OF_RANGE, "%s: features[%lld].ids[%lld] is %lld; needs 0 .. %lld (n_items - 1)", op,
-                static_cast<ll>(found.feature), static_cast<ll>(found.position), static_cast<ll>(found.value),
-                static_cast<ll>(n_items_of_first - 1));
+    return Fail(RESEMBED_OUT_OF_RANGE, "%s: features[%lld].ids[%lld] is %lld; needs 0 .. %lld (n_items - 1)",
+                op, static_cast<ll>(found.feature), static_cast<ll>(found.position),
+                static_cast<ll>(found.value), static_cast<ll>(n_items_of_first - 1));
   }
   return RESEMBED_OK;
 }

@@ -18,16 +18,17 @@ Matrix OutputOf(const resembed_feature& feature, int64_t dim) {
 resembed_status CheckOutput(int32_t index, const resembed_feature& feature, int64_t dim) {
   const Matrix output = OutputOf(feature, dim);
   if (output.data == nullptr && output.rows > 0) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].output is null; needs [%lld, %lld] rows", kOp, index,
-                static_cast<ll>(output.rows), static_cast<ll>(dim));
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].output is null; needs [%lld, %lld] rows", kOp,
+                index, static_cast<ll>(output.rows), static_cast<ll>(dim));
   }
   if (!IsFloatType(output.dtype)) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].output_dtype is %s; needs f32, f16 or bf16", kOp,
                 index, DtypeName(output.dtype));
   }
   if (output.stride < dim) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].output_stride is %lld; needs at least dim (%lld)",
-                kOp, index, static_cast<ll>(output.stride), static_cast<ll>(dim));
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "%s: features[%d].output_stride is %lld; needs at least dim (%lld)", kOp, index,
+                static_cast<ll>(output.stride), static_cast<ll>(dim));
   }
   if (!FitsInMemory(output.rows, output.stride, output.dtype)) {
     return Fail(RESEMBED_INVALID_ARGUMENT,
@@ -35,19 +36,22 @@ resembed_status CheckOutput(int32_t index, const resembed_feature& feature, int6
                 static_cast<ll>(output.rows), static_cast<ll>(output.stride));
   }
   if (!IsAligned(output.data, output.dtype) || !IsAligned(feature.saved_argmax, RESEMBED_I32)) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].output is misaligned; needs the alignment of its type",
-                kOp, index);
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "%s: features[%d].output is misaligned; needs the alignment of its type", kOp, index);
   }
   return RESEMBED_OK;
 }
 
 // Against every table and list of the call, and the outputs before it.
-resembed_status CheckOutputMemory(int32_t index, const resembed_feature* const* features, const Tables& tables) {
-  const resembed_feature feature = ReadFeature(features[index], tables[ReadDescriptor(features[index]).table].dim);
+resembed_status CheckOutputMemory(int32_t index, const resembed_feature* const* features,
+                                  const Tables& tables) {
+  const resembed_feature feature =
+      ReadFeature(features[index], tables[ReadDescriptor(features[index]).table].dim);
   const Matrix output = OutputOf(feature, tables[feature.table].dim);
   const auto bad = [index](const char* what, int32_t other) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].output is overlapping %s[%d]; needs memory of its own",
-                kOp, index, what, other);
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "%s: features[%d].output is overlapping %s[%d]; needs memory of its own", kOp, index, what,
+                other);
   };
   for (int32_t number = 0; number < tables.size(); ++number) {
     const resembed_table table = tables[number];
@@ -63,12 +67,14 @@ resembed_status CheckOutputMemory(int32_t index, const resembed_feature* const* 
       Overlaps(output.data, output_bytes, feature.offsets,
                (feature.n_bags + 1) * ElementBytes(feature.offset_dtype))) {
     return Fail(RESEMBED_INVALID_ARGUMENT,
-                "%s: features[%d].output is overlapping its ids, offsets or weights; needs memory of its own", kOp,
-                index);
+                "%s: features[%d].output is overlapping its ids, offsets or weights; needs memory of its own",
+                kOp, index);
   }
   for (int32_t other = 0; other < index; ++other) {
-    const resembed_feature before = ReadFeature(features[other], tables[ReadDescriptor(features[other]).table].dim);
-    if (Overlaps(output, OutputOf(before, tables[before.table].dim))) return bad("the output of features", other);
+    const resembed_feature before =
+        ReadFeature(features[other], tables[ReadDescriptor(features[other]).table].dim);
+    if (Overlaps(output, OutputOf(before, tables[before.table].dim)))
+      return bad("the output of features", other);
   }
   return RESEMBED_OK;
 }
@@ -97,8 +103,8 @@ resembed_status CheckShapes(const resembed_forward_args* given, const resembed_p
 
 extern "C" {
 
-resembed_status resembed_forward_workspace_size(const resembed_forward_args* args, const resembed_place* place,
-                                                size_t* bytes) {
+resembed_status resembed_forward_workspace_size(const resembed_forward_args* args,
+                                                const resembed_place* place, size_t* bytes) {
   using namespace resembed::detail;  // NOLINT: one function
   if (bytes == nullptr) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: bytes is null; needs a size_t", kOp);

@@ -34,8 +34,9 @@ resembed_status CheckPart(const char* op, int32_t index, const char* part, const
                 index, part, static_cast<ll>(matrix.stride), static_cast<ll>(matrix.dim));
   }
   if (!FitsInMemory(matrix.rows, matrix.stride, matrix.dtype)) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: tables[%d].%s is %lld rows of stride %lld; needs below 2^62 bytes",
-                op, index, part, static_cast<ll>(matrix.rows), static_cast<ll>(matrix.stride));
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "%s: tables[%d].%s is %lld rows of stride %lld; needs below 2^62 bytes", op, index, part,
+                static_cast<ll>(matrix.rows), static_cast<ll>(matrix.stride));
   }
   if (!IsAligned(matrix.data, matrix.dtype)) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: tables[%d].%s is %p; needs the alignment of %s", op, index,
@@ -61,7 +62,8 @@ resembed_status CheckMap(const char* op, int32_t index, const resembed_table& ta
     return BadPointer(op, index, "neighbors", "null", "[n_items, n_neighbors] central rows");
   }
   if (table.form == RESEMBED_CENTRAL_STORED && table.neighbor_weights == nullptr && table.n_items > 0) {
-    return BadPointer(op, index, "neighbor_weights", "null", "[n_items, n_neighbors] weights for form stored");
+    return BadPointer(op, index, "neighbor_weights", "null",
+                      "[n_items, n_neighbors] weights for form stored");
   }
   if (table.n_neighbors < 1 || table.n_neighbors > RESEMBED_MAX_NEIGHBORS) {
     return Bad(op, index, "n_neighbors", table.n_neighbors, "1 .. 64");
@@ -102,7 +104,8 @@ bool IsAligned(const void* pointer, resembed_dtype dtype) {
 bool Overlaps(const void* a, int64_t a_bytes, const void* b, int64_t b_bytes) {
   if (a == nullptr || b == nullptr || a_bytes <= 0 || b_bytes <= 0) return false;
   const auto a_first = reinterpret_cast<uintptr_t>(a), b_first = reinterpret_cast<uintptr_t>(b);
-  return a_first < b_first + static_cast<uintptr_t>(b_bytes) && b_first < a_first + static_cast<uintptr_t>(a_bytes);
+  return a_first < b_first + static_cast<uintptr_t>(b_bytes) &&
+         b_first < a_first + static_cast<uintptr_t>(a_bytes);
 }
 
 int64_t SpanBytes(const Matrix& matrix) {
@@ -116,9 +119,9 @@ bool Overlaps(const Matrix& a, const Matrix& b) {
   if (pitch != b.stride * ElementBytes(b.dtype)) return true;
   const Matrix& low = a.data <= b.data ? a : b;
   const Matrix& high = a.data <= b.data ? b : a;
-  const int64_t shift = static_cast<int64_t>((reinterpret_cast<uintptr_t>(high.data) -
-                                              reinterpret_cast<uintptr_t>(low.data)) %
-                                             static_cast<uintptr_t>(pitch));
+  const int64_t shift =
+      static_cast<int64_t>((reinterpret_cast<uintptr_t>(high.data) - reinterpret_cast<uintptr_t>(low.data)) %
+                           static_cast<uintptr_t>(pitch));
   return shift < low.dim * ElementBytes(low.dtype) || shift + high.dim * ElementBytes(high.dtype) > pitch;
 }
 
@@ -202,7 +205,8 @@ resembed_status CheckPlace(const char* op, const resembed_place* place, resembed
   }
   *out = ReadDescriptor(place);
   if (out->backend == RESEMBED_CUDA) {
-    return Fail(RESEMBED_UNSUPPORTED, "%s: place.backend is cuda; needs cpu (this build has no cuda kernels)", op);
+    return Fail(RESEMBED_UNSUPPORTED, "%s: place.backend is cuda; needs cpu (this build has no cuda kernels)",
+                op);
   }
   if (out->backend != RESEMBED_CPU) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: place.backend is %d; needs cpu (%d) or cuda (%d)", op,
@@ -294,7 +298,8 @@ resembed_status CheckFeature(const char* op, int32_t index, const resembed_featu
                 static_cast<ll>(seen), rule);
   };
   const auto bad_word = [op, index](const char* field, const char* seen, const char* rule) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].%s is %s; needs %s", op, index, field, seen, rule);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].%s is %s; needs %s", op, index, field, seen,
+                rule);
   };
   const bool pooled = feature.pooling != RESEMBED_POOLING_NONE;
   if (feature.table < 0 || feature.table >= tables.size()) {
@@ -365,14 +370,15 @@ resembed_status CheckFeatures(const char* op, const resembed_feature* const* fea
 resembed_status CheckWorkspace(const char* op, const void* workspace, size_t workspace_bytes, size_t needed) {
   if (needed == 0) return RESEMBED_OK;
   if (workspace_bytes < needed) {
-    return Fail(RESEMBED_WORKSPACE_TOO_SMALL, "%s: workspace_bytes is %zu; needs %zu", op, workspace_bytes, needed);
+    return Fail(RESEMBED_WORKSPACE_TOO_SMALL, "%s: workspace_bytes is %zu; needs %zu", op, workspace_bytes,
+                needed);
   }
   if (workspace == nullptr) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: workspace is null; needs %zu bytes", op, needed);
   }
   if (reinterpret_cast<uintptr_t>(workspace) % RESEMBED_WORKSPACE_ALIGNMENT != 0) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: workspace is %p; needs an address that is a multiple of %d", op,
-                workspace, RESEMBED_WORKSPACE_ALIGNMENT);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: workspace is %p; needs an address that is a multiple of %d",
+                op, workspace, RESEMBED_WORKSPACE_ALIGNMENT);
   }
   return RESEMBED_OK;
 }

@@ -48,8 +48,8 @@ resembed_status CheckFeatures(const char* op, const resembed_feature* const* fea
                               const Tables& tables);
 resembed_status CheckWorkspace(const char* op, const void* workspace, size_t workspace_bytes, size_t needed);
 
-bool IsFloatType(resembed_dtype dtype);                    // F32, F16, BF16
-bool IsIndexType(resembed_dtype dtype);                    // I32, I64
+bool IsFloatType(resembed_dtype dtype);                     // F32, F16, BF16
+bool IsIndexType(resembed_dtype dtype);                     // I32, I64
 bool IsAligned(const void* pointer, resembed_dtype dtype);  // to the element type
 
 // [a, a + a_bytes) and [b, b + b_bytes) share a byte.

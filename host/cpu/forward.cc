@@ -32,7 +32,10 @@ int64_t TasksOf(const resembed_table& table, const resembed_feature& feature) {
 // Where bags begin: offsets[b], or b * bag_length.
 struct BagStarts {
   explicit BagStarts(const resembed_feature& feature)
-      : offsets(feature.offsets), dtype(feature.offset_dtype), length(feature.bag_length), n_bags(feature.n_bags) {}
+      : offsets(feature.offsets),
+        dtype(feature.offset_dtype),
+        length(feature.bag_length),
+        n_bags(feature.n_bags) {}
   int64_t operator()(int64_t bag) const {
     return offsets == nullptr ? bag * length : ReadIndex(offsets, dtype, bag);
   }
@@ -216,8 +219,7 @@ class Task {
     if (partial_count == 0) return;
     for (int64_t col = 0; col < dim_; ++col) {
       const float old = total[col], candidate = partial[col];
-      const bool wins =
-          count == 0 || candidate > old || (candidate != candidate && old == old);
+      const bool wins = count == 0 || candidate > old || (candidate != candidate && old == old);
       if (wins) {
         total[col] = candidate;
         argmax_[col] = argmax[col];

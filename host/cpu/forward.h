@@ -30,7 +30,7 @@ struct ForwardFeature {
   int64_t n_tasks, first_task;
   // Long bags; null when the shapes rule them out. Slot 2 * (p / 256) + (block == 0) of a block that starts
   // at id p: at most one first and one later block start within 256 ids.
-  float* partials;         // [slots, dim]
+  float* partials;          // [slots, dim]
   int32_t* partial_argmax;  // [slots, dim], MAX only
   int64_t* partial_counts;  // [slots], items that contributed
 };
@@ -40,9 +40,9 @@ struct ForwardWork {
   int32_t n_features;
   int64_t n_tasks;
   int64_t max_dim;
-  float* scratch;       // [n_tasks, 3, max_dim] sum, block, item
-  int32_t* argmax;      // [n_tasks, 2, max_dim] best, block; null without MAX
-  uint8_t* has_long;    // [n_tasks] a long bag begins in this task
+  float* scratch;     // [n_tasks, 3, max_dim] sum, block, item
+  int32_t* argmax;    // [n_tasks, 2, max_dim] best, block; null without MAX
+  uint8_t* has_long;  // [n_tasks] a long bag begins in this task
 };
 
 // Lays the workspace out; with a null base it only counts.

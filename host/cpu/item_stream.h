@@ -75,7 +75,7 @@ class ItemStream {
     mask_ = RingSlots(ahead) - 1;
     for (int64_t slot = 0; slot <= mask_; ++slot) {
       slots_[slot].rows = {row_pointers_ + slot * width_, weights_ + slot * width_, 0, nullptr,
-                           table.central_dtype, table.residual_dtype};
+                           table.central_dtype,           table.residual_dtype};
     }
     whole_lines_ = IsWholeLines(central_, central_bytes_, central_pitch_) &&
                    IsWholeLines(residual_, residual_bytes_, residual_pitch_);
@@ -172,7 +172,8 @@ class ItemStream {
     int count = 0;
     if (table_.neighbors != nullptr) {
       const int32_t* list = table_.neighbors + item * table_.neighbors_stride;
-      for (; count < width_ && list[count] >= 0; ++count) rows[count] = central_ + list[count] * central_pitch_;
+      for (; count < width_ && list[count] >= 0; ++count)
+        rows[count] = central_ + list[count] * central_pitch_;
       for (int k = count; k < width_; ++k) rows[k] = central_;
       if (table_.form == RESEMBED_CENTRAL_STORED) {
         slot.rows.weights = table_.neighbor_weights + item * table_.neighbor_weights_stride;
@@ -210,7 +211,8 @@ class ItemStream {
     float* weights = weights_ + (&slot - slots_) * width_;
     float largest = 0.0f;
     for (int k = 0; k < count; ++k) {
-      weights[k] = ops_.dot(query, table_.central_dtype, slot.rows.central[k], table_.central_dtype, table_.dim);
+      weights[k] =
+          ops_.dot(query, table_.central_dtype, slot.rows.central[k], table_.central_dtype, table_.dim);
       if (k == 0 || weights[k] > largest) largest = weights[k];
     }
     float sum = 0.0f;

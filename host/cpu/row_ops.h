@@ -17,7 +17,7 @@ struct ItemRows {
   const void* const* central;  // [n_central] rows of C
   const float* weights;        // [n_central]
   int n_central;
-  const void* residual;        // row of R, or null
+  const void* residual;  // row of R, or null
   resembed_dtype central_dtype;
   resembed_dtype residual_dtype;
 };
@@ -35,8 +35,7 @@ struct RowOps {
   // y[c] = round to nearest even of x[c]
   void (*store)(void* y, resembed_dtype y_dtype, const float* x, int64_t dim);
   // sum_c x[c] z[c]: partial sum j takes columns j, j+32, ...; then 16+16, 8+8, 4+4, 2+2, 1+1.
-  float (*dot)(const void* x, resembed_dtype x_dtype, const void* z, resembed_dtype z_dtype,
-               int64_t dim);
+  float (*dot)(const void* x, resembed_dtype x_dtype, const void* z, resembed_dtype z_dtype, int64_t dim);
   // Columns where e[c] beats best[c] (first maximum; NaN wins over numbers, the first NaN stays):
   // best[c] = e[c], argmax[c] = position. argmax may be null.
   void (*max_update)(float* best, int32_t* argmax, const float* e, int32_t position, int64_t dim);

@@ -49,9 +49,9 @@ RESEMBED_INLINE void HalfToFloat(typename Vec<kN>::F& out, const typename Vec<kN
   const U bits = __builtin_convertvector(half, U);
   const U magnitude = bits & 0x7fffu;
   const U shifted = magnitude << 13;
-  const U normal = shifted + (112u << 23);                    // exponent bias 127 - 15
-  const U infinite = shifted + (224u << 23);                  // 255 - 31
-  const U nan = infinite | 0x400000u;                         // quiet, as the hardware makes it
+  const U normal = shifted + (112u << 23);    // exponent bias 127 - 15
+  const U infinite = shifted + (224u << 23);  // 255 - 31
+  const U nan = infinite | 0x400000u;         // quiet, as the hardware makes it
   const F tiny = __builtin_convertvector(Bits<I>(magnitude), F) * 0x1p-24f;  // exact
   U result = magnitude < 0x400u ? Bits<U>(tiny) : normal;
   result = magnitude >= 0x7c00u ? infinite : result;
@@ -412,8 +412,8 @@ void MaxUpdate(float* best, int32_t* argmax, const float* e, int32_t position, i
 }  // namespace
 
 extern const RowOps kRowOps;
-constexpr RowOps kRowOps = {Compose, ComposeAdd, AddScaled, SetScaled, StoreRow, Dot, MaxUpdate,
-                            ComposeAhead, ComposeAddAhead};
+constexpr RowOps kRowOps = {Compose, ComposeAdd, AddScaled,    SetScaled,      StoreRow,
+                            Dot,     MaxUpdate,  ComposeAhead, ComposeAddAhead};
 
 }  // namespace RESEMBED_ISA_NAMESPACE
 }  // namespace resembed::detail

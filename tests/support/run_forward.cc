@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/run_forward.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "host/cpu/row_ops.h"
+
+namespace resembed::testing {
+
+ForwardResult RunForward(GradientProblem* problem, const resembed_place& place,
+                         const ForwardOptions& options) {
+  ForwardResult result;
+  const int64_t element = detail::ElementBytes(options.output_dtype);
+  std::vector<Guarded> outputs, argmax;
+  std::vector<int64_t> rows, strides;
+  for (const auto& data : problem->features) {
+    resembed_feature& feature = data->descriptor;
+    const int64_t dim = problem->tables[static_cast<size_t>(feature.table)]->descriptor.dim;
+    rows.push_back(feature.pooling == RESEMBED_POOLING_NONE ? feature.n_ids : feature.n_bags);
+    strides.push_back(dim + options.extra_stride);
+    outputs.emplace_back(static_cast<size_t>(rows.back() * strides.back() * element));
+    const bool save = feature.pooling == RESEMBED_POOLING_MAX && options.saved_argmax;
+    argmax.emplace_back(save ? static_cast<size_t>(rows.back() * dim) * 4 : 0);
+  }
+  for (size_t index = 0; index < outputs.size(); ++index) {
+    resembed_feature& feature = problem->features[index]->descriptor;
+    feature.output = outputs[index].data();
+    feature.output_stride = strides[index];
+    feature.output_dtype = options.output_dtype;
+    feature.saved_argmax = argmax[index].size() > 0 ? static_cast<int32_t*>(argmax[index].data()) : nullptr;
+  }
+  resembed_forward_args args = {};
+  args.struct_size = sizeof(args);
+  args.tables = problem->table_list();
+  args.features = problem->feature_list();
+  args.n_features = problem->n_features();
+  args.bounds = options.bounds;
+  args.bad_ids = options.bad_ids;
+  args.plan = options.plan;
+  size_t bytes = 0;
+  result.status = resembed_forward_workspace_size(&args, &place, &bytes);
+  if (result.status == RESEMBED_OK) {
+    Guarded workspace(bytes);
+    result.status = resembed_forward(&args, workspace.data(), workspace.size(), &place);
+    EXPECT_TRUE(workspace.Intact()) << "the workspace was written past its end";
+  }
+  if (result.status != RESEMBED_OK) result.message = resembed_last_error_message();
+  for (size_t index = 0; index < outputs.size(); ++index) {
+    resembed_feature& feature = problem->features[index]->descriptor;
+    const int64_t dim = problem->tables[static_cast<size_t>(feature.table)]->descriptor.dim;
+    const auto* first = static_cast<const unsigned char*>(outputs[index].data());
+    EXPECT_TRUE(outputs[index].Intact() && argmax[index].Intact()) << "an output was written past its end";
+    FeatureOutput out;
+    for (int64_t row = 0; row < rows[index]; ++row) {
+      const unsigned char* row_bytes = first + row * strides[index] * element;
+      out.bytes.insert(out.bytes.end(), row_bytes, row_bytes + dim * element);
+      const bool gap = std::all_of(row_bytes + dim * element, row_bytes + strides[index] * element,
+                                   [](unsigned char byte) { return byte == 0xff; });
+      EXPECT_TRUE(gap) << "the gap after row " << row << " of feature " << index << " was written";
+    }
+    result.untouched = result.untouched && std::all_of(out.bytes.begin(), out.bytes.end(),
+                                                       [](unsigned char byte) { return byte == 0xff; });
+    out.values = Decode(out.bytes.data(), options.output_dtype, rows[index] * dim);
+    const auto* saved = static_cast<const int32_t*>(argmax[index].data());
+    out.argmax.assign(saved, saved + argmax[index].size() / 4);
+    result.features.push_back(std::move(out));
+    feature.output = nullptr;
+    feature.saved_argmax = nullptr;
+  }
+  return result;
+}
+
+bool SameBits(const ForwardResult& a, const ForwardResult& b) {
+  return a.status == b.status && a.features == b.features;
+}
+
+}  // namespace resembed::testing
