@@ -16,7 +16,7 @@ extern "C" {
 
 /* ---- interest graph ------------------------------------------------------------------------- */
 
-/* Co-visit counts of behaviour sequences (Zhou et al. 2019, Algorithm 1): for each position c of a
+/* Co-visit counts of behavior sequences (Zhou et al. 2019, Algorithm 1): for each position c of a
  * sequence and each position w at distance 1..window, Z(g_c, g_w) += weight[distance]; the same item twice
  * is no pair. Z is symmetric; each unordered pair is stored once. Counts are sums: they depend neither on the
  * order of the sequences, nor on buffer_bytes, nor on threads, and stay at INT64_MAX rather than overflow. */
