@@ -9,8 +9,14 @@
 
 namespace resembed::train {
 
-// popularity, covisit, covisit_seen, itemknn, itemknn_seen, each with its figures on `test`; itemknn's a
-// and b are chosen on `valid` from {0, .3, .5}. Definitions in docs/concepts.md.
+// Each scores items j after a history h_0 (the most recent event), h_1, ...; ties by popularity.
+//   popularity    pop(j), events of training users
+//   covisit       sum over the last 5 events of Z(h_t, j), Z all co-visit counts of training users within 5 positions
+//   itemknn       sum_t .6^t Z(h_t, j) / (D(h_t)^a pop(j)^b) over the last 20 events; Z weighs a pair at distance d by
+//                 60 / d (whole numbers; the factor 60 changes no order), D(i) = sum_j Z(i, j); a and b of {0, .3, .5} are
+//                 those with the best auc on `valid`, the smallest on ties
+//   covisit_seen, itemknn_seen   items of the full history before all others, each part in the order of the score
+// Memory: the pairs of window 5, 12 bytes each way at rest, 28 while they are counted and read out.
 struct BaselineRow {
   Figures figures;
   double a = 0, b = 0;  // itemknn only

@@ -37,21 +37,23 @@ struct ReadOptions {
   std::function<void(int64_t bytes_read, int64_t bytes_total, int64_t lines)> progress;
 };
 
-// Reads FILE.tsv|csv[.gz]; order is a number or ISO 8601 (numbers of 64 bits are compared exactly); quoted csv
-// fields are understood. Without an order column the order of the file counts.
+// Reads FILE.tsv|csv[.gz]; order is a number or ISO 8601 (numbers of 64 bits are compared exactly); quoted
+// csv fields are understood. Without an order column the order of the file counts.
 // Throws Error on a malformed line (line number and reason), an empty file, a file without events.
-// Memory: 16 bytes an event (28 while sorting; 8 more with fractions) and the distinct names. Names are the bytes of
-// the file: a quoted csv field may hold tabs, line ends or what is not UTF-8.
+// Memory: 16 bytes an event (28 while sorting; 8 more with fractions) and the distinct names. Names are the
+// bytes of the file: a quoted csv field may hold tabs, line ends or what is not UTF-8.
 Log ReadLog(const std::string& path, const ReadOptions& options);
 
-// The interest delay model (docs/concepts.md): items belong to n_interests domains, popularity is Zipf inside each; a
-// user holds an interest for a period of `period` clicks, then draws the next. The same log on every platform.
+// The interest delay model (docs/concepts.md): items belong to n_interests domains, popularity is Zipf inside
+// each; a user holds an interest for a period of `period` clicks, then draws the next. The same log on every
+// platform. The defaults give an item 50 events on average, half of the items fewer than 30: scarce enough
+// for what neighbors share to matter.
 struct GeneratorOptions {
-  int64_t n_users = 6000;
-  int64_t n_items = 3000;
-  int64_t n_interests = 60;    // sizes are Zipf too (interest_zipf), at least 2 items each
+  int64_t n_users = 10000;
+  int64_t n_items = 4000;
+  int64_t n_interests = 80;    // sizes are Zipf too (interest_zipf), at least 2 items each
   int32_t period = 5;          // clicks per interest period (T)
-  double mean_periods = 5;     // periods per user (p): 1 + Poisson(mean_periods - 1)
+  double mean_periods = 4;     // periods per user (p): 1 + Poisson(mean_periods - 1)
   double zipf = 0.9;           // skew of popularity inside an interest
   double interest_zipf = 0.5;  // skew of the interests' sizes; an interest is drawn in proportion to its size
   double overlap = 0.1;        // share of clicks from the interest next to the one held: domains overlap
