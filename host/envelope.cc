@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cpu/envelope.h"
+
+#include <limits>
+
+#include "host/descriptor.h"
+#include "host/validate.h"
+
+namespace resembed::detail {
+namespace {
+
+constexpr const char* kOp = "envelope";
+using ll = long long;
+
+resembed_status Check(const resembed_envelope_args* given, const resembed_place* place,
+                      resembed_envelope_args* args, resembed_place* where, resembed_table* table) {
+  RESEMBED_RETURN_IF_ERROR(CheckPlace(kOp, place, where));
+  if (given == nullptr || given->struct_size == 0) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: args is %s; needs a resembed_envelope_args", kOp,
+                given == nullptr ? "null" : "of struct_size 0");
+  }
+  *args = ReadDescriptor(given);
+  if (args->table == nullptr || args->table->struct_size == 0) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: table is %s; needs a resembed_table", kOp,
+                args->table == nullptr ? "null" : "of struct_size 0");
+  }
+  *table = ReadTable(args->table);
+  RESEMBED_RETURN_IF_ERROR(CheckTable(kOp, 0, *table));
+  if (args->interest_of == nullptr && table->n_items > 0) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: interest_of is null; needs [n_items] interests", kOp);
+  }
+  if (args->n_interests < 0 || args->n_interests > std::numeric_limits<int32_t>::max()) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: n_interests is %lld; needs 0 .. 2^31 - 1", kOp,
+                static_cast<ll>(args->n_interests));
+  }
+  if (args->n_quantiles < 0) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: n_quantiles is %d; needs 0 or more", kOp, args->n_quantiles);
+  }
+  if (args->n_quantiles > 0 && args->quantiles == nullptr) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: quantiles is null; needs %d numbers", kOp, args->n_quantiles);
+  }
+  for (int32_t index = 0; index < args->n_quantiles; ++index) {
+    const float q = args->quantiles[index];
+    if (!(q >= 0.0f && q <= 1.0f)) {
+      return Fail(RESEMBED_INVALID_ARGUMENT, "%s: quantiles[%d] is %g; needs 0 .. 1", kOp, index,
+                  static_cast<double>(q));
+    }
+  }
+  return RESEMBED_OK;
+}
+
+resembed_status CheckInterests(const resembed_envelope_args& args, int64_t n_items) {
+  for (int64_t item = 0; item < n_items; ++item) {
+    if (args.interest_of[item] < -1 || args.interest_of[item] >= args.n_interests) {
+      return Fail(RESEMBED_OUT_OF_RANGE,
+                  "%s: interest_of[%lld] is %d; needs -1 (left out) .. %lld (n_interests - 1)", kOp,
+                  static_cast<ll>(item), args.interest_of[item], static_cast<ll>(args.n_interests - 1));
+    }
+  }
+  return RESEMBED_OK;
+}
+
+}  // namespace
+}  // namespace resembed::detail
+
+extern "C" {
+
+resembed_status resembed_envelope_workspace_size(const resembed_envelope_args* args,
+                                                 const resembed_place* place, size_t* bytes) {
+  using namespace resembed::detail;  // NOLINT: one function
+  if (bytes == nullptr) return Fail(RESEMBED_INVALID_ARGUMENT, "%s: bytes is null; needs a size_t", kOp);
+  resembed_envelope_args given = {};
+  resembed_place where = {};
+  resembed_table table = {};
+  RESEMBED_RETURN_IF_ERROR(Check(args, place, &given, &where, &table));
+  Workspace count(nullptr);
+  cpu::CarveEnvelope(given, table, &count);
+  *bytes = count.used();
+  return RESEMBED_OK;
+}
+
+resembed_status resembed_envelope(const resembed_envelope_args* args, void* workspace, size_t workspace_bytes,
+                                  const resembed_place* place) {
+  using namespace resembed::detail;  // NOLINT: one function
+  resembed_envelope_args given = {};
+  resembed_place where = {};
+  resembed_table table = {};
+  RESEMBED_RETURN_IF_ERROR(Check(args, place, &given, &where, &table));
+  Workspace count(nullptr);
+  cpu::CarveEnvelope(given, table, &count);
+  RESEMBED_RETURN_IF_ERROR(CheckWorkspace(kOp, workspace, workspace_bytes, count.used()));
+  RESEMBED_RETURN_IF_ERROR(CheckInterests(given, table.n_items));
+  Workspace memory(workspace);
+  const cpu::EnvelopeWork work = cpu::CarveEnvelope(given, table, &memory);
+  cpu::Envelope(given, table, work, GetRowOps(where.isa), Executor(where));
+  return RESEMBED_OK;
+}
+
+}  // extern "C"
