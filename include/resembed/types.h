@@ -420,7 +420,8 @@ typedef struct resembed_envelope_args {
   float* residual_norm;     /* [n_interests] mean |R[i]| */
   float* residual_norm_quantiles; /* [n_interests, n_quantiles] */
   float* central_norm;      /* [n_interests] mean |central part of i| */
-  float* ratio;             /* [n_interests] median |R[i]| / |central part of i|, 0 without center */
+  float* ratio;             /* [n_interests] median |R[i]| / |central part of i| over the members that
+                               have a central part, 0 when none has */
   float* global;            /* [4]: RMS distance of all grouped items to their global mean; mean |R|;
                                mean |central part|; median ratio over all grouped items */
 } resembed_envelope_args;
