@@ -124,7 +124,7 @@ def graph_and_plain(run, head, rows):
                 (
                     "",
                     f"Speed of learning: {best.name} reaches plain's best validation {figure} "
-                    f"({num(plain[0])}) after {reached:.3g} epochs, plain after {plain[1]:.3g}: {speed}.",
+                    f"({num(plain[0])}) in epoch {reached:.3g}, plain in epoch {plain[1]:.3g}: {speed}.",
                 )
             )
     return lines

@@ -120,7 +120,7 @@ class Report(unittest.TestCase):
             dict(seed, epoch=[1, 2, 3, 4], valid=[0.91, 0.8, 0.9, 0.85], best_epoch=1)
         ]
         self.assertIn(
-            "avg reaches plain's best validation auc (.900) after 1 epochs, plain after 3: faster",
+            "avg reaches plain's best validation auc (.900) in epoch 1, plain in epoch 3: faster",
             self.page(),
         )
         self.curves["mlp"]["avg"][0]["valid"] = [0.1, 0.2, 0.3, 0.2]
