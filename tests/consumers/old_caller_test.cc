@@ -14,8 +14,8 @@
 namespace resembed {
 namespace {
 
-// The bytes of T up to and including `field`.
-#define THROUGH(T, field) (offsetof(T, field) + sizeof(T::field))
+// sizeof(T) when `field` was its last one.
+#define THROUGH(T, field) ((offsetof(T, field) + sizeof(T::field) + alignof(T) - 1) / alignof(T) * alignof(T))
 
 // A copy of a descriptor cut to `bytes`, followed by a page that nobody may touch.
 template <typename T>
