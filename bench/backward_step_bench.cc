@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// resembed_plan + resembed_backward_step of a training batch against the update limit of the memory and against
-// unfused scatter code.
+// resembed_plan + resembed_backward_step of a training batch against the update limit of the memory and
+// against unfused scatter code.
 #include <string>
 #include <vector>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many bytes an operation moves. Logical: every use counted. Compulsory: what has to be read or written at
-// least once, that is unique rows.
+// How many bytes an operation moves. Logical: every use counted. Compulsory: what has to be read or written
+// at least once, that is unique rows.
 #pragma once
 
 #include <cstdint>
@@ -46,8 +46,8 @@ struct StateShape {
   int64_t row_floats = 0, element_floats = 0;
 };
 
-// Backward and step: unique rows of R and C read and written, their state read and written, the output gradient
-// read once.
+// Backward and step: unique rows of R and C read and written, their state read and written, the output
+// gradient read once.
 inline int64_t CompulsoryUpdate(const BatchShape& s, const StateShape& state) {
   const int64_t state_bytes = 4 * (state.row_floats + state.element_floats * s.dim);
   return 2 * s.n_unique * (s.dim * s.residual_bytes + state_bytes) +

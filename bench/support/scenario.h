@@ -42,7 +42,6 @@ class Scenario {
   const float* slot_weights() const { return weights_.data(); }  // [rows, n_slots], null unless STORED
   int64_t list_bytes() const { return n_slots_ * (spec_.form == RESEMBED_CENTRAL_STORED ? 8 : 4); }
 
-  // The table values start again; state of optimizers belongs to the caller.
   Scenario(const Scenario&) = delete;
   Scenario& operator=(const Scenario&) = delete;
 

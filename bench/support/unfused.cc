@@ -47,13 +47,6 @@ void SumGroups(const float* in, int64_t n, int64_t group, int64_t dim, float* ou
 Unfused::Unfused(const Scenario& scenario, const Batch& batch)
     : scenario_(scenario), batch_(batch), dim_(scenario.spec().dim), n_slots_(scenario.n_slots()) {}
 
-void Unfused::ForgetTemporaries() {
-  std::vector<int32_t>().swap(lists_);
-  for (Floats* temporary : {&weights_, &gathered_, &weighed_, &central_, &residual_, &items_, &uses_}) {
-    Floats().swap(*temporary);
-  }
-}
-
 void Unfused::GatherLists() {
   const int64_t n_ids = batch_.shape.n_ids;
   lists_.resize(static_cast<size_t>(n_ids * n_slots_));

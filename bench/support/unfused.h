@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The obvious code without the library: each step a pass of its own over a temporary, on as many threads.
+// The obvious code without the library: each step a pass of its own over a temporary, on as many threads. The
+// temporaries are allocated by the first call and kept for the next ones.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +15,14 @@ class Unfused {
  public:
   Unfused(const Scenario& scenario, const Batch& batch);
 
-  // lists, weights = map[ids]; gathered = C[lists]; weighed = gathered * weights; central = weighed summed over
-  // the slots; residual = R[ids]; item = central + residual; output = items summed over the bag.
+  // lists, weights = map[ids]; gathered = C[lists]; weighed = gathered * weights; central = weighed summed
+  // over the slots; residual = R[ids]; item = central + residual; output = items summed over the bag.
   void Forward(float* output);
 
   // use = grad[bag]; R: sort ids, sum the uses of each, row-wise Adagrad in three passes; C: slot gradients =
   // weights * use, sort the slots, sum, row-wise Adagrad. States [rows] each.
   void BackwardRowwiseAdagrad(const float* grad, float lr, float eps, float* residual_state,
                               float* central_state);
-
-  // With fresh temporaries, as a function that allocates what it returns; otherwise those of the last call.
-  void ForgetTemporaries();
 
  private:
   using Floats = std::vector<float>;

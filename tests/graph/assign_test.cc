@@ -184,7 +184,8 @@ TEST(GraphAssign, BothLimitsTogetherEvenWithoutSlack) {
 }
 
 TEST(GraphAssign, SmallestCenterGoesToTheOneItIsTiedToMost) {
-  // Triangles 0-1-2 and 3-4-5-6 (a ring), the pair 7-8 tied to the triangle by one more edge than to the ring.
+  // Triangles 0-1-2 and 3-4-5-6 (a ring), the pair 7-8 tied to the triangle by one more edge than to the
+  // ring.
   Covisit counts(9, 1);
   SequenceLog log;
   for (int i = 0; i < 20; ++i) {

@@ -339,14 +339,14 @@ INSTANTIATE_TEST_SUITE_P(
                   RESEMBED_IO_ERROR, "bad data_offsets"},
         Malformed{"hole_in_front", R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", "xx",
                   RESEMBED_IO_ERROR, "begins at byte 1; needs 0"},
-        Malformed{
-            "hole",
-            R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
-            "xxx", RESEMBED_IO_ERROR, "\"b\" begins at byte 2; needs 1"},
-        Malformed{
-            "overlap",
-            R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
-            "xxx", RESEMBED_IO_ERROR, "\"b\" begins at byte 1; needs 2"},
+        Malformed{"hole",
+                  R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                  R"("b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
+                  "xxx", RESEMBED_IO_ERROR, "\"b\" begins at byte 2; needs 1"},
+        Malformed{"overlap",
+                  R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
+                  R"("b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+                  "xxx", RESEMBED_IO_ERROR, "\"b\" begins at byte 1; needs 2"},
         Malformed{"beyond_the_end", R"({"t":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}})", "x",
                   RESEMBED_IO_ERROR, "data section has 1 bytes; needs 9"},
         Malformed{"missing_field", R"({"t":{"dtype":"U8","shape":[1]}})", "x", RESEMBED_IO_ERROR,
@@ -354,10 +354,10 @@ INSTANTIATE_TEST_SUITE_P(
         Malformed{"further_field", R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1}})", "x",
                   RESEMBED_IO_ERROR, "other fields"},
         Malformed{"tensor_is_list", R"({"t":[1]})", "x", RESEMBED_IO_ERROR, "other fields"},
-        Malformed{
-            "twice",
-            R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
-            "x", RESEMBED_IO_ERROR, "key \"t\" stands twice"},
+        Malformed{"twice",
+                  R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                  R"("t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+                  "x", RESEMBED_IO_ERROR, "key \"t\" stands twice"},
         Malformed{"field_twice", R"({"t":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "x",
                   RESEMBED_IO_ERROR, "key \"dtype\" stands twice"},
         Malformed{"metadata_is_list", R"({"__metadata__":[]})", "", RESEMBED_IO_ERROR,
