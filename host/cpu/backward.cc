@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cpu/backward.h"
 
+#include <atomic>
+
 #include "host/cpu/backward_runs.h"
 #include "host/cpu/bags.h"
 #include "host/cpu/forward.h"
@@ -161,6 +163,57 @@ void SampleWeightGradients(const TableBackward& work, const Executor& executor) 
       }
     }
   });
+}
+
+bool CanUpdateRuns(const TableBackward& work, const MatrixUpdate& update) {
+  if (!update.plain || !HasUpdateRuns(work.table.dim) || work.any_max) return false;
+  for (int32_t number = 0; number < work.n_sources; ++number) {
+    if (work.sources[number].rows == nullptr && work.sources[number].feature.n_ids > 0) return false;
+    if (work.sources[number].rows != nullptr && work.sources[number].dtype != RESEMBED_F32) return false;
+  }
+  return true;
+}
+
+void UpdateRunsInRegisters(const TableBackward& work, const PlanRuns& runs, const uint32_t* pair,
+                           const MatrixUpdate& update, const Executor& executor) {
+  const struct Context {
+    const TableBackward& work;
+    const PlanRuns& runs;
+  } context = {work, runs};
+  RunUpdates all = {};
+  all.rows = runs.rows;
+  all.begin = runs.begin;
+  all.pair = pair;
+  all.slot_bits = work.plan.slot_bits;
+  all.weight_shift = work.table.form == RESEMBED_CENTRAL_UNIFORM ? work.plan.slot_bits : 0;
+  all.items = work.items;
+  all.weights = pair == nullptr ? nullptr : work.pair_weight;
+  all.rule = &update.rule;
+  all.dim = work.table.dim;
+  all.row_of = update.row_of;
+  all.table = update.rows;
+  all.state1 = update.state1;
+  all.state2 = update.state2;
+  all.pitch = update.row_pitch;
+  all.state1_pitch = update.state1_pitch;
+  all.state2_pitch = update.state2_pitch;
+  all.state1_bytes = update.state1_dim * static_cast<int64_t>(sizeof(float));
+  all.state2_bytes = update.state2_dim * static_cast<int64_t>(sizeof(float));
+  all.max_terms = kSumBlock;
+  all.context = &context;
+  all.long_run = [](const void* given, int64_t run, float* g) {
+    const auto& self = *static_cast<const Context*>(given);
+    MeetLongRun(self.work, self.runs, run, g);
+  };
+  const RunCuts cuts(runs, executor);
+  std::atomic<int64_t> skipped{0};
+  executor.ParallelFor(cuts.n_tasks, [&](int64_t task) {
+    RunUpdates mine = all;
+    mine.g = work.TaskScratch(task);
+    skipped.fetch_add(work.step_ops->update_runs(mine, cuts.First(task), cuts.First(task + 1)),
+                      std::memory_order_relaxed);
+  });
+  if (update.n_skipped != nullptr) *update.n_skipped += skipped.load();
 }
 
 void StartGradient(const GradOut& out, const PlanRuns& runs, int64_t n_rows, int64_t dim, const Executor& executor) {

@@ -34,13 +34,6 @@ struct GradSource {
   float* grad_weights;    // dL/da [n_ids], or null
 };
 
-// Gradient of one unique item: a * row[c]; row null = zero.
-struct ItemGrad {
-  const void* row;
-  float a;
-  resembed_dtype dtype;
-};
-
 // What is asked of one table.
 struct BackwardRequest {
   bool residual;  // gradient rows or an update of R

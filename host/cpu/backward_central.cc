@@ -14,7 +14,7 @@ constexpr int64_t kItemsPerTask = 512;
 constexpr int64_t kListsAhead = 16;
 // A row of C comes from memory: asked for 8 rows (2 KiB at dim 64) ahead. Its terms come from the caches in two
 // steps: pair and item first, then the row of gradient the item points to.
-constexpr int64_t kRowsAhead = 8;
+constexpr int64_t kRowsAhead = 12;
 constexpr int64_t kPairsAhead = 16;
 constexpr int64_t kTermsAhead = 8;
 
@@ -169,6 +169,11 @@ void CentralGradients(const TableBackward& work, const GradOut* out, const Matri
   if (out != nullptr) StartGradient(*out, runs, work.table.central_rows, dim, executor);
   SumLongChunks(work, runs, executor,
                 [&](int64_t first, int64_t last, float* row, float*) { SumPairs(work, first, last, row); });
+  if (update != nullptr && work.query == nullptr && CanUpdateRuns(work, *update)) {
+    UpdateRunsInRegisters(work, runs, plan.pair, *update, executor);
+    if (update->whole_table) UpdateOtherRows(*update, runs.rows, runs.n_runs, work.scratch, executor);
+    return;
+  }
   const RunCuts cuts(runs, executor);
   std::atomic<int64_t> skipped{0};
   executor.ParallelFor(cuts.n_tasks, [&](int64_t task) {

@@ -76,9 +76,11 @@ bool SumUses(const TableBackward& work, int64_t first, int64_t last, float* g, f
 
 }  // namespace
 
-void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUpdate* update,
+void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUpdate* given_update,
                    const Executor& executor) {
   if (!work.request.items()) return;
+  const bool in_registers = given_update != nullptr && CanUpdateRuns(work, *given_update);
+  const MatrixUpdate* const update = in_registers ? nullptr : given_update;
   const PlanTable& plan = work.plan;
   const PlanRuns& runs = plan.items;
   const int64_t dim = work.table.dim;
@@ -138,9 +140,10 @@ void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUp
     }
     skipped.fetch_add(bad, std::memory_order_relaxed);
   });
-  if (update == nullptr) return;
-  if (update->n_skipped != nullptr) *update->n_skipped += skipped.load();
-  if (update->whole_table) UpdateOtherRows(*update, runs.rows, runs.n_runs, work.scratch, executor);
+  if (given_update == nullptr) return;
+  if (in_registers) UpdateRunsInRegisters(work, runs, nullptr, *given_update, executor);
+  if (given_update->n_skipped != nullptr) *given_update->n_skipped += skipped.load();
+  if (given_update->whole_table) UpdateOtherRows(*given_update, runs.rows, runs.n_runs, work.scratch, executor);
 }
 
 }  // namespace resembed::detail

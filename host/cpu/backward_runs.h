@@ -94,6 +94,12 @@ inline void PrefetchRead(const void* first, int64_t bytes) {
   }
 }
 
+// Updates the rows of `runs` with StepOps::update_runs where that is possible: every item gradient an fp32 row, fp32
+// rows and states, a dim it takes. `pair` null: run r has the gradient of item r alone.
+bool CanUpdateRuns(const TableBackward& work, const MatrixUpdate& update);
+void UpdateRunsInRegisters(const TableBackward& work, const PlanRuns& runs, const uint32_t* pair,
+                           const MatrixUpdate& update, const Executor& executor);
+
 // The zeros of a dense gradient, and ids and count of a compressed one. n_rows: of the table.
 void StartGradient(const GradOut& out, const PlanRuns& runs, int64_t n_rows, int64_t dim, const Executor& executor);
 

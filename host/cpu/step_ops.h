@@ -43,6 +43,39 @@ struct UpdateRule {
   float max_norm;  // 0 = none
 };
 
+// Gradient of one unique item: a * row[c]; row null = zero.
+struct ItemGrad {
+  const void* row;
+  float a;
+  resembed_dtype dtype;
+};
+
+// Rows of one fp32 matrix and the terms of their gradients, for the walk that sums and updates in registers.
+// Run r updates row rows[r] (through row_of, when given) with the terms [begin[r], begin[r + 1]) of `pair`: the item
+// number >> slot_bits, times weights[number >> weight_shift] (null: 1); with pair null, with item r alone. Items are
+// fp32 and not null.
+struct RunUpdates {
+  const int32_t* rows;
+  const uint32_t* begin;
+  const uint32_t* pair;
+  int32_t slot_bits, weight_shift;
+  const ItemGrad* items;
+  const float* weights;
+  const UpdateRule* rule;
+  int64_t dim;
+  const int32_t* row_of;
+  char* table;
+  char* state1;
+  char* state2;
+  int64_t pitch, state1_pitch, state2_pitch;  // bytes
+  int64_t state1_bytes, state2_bytes;         // of one row
+  // Gradient of a run longer than max_terms, into g.
+  int64_t max_terms;
+  void (*long_run)(const void* context, int64_t run, float* g);
+  const void* context;
+  float* g;  // [dim] scratch
+};
+
 struct StepOps {
   // g = (term 0 + term 1) + ...; n_terms >= 1.
   void (*sum_terms)(float* g, const GradTerm* terms, int64_t n_terms, int64_t dim);
@@ -50,7 +83,11 @@ struct StepOps {
   // finite and nothing was changed.
   bool (*update)(const UpdateRule& rule, const float* gradient, float* row, float* state1, float* state2,
                  int64_t dim);
+  // The same for the runs [first, last), dim a multiple of 16 up to 64. Returns how many gradients were not finite.
+  int64_t (*update_runs)(const RunUpdates& runs, int64_t first, int64_t last);
 };
+
+inline bool HasUpdateRuns(int64_t dim) { return dim % 16 == 0 && dim <= 64; }
 
 const StepOps& GetStepOps(resembed_cpu_isa isa);
 

@@ -144,7 +144,7 @@ RESEMBED_INLINE float SquaredNorm(const float* gradient, const float* row, float
   return Tree(sums);
 }
 
-// All of scale * gradient is finite.
+// All of scale * gradient is finite: no exponent of all ones.
 struct FiniteBody {
   const float* gradient;
   float scale;
@@ -153,21 +153,25 @@ struct FiniteBody {
   template <int kN, int kCount>
   RESEMBED_INLINE void Tile(int64_t col) const {
     using F = typename Vec<kN>::F;
-    F zero = {};  // x - x is 0 for a finite x, NaN otherwise
+    using U = typename Vec<kN>::U;
+    U largest = {};
 #pragma GCC unroll 8
     for (int part = 0; part < kCount; ++part) {
       F x;
       Load<kN, RESEMBED_F32>(x, gradient, col + part * kN);
-      x = Broadcast<kN>(scale) * x;
-      zero = zero + (x - x);
+      const U magnitude = Bits<U>(F(Broadcast<kN>(scale) * x)) & 0x7fffffffu;
+      largest = magnitude > largest ? magnitude : largest;
     }
-    float sum = 0.0f;
-    for (int lane = 0; lane < kN; ++lane) sum = sum + zero[lane];
-    *finite = *finite && sum == 0.0f;
+    const U over = Bits<U>(largest > 0x7f7fffffu ? ~U{} : U{});
+    uint32_t lanes[kN];
+    __builtin_memcpy(lanes, &over, sizeof(over));
+    uint32_t any = 0;
+    for (int lane = 0; lane < kN; ++lane) any |= lanes[lane];
+    if (any != 0) *finite = false;
   }
 };
 
-bool IsFinite(const float* gradient, float scale, int64_t dim) {
+RESEMBED_INLINE bool IsFinite(const float* gradient, float scale, int64_t dim) {
   bool finite = true;
   ForColumns(dim, FiniteBody{gradient, scale, &finite});
   return finite;
@@ -175,127 +179,137 @@ bool IsFinite(const float* gradient, float scale, int64_t dim) {
 
 // ---- updates
 
+// The numbers of an UpdateRule are copied: stores to the row could change them for all the compiler knows.
 template <resembed_optimizer_kind kKind>
 struct UpdateBody {
-  const UpdateRule& rule;
+  float scale, l2, keep, lr, eps, beta1, rest1, beta2, rest2, correct2;
+  float factor;  // of the row-wise kinds: one step length for all columns
   const float* gradient;
   float* row;
   float* state1;
   float* state2;
-  float factor;  // of the row-wise kinds: one step length for all columns
 
   template <int kN, int kCount>
   RESEMBED_INLINE void Tile(int64_t col) const {
+    using F = typename Vec<kN>::F;
+    F g[kCount], value[kCount];
 #pragma GCC unroll 8
-    for (int part = 0; part < kCount; ++part) One<kN>(col + part * kN);
+    for (int part = 0; part < kCount; ++part) {
+      Load<kN, RESEMBED_F32>(g[part], gradient, col + part * kN);
+      Load<kN, RESEMBED_F32>(value[part], row, col + part * kN);
+      g[part] = Broadcast<kN>(scale) * g[part];
+    }
+    if (l2 != 0.0f) {
+#pragma GCC unroll 8
+      for (int part = 0; part < kCount; ++part) g[part] = g[part] + Broadcast<kN>(l2) * value[part];
+    }
+    if (keep != 1.0f) {
+#pragma GCC unroll 8
+      for (int part = 0; part < kCount; ++part) value[part] = Broadcast<kN>(keep) * value[part];
+    }
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) {
+      Step<kN>(value[part], g[part], col + part * kN);
+      Store<kN, RESEMBED_F32>(row, col + part * kN, value[part]);
+    }
   }
 
   template <int kN>
-  RESEMBED_INLINE void One(int64_t col) const {
+  RESEMBED_INLINE void Step(typename Vec<kN>::F& value, const typename Vec<kN>::F& g, int64_t col) const {
     using F = typename Vec<kN>::F;
-    F g, value;
-    Load<kN, RESEMBED_F32>(g, gradient, col);
-    Load<kN, RESEMBED_F32>(value, row, col);
-    g = Broadcast<kN>(rule.scale) * g;
-    if (rule.l2 != 0.0f) g = g + Broadcast<kN>(rule.l2) * value;
-    if (rule.keep != 1.0f) value = Broadcast<kN>(rule.keep) * value;
     if constexpr (kKind == RESEMBED_SGD) {
-      value = value - Broadcast<kN>(rule.lr) * g;
+      value = value - Broadcast<kN>(lr) * g;
     } else if constexpr (kKind == RESEMBED_ADAGRAD) {
       F sum;
       Load<kN, RESEMBED_F32>(sum, state1, col);
       sum = sum + g * g;
       Store<kN, RESEMBED_F32>(state1, col, sum);
       Sqrt<kN>(sum);
-      value = value - (Broadcast<kN>(rule.lr) * g) / (sum + Broadcast<kN>(rule.eps));
+      value = value - (Broadcast<kN>(lr) * g) / (sum + Broadcast<kN>(eps));
     } else if constexpr (kKind == RESEMBED_ROWWISE_ADAGRAD) {
       value = value - Broadcast<kN>(factor) * g;
     } else {
       F mean;
       Load<kN, RESEMBED_F32>(mean, state1, col);
-      mean = Broadcast<kN>(rule.beta1) * mean + Broadcast<kN>(rule.rest1) * g;
+      mean = Broadcast<kN>(beta1) * mean + Broadcast<kN>(rest1) * g;
       Store<kN, RESEMBED_F32>(state1, col, mean);
       if constexpr (kKind == RESEMBED_ADAM) {
         F square;
         Load<kN, RESEMBED_F32>(square, state2, col);
-        square = Broadcast<kN>(rule.beta2) * square + Broadcast<kN>(rule.rest2) * (g * g);
+        square = Broadcast<kN>(beta2) * square + Broadcast<kN>(rest2) * (g * g);
         Store<kN, RESEMBED_F32>(state2, col, square);
-        square = square / Broadcast<kN>(rule.correct2);
+        square = square / Broadcast<kN>(correct2);
         Sqrt<kN>(square);
-        value = value - (Broadcast<kN>(rule.lr1) * mean) / (square + Broadcast<kN>(rule.eps));
+        value = value - (Broadcast<kN>(lr) * mean) / (square + Broadcast<kN>(eps));
       } else {
         value = value - Broadcast<kN>(factor) * mean;
       }
     }
-    Store<kN, RESEMBED_F32>(row, col, value);
   }
 };
 
-template <resembed_optimizer_kind kKind>
-RESEMBED_INLINE void UpdateColumns(const UpdateRule& rule, const float* gradient, float* row, float* state1,
-                                   float* state2, float factor, int64_t dim) {
-  ForColumns(dim, UpdateBody<kKind>{rule, gradient, row, state1, state2, factor});
+RESEMBED_INLINE float SqrtOne(float x) {
+  Vec<4>::F root = {x};
+  Sqrt<4>(root);
+  return root[0];
 }
 
-bool Update(const UpdateRule& rule, const float* gradient, float* row, float* state1, float* state2, int64_t dim) {
-  const bool rowwise = rule.kind == RESEMBED_ROWWISE_ADAGRAD || rule.kind == RESEMBED_PARTIAL_ROWWISE_ADAM;
-  float factor = 0.0f;
+template <resembed_optimizer_kind kKind>
+RESEMBED_INLINE bool UpdateOne(const UpdateRule& rule, const float* gradient, float* row, float* state1,
+                               float* state2, int64_t dim) {
+  constexpr bool kRowwise = kKind == RESEMBED_ROWWISE_ADAGRAD || kKind == RESEMBED_PARTIAL_ROWWISE_ADAM;
+  constexpr bool kAdam = kKind == RESEMBED_ADAM || kKind == RESEMBED_PARTIAL_ROWWISE_ADAM;
+  UpdateBody<kKind> body = {rule.scale, rule.l2,    rule.keep,  kAdam ? rule.lr1 : rule.lr, rule.eps, rule.beta1,
+                            rule.rest1, rule.beta2, rule.rest2, rule.correct2,              0.0f,     gradient,
+                            row,        state1,     state2};
   float square = 0.0f;
-  if (rowwise) {
-    square = rule.l2 != 0.0f ? SquaredNorm<true>(gradient, row, rule.scale, rule.l2, dim)
-                             : SquaredNorm<false>(gradient, row, rule.scale, 0.0f, dim);
+  if constexpr (kRowwise) {
+    square = body.l2 != 0.0f ? SquaredNorm<true>(gradient, row, body.scale, body.l2, dim)
+                             : SquaredNorm<false>(gradient, row, body.scale, 0.0f, dim);
   }
   // A finite sum of squares proves finite terms; an infinite one may be an overflow.
-  if (!rowwise || !(square - square == 0.0f) || rule.l2 != 0.0f) {
-    if (!IsFinite(gradient, rule.scale, dim)) return false;
+  if (!kRowwise || !(square - square == 0.0f) || body.l2 != 0.0f) {
+    if (!IsFinite(gradient, body.scale, dim)) return false;
   }
-  if (rowwise) {
+  if constexpr (kRowwise) {
     const float mean = square / static_cast<float>(dim);
-    Vec<4>::F root = {};
-    if (rule.kind == RESEMBED_ROWWISE_ADAGRAD) {
-      *state1 = *state1 + mean;
-      root[0] = *state1;
-      Sqrt<4>(root);
-      factor = rule.lr / (root[0] + rule.eps);
+    if constexpr (kKind == RESEMBED_ROWWISE_ADAGRAD) {
+      const float sum = *state1 + mean;
+      *state1 = sum;
+      body.factor = body.lr / (SqrtOne(sum) + body.eps);
     } else {
-      *state2 = rule.beta2 * *state2 + rule.rest2 * mean;
-      root[0] = *state2 / rule.correct2;
-      Sqrt<4>(root);
-      factor = rule.lr1 / (root[0] + rule.eps);
+      const float sum = body.beta2 * *state2 + body.rest2 * mean;
+      *state2 = sum;
+      body.factor = body.lr / (SqrtOne(sum / body.correct2) + body.eps);
     }
   }
-  switch (rule.kind) {
-    case RESEMBED_SGD:
-      UpdateColumns<RESEMBED_SGD>(rule, gradient, row, state1, state2, factor, dim);
-      break;
-    case RESEMBED_ADAGRAD:
-      UpdateColumns<RESEMBED_ADAGRAD>(rule, gradient, row, state1, state2, factor, dim);
-      break;
-    case RESEMBED_ROWWISE_ADAGRAD:
-      UpdateColumns<RESEMBED_ROWWISE_ADAGRAD>(rule, gradient, row, state1, state2, factor, dim);
-      break;
-    case RESEMBED_ADAM:
-      UpdateColumns<RESEMBED_ADAM>(rule, gradient, row, state1, state2, factor, dim);
-      break;
-    default:
-      UpdateColumns<RESEMBED_PARTIAL_ROWWISE_ADAM>(rule, gradient, row, state1, state2, factor, dim);
-      break;
-  }
+  ForColumns(dim, body);
   if (rule.max_norm > 0.0f) {
-    Vec<4>::F norm = {};
-    norm[0] = SquaredNorm<false>(row, row, 1.0f, 0.0f, dim);
-    Sqrt<4>(norm);
-    if (norm[0] > rule.max_norm) SetScaled(row, rule.max_norm / norm[0], row, RESEMBED_F32, dim);
+    const float norm = SqrtOne(SquaredNorm<false>(row, row, 1.0f, 0.0f, dim));
+    if (norm > rule.max_norm) SetScaled(row, rule.max_norm / norm, row, RESEMBED_F32, dim);
   }
   return true;
 }
 
-#undef RESEMBED_INLINE
+bool Update(const UpdateRule& rule, const float* gradient, float* row, float* state1, float* state2, int64_t dim) {
+  switch (rule.kind) {
+    case RESEMBED_SGD:
+      return UpdateOne<RESEMBED_SGD>(rule, gradient, row, state1, state2, dim);
+    case RESEMBED_ADAGRAD:
+      return UpdateOne<RESEMBED_ADAGRAD>(rule, gradient, row, state1, state2, dim);
+    case RESEMBED_ROWWISE_ADAGRAD:
+      return UpdateOne<RESEMBED_ROWWISE_ADAGRAD>(rule, gradient, row, state1, state2, dim);
+    case RESEMBED_ADAM:
+      return UpdateOne<RESEMBED_ADAM>(rule, gradient, row, state1, state2, dim);
+    default:
+      return UpdateOne<RESEMBED_PARTIAL_ROWWISE_ADAM>(rule, gradient, row, state1, state2, dim);
+  }
+}
 
 }  // namespace
-
-extern const StepOps kStepOps;
-constexpr StepOps kStepOps = {SumTerms, Update};
-
 }  // namespace RESEMBED_ISA_NAMESPACE
 }  // namespace resembed::detail
+
+#include "host/cpu/step_runs.inl.h"
+
+#undef RESEMBED_INLINE
