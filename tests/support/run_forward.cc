@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "host/cpu/row_ops.h"
+#include "tests/oracle/forward.h"
 
 namespace resembed::testing {
 
@@ -74,6 +76,32 @@ ForwardResult RunForward(GradientProblem* problem, const resembed_place& place,
 
 bool SameBits(const ForwardResult& a, const ForwardResult& b) {
   return a.status == b.status && a.features == b.features;
+}
+
+void ExpectMatchesOracle(GradientProblem* problem, const ForwardResult& result, resembed_dtype output_dtype) {
+  ASSERT_EQ(result.status, RESEMBED_OK) << result.message;
+  const std::vector<OracleTable> tables = problem->OracleTables();
+  const std::vector<OracleFeature> features = problem->OracleFeatures();
+  for (size_t index = 0; index < features.size(); ++index) {
+    const OracleTable& table = tables[static_cast<size_t>(features[index].table)];
+    const OracleOutput want = OracleForwardBounded(table, features[index]);
+    const FeatureOutput& got = result.features[index];
+    ASSERT_EQ(got.values.size(), want.rows.size() * static_cast<size_t>(table.dim));
+    for (size_t at = 0; at < got.values.size(); ++at) {
+      const size_t row = at / static_cast<size_t>(table.dim), col = at % static_cast<size_t>(table.dim);
+      const Bounded& sum = want.rows[row][col];
+      ASSERT_LE(std::fabs(got.values[at] - sum.value), OutputTolerance(sum, output_dtype))
+          << "feature " << index << " row " << row << " column " << col << ": " << got.values[at]
+          << ", oracle " << sum.value;
+      if (got.argmax.empty()) continue;
+      // Where rounding may change the winner, the position must hold a value as large.
+      const int32_t position = got.argmax[at];
+      ASSERT_EQ(position < 0, want.argmax[row][col] < 0);
+      if (position < 0) continue;
+      const auto id = features[index].ids[static_cast<size_t>(features[index].offsets[row] + position)];
+      ASSERT_GE(OracleItem(table, id)[col].value, sum.value - 2 * sum.error);
+    }
+  }
 }
 
 }  // namespace resembed::testing

@@ -41,4 +41,7 @@ ForwardResult RunForward(GradientProblem* problem, const resembed_place& place,
 
 bool SameBits(const ForwardResult& a, const ForwardResult& b);
 
+// Every value within the oracle's bound, every argmax at a value as large as the maximum.
+void ExpectMatchesOracle(GradientProblem* problem, const ForwardResult& result, resembed_dtype output_dtype);
+
 }  // namespace resembed::testing
