@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A behaviour log: who touched what, in which order.
+// A behavior log: who touched what, in which order.
 #pragma once
 
 #include <cstdint>

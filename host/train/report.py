@@ -251,7 +251,7 @@ def settings(run):
 
 
 def page(run):
-    source = run.data.get("source") or "a behaviour log"
+    source = run.data.get("source") or "a behavior log"
     out = [
         '<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width">',
         f"<title>resembed: {esc(source)[:80]}</title><style>{CSS}</style></head><body>",

@@ -158,7 +158,7 @@ TEST_F(ReadLogTest, RejectsColumnsThatAreNotThere) {
               HasSubstr("--columns names column 4; the first line has 3"));
   EXPECT_THAT(Failure(path, "user=who,item=who"), HasSubstr("one column is named twice"));
   for (const char* bad :
-       {"user", "user=", "user=who", "user=who,item=what,colour=when", "user=who,user=what,item=when", ","}) {
+       {"user", "user=", "user=who", "user=who,item=what,color=when", "user=who,user=what,item=when", ","}) {
     EXPECT_THAT(Failure(path, bad),
                 HasSubstr(std::string("--columns is \"") + bad + "\"; needs user=NAME,item=NAME"));
   }
