@@ -17,7 +17,8 @@ SPELLING = {
     "optimis": "optimiz", "initialis": "initializ", "serialis": "serializ", "synchronis": "synchroniz",
     "vectoris": "vectoriz", "quantis": "quantiz", "summaris": "summariz", "recognis": "recogniz",
     "materialis": "materializ", "minimis": "minimiz", "maximis": "maximiz", "organis": "organiz",
-    "labell": "label", "modell": "model", "travell": "travel", "licence": "license", "artefact": "artifact",
+    "labelled": "labeled", "labelling": "labeling", "modelled": "modeled", "modelling": "modeling",
+    "licence": "license", "artefact": "artifact",
 }
 STEMS = re.compile(r"(?<![a-z])(" + "|".join(SPELLING) + r")(?!m|tic)", re.I)  # not organism, optimistic
 # What does not belong in a tree: notes to self, one machine's folders, references to a tracker.
