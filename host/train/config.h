@@ -40,7 +40,7 @@ struct Options {
   double lambda = -1;
   double lr = -1;
   double dense_lr = -1;
-  double lr_decay = -1;  // lr / (1 + lr_decay * epoch)
+  double lr_decay = -1;  // lr shrinks by this share each epoch
   double init = -1;
   double dropout = -1;
   int batch = -1;
@@ -74,7 +74,9 @@ struct Hyper {
   double dot_scale;      // A starts as dot_scale times the identity
   double bias_lr;
 };
-Hyper HyperOf(const Options& options, Head head);
+// n_samples: of an epoch. Without --batch a batch is the power of two next below n_samples / 256, from 16 to
+// 1024: an epoch then has a few hundred steps on any log, and converges in a similar number of epochs.
+Hyper HyperOf(const Options& options, Head head, int64_t n_samples);
 
 // Parses argv. Returns true to go on; otherwise *exit_code says how to end (0 after --help, 2 for a bad
 // value, with the reason printed to stderr).

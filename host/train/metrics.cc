@@ -149,7 +149,7 @@ Json ConfigJson(const RunData& run) {
   Json heads = Json::array(), hyper = Json::object();
   for (const Head head : o.heads) {
     heads.push_back(HeadName(head));
-    hyper[HeadName(head)] = HyperJson(HyperOf(o, head));
+    hyper[HeadName(head)] = HyperJson(HyperOf(o, head, run.n_samples));
   }
   Json config = {{"version", std::to_string(RESEMBED_VERSION_MAJOR) + "." + std::to_string(RESEMBED_VERSION_MINOR) +
                                  "." + std::to_string(RESEMBED_VERSION_PATCH)},

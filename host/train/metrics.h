@@ -27,6 +27,7 @@ struct RunData {
   std::map<std::pair<Head, std::string>, std::vector<RowResult>> rows;  // by seed
   bool interrupted = false;
   int threads = 1;
+  int64_t n_samples = 0;  // of an epoch
 };
 
 // The hyperparameters that decide results, by head.

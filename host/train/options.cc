@@ -18,26 +18,30 @@ Hyper Defaults(Head head) {
   h.optimizer = "adam";
   h.init = 1.0;
   if (head == Head::kMlp) {
-    h.batch = 256;
     h.lambda = 0.0003;
-    h.lr = 0.001;
-    h.dense_lr = 0.001;
-    h.lr_decay = 0.1;
+    h.lr = 0.004;
+    h.dense_lr = 0.002;
+    h.lr_decay = 0.12;
     h.dropout = 0.0;
   } else {
-    h.batch = 256;
     h.lambda = 0.0003;
-    h.lr = 0.002;
+    h.lr = 0.003;
     h.dense_lr = 0.005;
-    h.lr_decay = 0.1;
-    h.dropout = 0.0;
+    h.lr_decay = 0.12;
+    h.dropout = 0.2;
     h.negatives = 512;
     h.negative_alpha = 0.5;
-    h.negative_correction = 0.0;
+    h.negative_correction = 0.25;
     h.dot_scale = 4.0;
     h.bias_lr = 0.05;
   }
   return h;
+}
+
+int AutoBatch(int64_t n_samples) {
+  int batch = 16;
+  while (batch < 1024 && 2 * batch <= n_samples / 256) batch *= 2;
+  return batch;
 }
 
 std::vector<std::string> SplitNames(const std::string& list) {
@@ -96,14 +100,14 @@ void AddModelOptions(CLI::App* app, Options* o) {
       ->check(CLI::Range(1, 100000))->capture_default_str()->group(training);
   app->add_option("--targets", o->targets, "Targets of a training user in an epoch")->check(CLI::Range(1, 100000))
       ->capture_default_str()->group(training);
-  app->add_option("--batch", o->batch, "Samples of a step")->check(CLI::Range(1, 1 << 20))->group(training);
+  app->add_option("--batch", o->batch, "Samples of a step (default: an epoch has some 300 steps)")->check(CLI::Range(1, 1 << 20))->group(training);
   app->add_option("--optimizer", o->optimizer, "Of the tables: adam (lazy) or adagrad (row-wise)")
       ->check(CLI::IsMember({"adam", "adagrad"}))->group(training);
   app->add_option("--lr", o->lr, "Learning rate of the tables")->check(CLI::PositiveNumber)->group(training);
   app->add_option("--dense-lr", o->dense_lr, "Learning rate of the head (Adam)")->check(CLI::PositiveNumber)
       ->group(training);
-  app->add_option("--lr-decay", o->lr_decay, "Rates are divided by 1 + decay * (epoch - 1)")
-      ->check(CLI::NonNegativeNumber)->group(training);
+  app->add_option("--lr-decay", o->lr_decay, "Rates shrink by this share each epoch")
+      ->check(CLI::Range(0.0, 0.99))->group(training);
   app->add_option("--init", o->init, "Tables start as N(0, init^2 / dim)")->check(CLI::PositiveNumber)
       ->group(training);
   app->add_option("--dropout", o->dropout, "Share of embedding columns dropped in training")
@@ -151,7 +155,7 @@ void AddGeneratorOptions(CLI::App* app, GeneratorOptions* g) {
 
 }  // namespace
 
-Hyper HyperOf(const Options& o, Head head) {
+Hyper HyperOf(const Options& o, Head head, int64_t n_samples) {
   Hyper h = Defaults(head);
   h.dim = o.dim;
   h.targets = o.targets;
@@ -176,7 +180,7 @@ Hyper HyperOf(const Options& o, Head head) {
   take(o.negative_correction, &h.negative_correction);
   take(o.scale, &h.dot_scale);
   take(o.bias_lr, &h.bias_lr);
-  if (o.batch > 0) h.batch = o.batch;
+  h.batch = o.batch > 0 ? o.batch : AutoBatch(n_samples);
   if (o.negatives > 0) h.negatives = o.negatives;
   if (o.query_transform >= 0) h.query_transform = o.query_transform != 0;
   if (!o.optimizer.empty()) h.optimizer = o.optimizer;

@@ -64,8 +64,8 @@ Json Fingerprint(const RunData& run) {
   for (const int32_t item : run.log.items) mix(item);
   return {{"log", std::to_string(hash)}, {"events", run.log.n_events()}, {"split_seed", o.split_seed},
           {"train_fraction", o.train_fraction}, {"window", o.window}, {"neighbors", o.neighbors},
-          {"resolution", o.resolution}, {"mlp", HyperJson(HyperOf(o, Head::kMlp))},
-          {"dot", HyperJson(HyperOf(o, Head::kDot))}};
+          {"resolution", o.resolution}, {"mlp", HyperJson(HyperOf(o, Head::kMlp, run.n_samples))},
+          {"dot", HyperJson(HyperOf(o, Head::kDot, run.n_samples))}};
 }
 
 std::string FirstDifference(const Json& before, const Json& now, const std::string& where) {
@@ -160,6 +160,10 @@ class Runner {
     std::fprintf(stderr, "%s: %lld users, %lld items, %lld events; %zu users to train, %zu to validate, %zu to test\n",
                  log.source.c_str(), static_cast<long long>(log.n_users()), static_cast<long long>(log.n_items()),
                  static_cast<long long>(log.n_events()), split.train.size(), split.valid.size(), split.test.size());
+    for (const int32_t user : split.train) {
+      const size_t u = static_cast<size_t>(user);
+      run_.n_samples += std::min<int64_t>(options_.targets, log.offsets[u + 1] - log.offsets[u] - 1);
+    }
     run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution);
     run_.partition = MakePartition(log, run_.graph, run_.view);
     run_.picture_items = PickPictureItems(run_.partition, run_.view);
@@ -171,15 +175,11 @@ class Runner {
   // Rows in the order they run, with a cost model in seconds: rates of one core of about 3 GHz, corrected by
   // measurement as soon as a row is done.
   void PlanRows() {
-    int64_t samples = 0;
-    for (const int32_t user : run_.split.train) {
-      const size_t u = static_cast<size_t>(user);
-      samples += std::min<int64_t>(options_.targets, run_.log.offsets[u + 1] - run_.log.offsets[u] - 1);
-    }
+    const int64_t samples = run_.n_samples;
     std::vector<Progress::Row> rows;
     for (int seed = 1; seed <= options_.seeds; ++seed) {
       for (const Head head : options_.heads) {
-        const Hyper hyper = HyperOf(options_, head);
+        const Hyper hyper = HyperOf(options_, head, run_.n_samples);
         for (const std::string& name : options_.variants) {
           const Variant& variant = *FindVariant(name);
           const double dim = static_cast<double>(hyper.dim * variant.dim_factor);
@@ -245,7 +245,7 @@ class Runner {
       rows.push_back(std::move(result));
       return true;
     }
-    const Hyper hyper = HyperOf(options_, key.head);
+    const Hyper hyper = HyperOf(options_, key.head, run_.n_samples);
     const Variant& variant = *FindVariant(key.variant);
     const uint64_t seed = static_cast<uint64_t>(key.seed);
     const std::unique_ptr<Learner> learner = MakeLearner(variant, run_.graph, view_, hyper, seed, &pool_);
