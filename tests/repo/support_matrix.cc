@@ -75,8 +75,8 @@ struct Problem {
 };
 
 enum class Op { kForward, kPlan, kBackward, kStep, kBackwardStep, kCombine, kMaterialize, kEnvelope };
-constexpr const char* kOps[] = {"forward", "plan", "backward", "step", "backward_step", "combine",
-                                "materialize", "envelope"};
+constexpr const char* kOps[] = {"forward",       "plan",    "backward",    "step",
+                                "backward_step", "combine", "materialize", "envelope"};
 
 template <typename Args, typename Size, typename Run>
 bool RunSized(const Args& args, const Place& place, Size size, Run op) {
@@ -170,7 +170,8 @@ std::string HeadRow(const std::string& head, const std::vector<std::string>& cel
 
 std::string Page() {
   std::string page =
-      "# Support matrix\n\nWritten by `tests/repo/support_matrix.cc`, which calls the library for each cell; a test\n"
+      "# Support matrix\n\nWritten by `tests/repo/support_matrix.cc`, which calls the library for each cell; "
+      "a test\n"
       "compares. \"-\" is a call that returns a status which says why not.\n\n## Operations by backend\n\n";
   page += HeadRow("operation", {"cpu", "cuda"});
   for (int op = 0; op < static_cast<int>(std::size(kOps)); ++op) {
@@ -180,7 +181,8 @@ std::string Page() {
   }
   page += "\n## Central forms (cpu)\n\n";
   std::vector<std::string> heads;
-  const Op per_form[] = {Op::kForward, Op::kBackward, Op::kBackwardStep, Op::kStep, Op::kMaterialize, Op::kEnvelope};
+  const Op per_form[] = {Op::kForward, Op::kBackward,    Op::kBackwardStep,
+                         Op::kStep,    Op::kMaterialize, Op::kEnvelope};
   for (Op op : per_form) heads.emplace_back(kOps[static_cast<int>(op)]);
   page += HeadRow("form", heads);
   for (bool residual : {true, false}) {
@@ -265,7 +267,9 @@ int main(int argc, char** argv) {
   std::ifstream file(argv[1]);
   const std::string kept((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   if (kept == page) return 0;
-  std::fprintf(stderr, "%s differs from what the library does; write it anew:\n  support_matrix > docs/support_matrix.md\n%s",
-               argv[1], page.c_str());
+  std::fprintf(
+      stderr,
+      "%s differs from what the library does; write it anew:\n  support_matrix > docs/support_matrix.md\n%s",
+      argv[1], page.c_str());
   return 1;
 }
