@@ -39,7 +39,7 @@ if [ -n "$out" ]; then out=$(absolute "$out"); else out=$PWD/out/$name; fi
 mkdir -p "$out"
 
 install_missing "${BUILD_PACKAGES[@]}" "${REPORT_PACKAGES[@]}"
-python=$(python_with numpy,matplotlib)
+python_with numpy,matplotlib >/dev/null
 
 jobs=$(processors)
 say "building resembed-train with $jobs jobs"
