@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -12,13 +13,23 @@
 namespace resembed::detail {
 namespace {
 
-// One parallel loop: threads take indices from `next` until none is left.
+// Rounds of waiting awake before a thread sleeps: some 20 to 50 microseconds. Waking a sleeping thread costs
+// as much as a small loop, and the loops of one operation follow each other closely.
+constexpr int kSpins = 1000;
+
+void Pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// One parallel loop: threads take indices from `next` until none is left. It lives on its caller's stack.
 struct Loop {
   void (*task)(void*, int64_t);
   void* arg;
   int64_t n_tasks;
   std::atomic<int64_t> next{0};
-  int workers = 0;  // pool threads inside this loop; guarded by the pool's mutex
+  std::atomic<int> workers{0};  // pool threads inside this loop; raised only while the loop is open
 
   void Work() {
     for (int64_t index = next.fetch_add(1, std::memory_order_relaxed); index < n_tasks;
@@ -44,17 +55,20 @@ class Pool {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       open_.push_back(&loop);
+      posted_.fetch_add(1, std::memory_order_release);
     }
-    wake_.notify_all();
+    if (sleeping_.load(std::memory_order_acquire) > 0) wake_.notify_all();
     loop.Work();
-    std::unique_lock<std::mutex> lock(mutex_);
-    for (size_t slot = 0; slot < open_.size(); ++slot) {
-      if (open_[slot] == &loop) {
-        open_.erase(open_.begin() + static_cast<std::ptrdiff_t>(slot));
-        break;
-      }
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      open_.erase(std::find(open_.begin(), open_.end(), &loop));
     }
-    done_.wait(lock, [&loop] { return loop.workers == 0; });
+    for (int spin = 0; spin < kSpins; ++spin) {
+      if (loop.workers.load(std::memory_order_acquire) == 0) return;
+      Pause();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, [&loop] { return loop.workers.load(std::memory_order_acquire) == 0; });
   }
 
  private:
@@ -73,16 +87,38 @@ class Pool {
   }
 
   void Serve() {
-    std::unique_lock<std::mutex> lock(mutex_);
+    int64_t seen = 0;
     while (true) {
-      wake_.wait(lock, [this] { return Pick() != nullptr; });
-      Loop* loop = Pick();
-      ++loop->workers;
-      lock.unlock();
+      Loop* loop = nullptr;
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        loop = Pick();
+        seen = posted_.load(std::memory_order_relaxed);
+        if (loop != nullptr) loop->workers.fetch_add(1, std::memory_order_relaxed);
+      }
+      if (loop == nullptr) {
+        Wait(seen);
+        continue;
+      }
       loop->Work();
-      lock.lock();
-      if (--loop->workers == 0) done_.notify_all();
+      // The loop's caller may return as soon as it sees 0: `loop` is not touched after this.
+      if (loop->workers.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        done_.notify_all();
+      }
     }
+  }
+
+  // Returns when a loop was posted after number `seen`: awake for a while, then asleep.
+  void Wait(int64_t seen) {
+    for (int spin = 0; spin < kSpins; ++spin) {
+      if (posted_.load(std::memory_order_acquire) != seen) return;
+      Pause();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleeping_.fetch_add(1, std::memory_order_acq_rel);
+    wake_.wait(lock, [this, seen] { return posted_.load(std::memory_order_acquire) != seen; });
+    sleeping_.fetch_sub(1, std::memory_order_acq_rel);
   }
 
   // The oldest loop that still has indices; called with the mutex held.
@@ -95,6 +131,8 @@ class Pool {
 
   int width_;
   std::atomic<bool> forked_{false};
+  std::atomic<int64_t> posted_{0};  // loops so far; raised with the mutex held
+  std::atomic<int> sleeping_{0};    // workers asleep; raised with the mutex held
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   std::vector<Loop*> open_;
