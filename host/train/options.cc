@@ -190,6 +190,7 @@ Hyper HyperOf(const Options& o, Head head, int64_t n_samples) {
 bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   CLI::App app{"Trains residual embeddings from a behavior log and compares them with plain tables and with counts.",
                "resembed-train"};
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   std::string variants, head = "both", preset = "default";
   AddRunOptions(&app, options, &variants, &head, &preset);
   AddModelOptions(&app, options);

@@ -36,6 +36,14 @@ double Progress::Correction(const std::string& group) const {
     expected += measured.expected;
     actual += measured.actual;
   }
+  if (current_ < rows_.size() && current_expected_ > 0) {
+    all_expected += current_expected_;
+    all_actual += current_actual_;
+    if (rows_[current_].group == group) {
+      expected += current_expected_;
+      actual += current_actual_;
+    }
+  }
   if (expected > 0) return actual / expected;
   return all_expected > 0 ? all_actual / all_expected : 1.0;
 }
@@ -72,12 +80,17 @@ void Progress::Note(const std::string& text) {
 
 void Progress::BeginRow(size_t row) {
   current_ = row;
+  current_expected_ = current_actual_ = 0;
   current_left_ = Correction(rows_[row].group) * (expected_epochs_ * rows_[row].epoch_cost + rows_[row].fixed_cost);
 }
 
 void Progress::Step(size_t row, int epoch, double share, double seconds, double samples_per_second, double valid,
                     int best_epoch) {
   const double done = epoch - 1 + share;
+  if (done > 0.1) {
+    current_expected_ = done * rows_[row].epoch_cost;
+    current_actual_ = seconds;
+  }
   const double per_epoch = done > 0.1 ? seconds / done : Correction(rows_[row].group) * rows_[row].epoch_cost;
   // A row ends `patience` epochs after its best one; until then the prior says how long it improves.
   const double until = std::max<double>(best_epoch + patience_, std::max<double>(expected_epochs_, epoch));

@@ -39,7 +39,7 @@ class Progress {
   int expected_epochs_, patience_;
   std::vector<std::pair<std::string, Measured>> measured_;
   size_t current_ = static_cast<size_t>(-1);
-  double current_left_ = 0;
+  double current_left_ = 0, current_expected_ = 0, current_actual_ = 0;
   bool terminal_;
   bool open_line_ = false;
   std::chrono::steady_clock::time_point last_line_;

@@ -141,15 +141,6 @@ class Runner {
     const Log& log = run_.log;
     run_.split = SplitUsers(log, options_.split_seed, options_.train_fraction);
     const Split& split = run_.split;
-    const auto need = [&](const std::vector<int32_t>& users, const char* what) {
-      if (!users.empty()) return;
-      const int64_t usable = log.n_users() - split.too_short;
-      throw Error{log.source + ": " + std::to_string(usable) + (usable == 1 ? " user" : " users") +
-                  " with 3 events or more leave none for " + what + "; needs more users or another --split-seed"};
-    };
-    need(split.train, "training");
-    need(split.valid, "validation");
-    need(split.test, "the test");
     run_.view = MakeTrainingView(log, split);
     view_ = MakeLogView(log, run_.view);
     run_.valid = MakeEvalSet(log, run_.view, SampleUsers(log, split.valid, kMaxValidUsers, kEvalSeed),
