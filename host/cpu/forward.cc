@@ -67,7 +67,7 @@ void Divide(float* y, int64_t count, int64_t dim) {
 }
 
 // One task of one feature: the bags and blocks that begin in its cut.
-template <typename IdT>
+template <typename IdT, MapKind kKind>
 class Task {
  public:
   Task(const ForwardWork& work, const ForwardFeature& owner, const RowOps& ops, int64_t global_task)
@@ -102,7 +102,7 @@ class Task {
       if (begin < 0) begin = start;
       end = start + length;
     });
-    ItemStream<IdList<IdT>> stream(table_, ops_, Ids(), begin < 0 ? 0 : begin, begin < 0 ? 0 : end);
+    Stream stream(table_, ops_, Ids(), begin < 0 ? 0 : begin, begin < 0 ? 0 : end);
     ForSegments(from, first, last, [&](int64_t bag, int64_t block, int64_t start, int64_t length) {
       if (block < 0) {
         WholeBag(stream, bag, start, length);
@@ -134,7 +134,7 @@ class Task {
   }
 
  private:
-  using Stream = ItemStream<IdList<IdT>>;
+  using Stream = ItemStream<IdList<IdT>, kKind>;
 
   IdList<IdT> Ids() const {
     return {static_cast<const IdT*>(feature_.ids), table_.n_items, feature_.has_padding != 0,
@@ -173,6 +173,7 @@ class Task {
     int64_t count = 0;
     if (!is_max_) {
       std::memset(y, 0, static_cast<size_t>(dim_) * sizeof(float));
+      const ComposeFunction compose_add = ops_.compose_add_ahead[table_.central_dtype][table_.residual_dtype];
       for (int64_t id = start; id < start + length; ++id) {
         const ItemRows* ahead;
         const ItemRows* rows = stream.Next(&ahead);
@@ -182,7 +183,7 @@ class Task {
         }
         const float a = feature_.weights != nullptr ? feature_.weights[id] : 1.0f;
         if (ahead != nullptr) {
-          ops_.compose_add_ahead(y, a, *rows, *ahead, dim_);
+          compose_add(y, a, *rows, *ahead, dim_);
         } else {
           ops_.compose_add(y, a, *rows, dim_);
         }
@@ -337,19 +338,24 @@ ForwardWork CarveForward(const resembed_feature* const* features, int32_t n_feat
 void Forward(const ForwardWork& work, const RowOps& ops, const Executor& executor) {
   const auto run = [&work, &ops](int64_t task, auto member) {
     const ForwardFeature& owner = OwnerOf(work, task);
-    if (owner.feature.id_dtype == RESEMBED_I32) {
-      Task<int32_t> one(work, owner, ops, task);
-      member(one);
-    } else {
-      Task<int64_t> one(work, owner, ops, task);
-      member(one);
-    }
+    const auto with = [&](auto id) {
+      using IdT = decltype(id);
+      switch (MapKindOf(owner.table)) {
+        case MapKind::kNone:
+          return member(Task<IdT, MapKind::kNone>(work, owner, ops, task));
+        case MapKind::kCode:
+          return member(Task<IdT, MapKind::kCode>(work, owner, ops, task));
+        default:
+          return member(Task<IdT, MapKind::kList>(work, owner, ops, task));
+      }
+    };
+    owner.feature.id_dtype == RESEMBED_I32 ? with(int32_t{}) : with(int64_t{});
   };
   std::memset(work.has_long, 0, static_cast<size_t>(work.n_tasks));
-  executor.ParallelFor(work.n_tasks, [&run](int64_t task) { run(task, [](auto& one) { one.Pool(); }); });
+  executor.ParallelFor(work.n_tasks, [&run](int64_t task) { run(task, [](auto&& one) { one.Pool(); }); });
   if (std::find(work.has_long, work.has_long + work.n_tasks, 1) == work.has_long + work.n_tasks) return;
   executor.ParallelFor(work.n_tasks, [&run, &work](int64_t task) {
-    if (work.has_long[task] != 0) run(task, [](auto& one) { one.Meet(); });
+    if (work.has_long[task] != 0) run(task, [](auto&& one) { one.Meet(); });
   });
 }
 

@@ -15,10 +15,21 @@
 
 namespace resembed::detail {
 
-// Bytes of rows kept on their way to the cache, and the bounds on items that follows from it. Measured on
-// K = 8, dim 64, f32: 6 to 16 KiB are within 3 %, less than 4 KiB or more than 24 KiB lose 10 % and more.
-constexpr int64_t kBytesAhead = 12 * 1024;
+// Bytes of rows kept on their way to the cache, and the bound on items that follows from it; lists are sent for
+// kListsBefore items earlier. Two threads of a core share 32 KiB of first-level cache: with 12 KiB each and lists
+// another 9 items before, K = 8 rows of dim 64 were read at 0.9 of the rate that 5 to 7 KiB and 4 to 8 items give.
+constexpr int64_t kBytesAhead = 6 * 1024;
+constexpr int64_t kListsBefore = 6;
 constexpr int kMaxItemsAhead = 31;
+
+// What a stream may know about a table at compile time: where its central rows come from.
+enum class MapKind { kAny, kNone, kCode, kList };
+
+inline MapKind MapKindOf(const resembed_table& table) {
+  return table.form == RESEMBED_CENTRAL_NONE         ? MapKind::kNone
+         : table.form == RESEMBED_CENTRAL_ASSIGNMENT ? MapKind::kCode
+                                                     : MapKind::kList;
+}
 
 // ids[position] as an item, or -1 when it contributes nothing (padding, out of range).
 template <typename IdT>
@@ -48,7 +59,7 @@ inline void PrefetchBytes(const char* first, int64_t bytes) {
 
 // Positions [first, last) of a list, in order. `table` is resolved and checked, its maps are trusted; it and
 // `ops` must outlive the stream.
-template <typename IdsT>
+template <typename IdsT, MapKind kKind = MapKind::kAny>
 class ItemStream {
  public:
   ItemStream(const resembed_table& table, const RowOps& ops, const IdsT& ids, int64_t first, int64_t last)
@@ -63,15 +74,18 @@ class ItemStream {
         central_bytes_(table.dim * ElementBytes(table.central_dtype)),
         residual_pitch_(table.residual_stride * ElementBytes(table.residual_dtype)),
         residual_bytes_(table.dim * ElementBytes(table.residual_dtype)),
-        width_(table.form == RESEMBED_CENTRAL_NONE         ? 0
-               : table.form == RESEMBED_CENTRAL_ASSIGNMENT ? 1
-                                                           : table.n_neighbors) {
+        kind_(kKind == MapKind::kAny ? MapKindOf(table) : kKind),
+        width_(kind_ == MapKind::kList   ? table.n_neighbors
+               : kind_ == MapKind::kCode ? 1
+                                         : 0) {
     const int64_t item_bytes = width_ * central_bytes_ + (residual_ != nullptr ? residual_bytes_ : 0) + 1;
     int64_t ahead = kBytesAhead / item_bytes;
     ahead = ahead < 1 ? 1 : ahead > kMaxItemsAhead ? kMaxItemsAhead : ahead;
     while (RingSlots(ahead) * width_ > kRingRows) --ahead;
     rows_ahead_ = ahead;
-    lists_ahead_ = 2 * ahead + 4;
+    // No map, nothing to send for: last_ - first positions ahead there is no item.
+    has_maps_ = width_ > 0 || table.residual_row_of != nullptr;
+    lists_ahead_ = has_maps_ ? ahead + kListsBefore : last - first;
     mask_ = RingSlots(ahead) - 1;
     for (int64_t slot = 0; slot <= mask_; ++slot) {
       slots_[slot].rows = {row_pointers_ + slot * width_, weights_ + slot * width_, 0, nullptr,
@@ -79,7 +93,7 @@ class ItemStream {
     }
     whole_lines_ = IsWholeLines(central_, central_bytes_, central_pitch_) &&
                    IsWholeLines(residual_, residual_bytes_, residual_pitch_);
-    for (int64_t p = first; p < last && p < first + lists_ahead_; ++p) PrefetchLists(ids_(p));
+    for (int64_t p = first; has_maps_ && p < last && p < first + lists_ahead_; ++p) PrefetchLists(ids_(p));
     for (int64_t p = first; p < last && p < first + rows_ahead_; ++p) {
       Fill(p);
       SendFor(slots_[p & mask_].item < 0 ? nullptr : &slots_[p & mask_].rows);
@@ -101,21 +115,19 @@ class ItemStream {
   // none or when its rows have been sent for (those that are not whole cache lines).
   const ItemRows* Next(const ItemRows** ahead) {
     const int64_t position = position_++;
-    *ahead = nullptr;
     if (position + lists_ahead_ < last_) PrefetchLists(ids_(position + lists_ahead_));
-    if (position + rows_ahead_ < last_) {
-      Slot& slot = slots_[(position + rows_ahead_) & mask_];
-      if (Fill(position + rows_ahead_)) {
-        if (whole_lines_) {
-          *ahead = &slot.rows;
-        } else {
-          SendFor(&slot.rows);
-        }
+    const ItemRows* due = nullptr;
+    if (position + rows_ahead_ < last_ && Fill(position + rows_ahead_)) {
+      due = &slots_[(position + rows_ahead_) & mask_].rows;
+      if (!whole_lines_) {
+        SendFor(due);
+        due = nullptr;
       }
     }
+    *ahead = due;
     Slot& slot = slots_[position & mask_];
     if (slot.item < 0) return nullptr;
-    if (table_.form == RESEMBED_CENTRAL_ATTENTION) Attend(slot);
+    if (Kind() == MapKind::kList && table_.form == RESEMBED_CENTRAL_ATTENTION) Attend(slot);
     return &slot.rows;
   }
 
@@ -144,9 +156,11 @@ class ItemStream {
     return reinterpret_cast<uintptr_t>(rows) % 64 == 0 && bytes % 64 == 0 && pitch % 64 == 0;
   }
 
+  MapKind Kind() const { return kKind == MapKind::kAny ? kind_ : kKind; }
+
   void PrefetchLists(int64_t item) const {
     if (item < 0) return;
-    if (table_.neighbors != nullptr) {
+    if (Kind() == MapKind::kList) {
       PrefetchBytes(reinterpret_cast<const char*>(table_.neighbors + item * table_.neighbors_stride),
                     width_ * 4);
       if (table_.neighbor_weights != nullptr) {
@@ -154,7 +168,7 @@ class ItemStream {
             reinterpret_cast<const char*>(table_.neighbor_weights + item * table_.neighbor_weights_stride),
             width_ * 4);
       }
-    } else if (table_.center_of != nullptr) {
+    } else if (Kind() == MapKind::kCode) {
       __builtin_prefetch(static_cast<const char*>(table_.center_of) +
                          item * ElementBytes(table_.center_of_dtype));
     }
@@ -164,26 +178,28 @@ class ItemStream {
   // Reads the maps of the item at `position`; false when it contributes nothing. Slots past the end of a list
   // point at the first row of C, so that compose_ahead may send for any of them.
   bool Fill(int64_t position) {
-    Slot& slot = slots_[position & mask_];
-    const int64_t item = ids_(position);
+    const int64_t item = ids_(position), place = position & mask_;
+    Slot& slot = slots_[place];
     slot.item = item;
     if (item < 0) return false;
-    const void** rows = row_pointers_ + (position & mask_) * width_;
-    int count = 0;
-    if (table_.neighbors != nullptr) {
+    const int64_t pitch = central_pitch_, width = width_;
+    const char* central = central_;
+    if (Kind() == MapKind::kList) {
+      const void** rows = row_pointers_ + place * width;
       const int32_t* list = table_.neighbors + item * table_.neighbors_stride;
-      for (; count < width_ && list[count] >= 0; ++count)
-        rows[count] = central_ + list[count] * central_pitch_;
-      for (int k = count; k < width_; ++k) rows[k] = central_;
+      int count = 0;
+      for (; count < width && list[count] >= 0; ++count) rows[count] = central + list[count] * pitch;
+      for (int64_t k = count; k < width; ++k) rows[k] = central;
+      slot.rows.n_central = count;
       if (table_.form == RESEMBED_CENTRAL_STORED) {
         slot.rows.weights = table_.neighbor_weights + item * table_.neighbor_weights_stride;
       } else if (table_.form == RESEMBED_CENTRAL_UNIFORM) {
         const float weight = 1.0f / static_cast<float>(count);
-        for (int k = 0; k < count; ++k) weights_[(position & mask_) * width_ + k] = weight;
+        for (int k = 0; k < count; ++k) weights_[place * width + k] = weight;
       } else if (count > 0) {
-        PrefetchBytes(central_ + item * central_pitch_, central_bytes_);
+        PrefetchBytes(central + item * pitch, central_bytes_);
       }
-    } else if (table_.center_of != nullptr) {
+    } else if (Kind() == MapKind::kCode) {
       int32_t center;
       if (table_.center_of_dtype == RESEMBED_U16) {
         const uint16_t code = static_cast<const uint16_t*>(table_.center_of)[item];
@@ -191,11 +207,10 @@ class ItemStream {
       } else {
         center = static_cast<const int32_t*>(table_.center_of)[item];
       }
-      count = center >= 0;
-      rows[0] = central_ + (center >= 0 ? center : 0) * central_pitch_;
-      weights_[(position & mask_) * width_] = 1.0f;
+      slot.rows.n_central = center >= 0;
+      row_pointers_[place] = central + (center >= 0 ? center : 0) * pitch;
+      weights_[place] = 1.0f;
     }
-    slot.rows.n_central = count;
     if (residual_ != nullptr) {
       const int64_t row = table_.residual_row_of == nullptr ? item : table_.residual_row_of[item];
       slot.rows.residual = row < 0 ? nullptr : residual_ + row * residual_pitch_;
@@ -229,9 +244,10 @@ class ItemStream {
   int64_t position_, last_;
   const char *central_, *residual_;
   int64_t central_pitch_, central_bytes_, residual_pitch_, residual_bytes_;
+  MapKind kind_;
   int64_t width_;  // most central rows an item has
   int64_t rows_ahead_, lists_ahead_, mask_;
-  bool whole_lines_;
+  bool whole_lines_, has_maps_;
   Slot slots_[kMaxItemsAhead + 1];
   const void* row_pointers_[kRingRows];
   float weights_[kRingRows];

@@ -136,7 +136,7 @@ RESEMBED_INLINE void Store(void* row, int64_t col, const typename Vec<kN>::F& in
 
 template <int kN>
 RESEMBED_INLINE typename Vec<kN>::F Broadcast(float value) {
-  return typename Vec<kN>::F{} + value;
+  return value - typename Vec<kN>::F{};
 }
 
 // Calls body.Tile<kN, kCount>(col) over all columns: wide tiles first, then single registers, then narrower.
@@ -233,34 +233,25 @@ void ComposeTyped(float* y, float a, const ItemRows& rows, const ItemRows& ahead
   ForColumns(dim, ComposeBody<kCentral, kResidual, kAdd, kAhead>{y, a, rows, ahead});
 }
 
-using ComposeFunction = void (*)(float*, float, const ItemRows&, const ItemRows&, int64_t);
-
-// Rows are central type, columns residual type.
-template <bool kAdd, bool kAhead>
+// [central type][residual type]
+template <bool kAdd>
 struct ComposeByType {
-  static constexpr ComposeFunction kTable[3][3] = {
-      {ComposeTyped<RESEMBED_F32, RESEMBED_F32, kAdd, kAhead>,
-       ComposeTyped<RESEMBED_F32, RESEMBED_F16, kAdd, kAhead>,
-       ComposeTyped<RESEMBED_F32, RESEMBED_BF16, kAdd, kAhead>},
-      {ComposeTyped<RESEMBED_F16, RESEMBED_F32, kAdd, kAhead>,
-       ComposeTyped<RESEMBED_F16, RESEMBED_F16, kAdd, kAhead>,
-       ComposeTyped<RESEMBED_F16, RESEMBED_BF16, kAdd, kAhead>},
-      {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, kAdd, kAhead>,
-       ComposeTyped<RESEMBED_BF16, RESEMBED_F16, kAdd, kAhead>,
-       ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, kAdd, kAhead>}};
+  static constexpr ComposeFunction kTable[3][3] = {{ComposeTyped<RESEMBED_F32, RESEMBED_F32, kAdd, false>,
+                                                    ComposeTyped<RESEMBED_F32, RESEMBED_F16, kAdd, false>,
+                                                    ComposeTyped<RESEMBED_F32, RESEMBED_BF16, kAdd, false>},
+                                                   {ComposeTyped<RESEMBED_F16, RESEMBED_F32, kAdd, false>,
+                                                    ComposeTyped<RESEMBED_F16, RESEMBED_F16, kAdd, false>,
+                                                    ComposeTyped<RESEMBED_F16, RESEMBED_BF16, kAdd, false>},
+                                                   {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, kAdd, false>,
+                                                    ComposeTyped<RESEMBED_BF16, RESEMBED_F16, kAdd, false>,
+                                                    ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, kAdd, false>}};
 };
 
 void Compose(float* e, const ItemRows& rows, int64_t dim) {
-  ComposeByType<false, false>::kTable[rows.central_dtype][rows.residual_dtype](e, 1.0f, rows, rows, dim);
+  ComposeByType<false>::kTable[rows.central_dtype][rows.residual_dtype](e, 1.0f, rows, rows, dim);
 }
 void ComposeAdd(float* y, float a, const ItemRows& rows, int64_t dim) {
-  ComposeByType<true, false>::kTable[rows.central_dtype][rows.residual_dtype](y, a, rows, rows, dim);
-}
-void ComposeAhead(float* e, const ItemRows& rows, const ItemRows& ahead, int64_t dim) {
-  ComposeByType<false, true>::kTable[rows.central_dtype][rows.residual_dtype](e, 1.0f, rows, ahead, dim);
-}
-void ComposeAddAhead(float* y, float a, const ItemRows& rows, const ItemRows& ahead, int64_t dim) {
-  ComposeByType<true, true>::kTable[rows.central_dtype][rows.residual_dtype](y, a, rows, ahead, dim);
+  ComposeByType<true>::kTable[rows.central_dtype][rows.residual_dtype](y, a, rows, rows, dim);
 }
 
 template <resembed_dtype kType, bool kAdd>
@@ -412,8 +403,31 @@ void MaxUpdate(float* best, int32_t* argmax, const float* e, int32_t position, i
 }  // namespace
 
 extern const RowOps kRowOps;
-constexpr RowOps kRowOps = {Compose, ComposeAdd, AddScaled,    SetScaled,      StoreRow,
-                            Dot,     MaxUpdate,  ComposeAhead, ComposeAddAhead};
+constexpr RowOps kRowOps = {Compose,
+                            ComposeAdd,
+                            AddScaled,
+                            SetScaled,
+                            StoreRow,
+                            Dot,
+                            MaxUpdate,
+                            {{ComposeTyped<RESEMBED_F32, RESEMBED_F32, false, true>,
+                              ComposeTyped<RESEMBED_F32, RESEMBED_F16, false, true>,
+                              ComposeTyped<RESEMBED_F32, RESEMBED_BF16, false, true>},
+                             {ComposeTyped<RESEMBED_F16, RESEMBED_F32, false, true>,
+                              ComposeTyped<RESEMBED_F16, RESEMBED_F16, false, true>,
+                              ComposeTyped<RESEMBED_F16, RESEMBED_BF16, false, true>},
+                             {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, false, true>,
+                              ComposeTyped<RESEMBED_BF16, RESEMBED_F16, false, true>,
+                              ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, false, true>}},
+                            {{ComposeTyped<RESEMBED_F32, RESEMBED_F32, true, true>,
+                              ComposeTyped<RESEMBED_F32, RESEMBED_F16, true, true>,
+                              ComposeTyped<RESEMBED_F32, RESEMBED_BF16, true, true>},
+                             {ComposeTyped<RESEMBED_F16, RESEMBED_F32, true, true>,
+                              ComposeTyped<RESEMBED_F16, RESEMBED_F16, true, true>,
+                              ComposeTyped<RESEMBED_F16, RESEMBED_BF16, true, true>},
+                             {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, true, true>,
+                              ComposeTyped<RESEMBED_BF16, RESEMBED_F16, true, true>,
+                              ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, true, true>}}};
 
 }  // namespace RESEMBED_ISA_NAMESPACE
 }  // namespace resembed::detail

@@ -159,9 +159,9 @@ TEST(RowOps, ComposeGivesTheBitsOfPlainLoopsForEveryDimAndType) {
           ASSERT_TRUE(SameBits(got, e)) << "isa " << isa << " dim " << dim;
           ASSERT_TRUE(SameBits(got_sum, sum)) << "isa " << isa << " dim " << dim;
           std::vector<float> out_ahead(n), added_ahead(n);
-          ops.compose_ahead(out_ahead.data(), rows, ahead, dim);
+          ops.compose_ahead[central_type][residual_type](out_ahead.data(), 1.0f, rows, ahead, dim);
           std::memcpy(added_ahead.data(), start.data(), n * 4);
-          ops.compose_add_ahead(added_ahead.data(), a, rows, ahead, dim);
+          ops.compose_add_ahead[central_type][residual_type](added_ahead.data(), a, rows, ahead, dim);
           ASSERT_TRUE(SameBits(out_ahead, e) && SameBits(added_ahead, sum))
               << "isa " << isa << " dim " << dim;
           ASSERT_EQ(out[0], 7.f);
