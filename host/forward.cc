@@ -114,7 +114,7 @@ resembed_status resembed_forward_workspace_size(const resembed_forward_args* arg
   Tables tables;
   RESEMBED_RETURN_IF_ERROR(CheckShapes(args, place, &given, &where, &tables));
   Workspace count(nullptr);
-  cpu::CarveForward(given.features, given.n_features, tables, &count);
+  cpu::CarveForward(given, tables, &count);
   *bytes = count.used();
   return RESEMBED_OK;
 }
@@ -133,15 +133,20 @@ resembed_status resembed_forward(const resembed_forward_args* args, void* worksp
   for (int32_t index = 0; index < given.n_features; ++index) {
     RESEMBED_RETURN_IF_ERROR(CheckOutputMemory(index, given.features, tables));
   }
+  Plan plan;
+  if (given.plan != nullptr) {
+    RESEMBED_RETURN_IF_ERROR(
+        OpenPlan(kOp, given.plan, tables, given.features, given.n_features, where, &plan));
+  }
   Workspace count(nullptr);
-  cpu::CarveForward(given.features, given.n_features, tables, &count);
+  cpu::CarveForward(given, tables, &count);
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace(kOp, workspace, workspace_bytes, count.used()));
   RESEMBED_RETURN_IF_ERROR(
       CheckIds(kOp, given.features, given.n_features, tables, given.bounds, given.bad_ids, where));
   if (given.n_features == 0) return RESEMBED_OK;
   Workspace memory(workspace);
-  const cpu::ForwardWork work = cpu::CarveForward(given.features, given.n_features, tables, &memory);
-  cpu::Forward(work, GetRowOps(where.isa), Executor(where));
+  const cpu::ForwardWork work = cpu::CarveForward(given, tables, &memory);
+  cpu::Forward(work, given.plan == nullptr ? nullptr : &plan, GetRowOps(where.isa), Executor(where));
   return RESEMBED_OK;
 }
 

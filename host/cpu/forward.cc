@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "host/cpu/bags.h"
 #include "host/cpu/item_stream.h"
 
 namespace resembed::detail::cpu {
@@ -303,18 +304,106 @@ const ForwardFeature& OwnerOf(const ForwardWork& work, int64_t task) {
   return work.features[low];
 }
 
+// Composing once reads (rows + 1) rows an item and 1 row a use instead of rows a use; below nine tenths it wins
+// beyond the cost of the extra pass.
+bool ComposingOnceWins(int64_t rows_of_item, int64_t n_unique, int64_t n_uses) {
+  return 10 * (n_unique * (rows_of_item + 1) + n_uses) < 9 * n_uses * rows_of_item;
+}
+
+int64_t RowsOfItem(const resembed_table& table) {
+  switch (table.form) {
+    case RESEMBED_CENTRAL_NONE:
+      return 1;
+    case RESEMBED_CENTRAL_ASSIGNMENT:
+      return 2;
+    case RESEMBED_CENTRAL_ATTENTION:
+      return 2 * table.n_neighbors + 1;  // each row also for its dot product
+    default:
+      return table.n_neighbors + 1;
+  }
+}
+
+// Most unique items for which room is made: the caller's hint, or half of the uses.
+int64_t ComposedCapacity(const resembed_forward_args& args, int32_t first, const resembed_table& table) {
+  int64_t n_uses = 0;
+  const int32_t number = TableOf(args.features[first]);
+  for (int32_t index = first; index < args.n_features; ++index) {
+    if (TableOf(args.features[index]) == number) n_uses += ReadFeature(args.features[index], table.dim).n_ids;
+  }
+  const int64_t rows = RowsOfItem(table);
+  const int64_t unique =
+      std::min(table.n_items, args.expected_unique > 0 ? args.expected_unique : n_uses / 2);
+  return ComposingOnceWins(rows, args.expected_unique > 0 ? unique : 1, n_uses) ? std::min(unique, n_uses)
+                                                                                : 0;
+}
+
+struct UniqueItems {
+  const int32_t* items;
+  int64_t operator()(int64_t position) const { return items[position]; }
+};
+
+// Unique items of `owner`'s table, each into its row of owner.composed.
+void ComposeUnique(const ForwardFeature& owner, const PlanRuns& items, const RowOps& ops,
+                   const Executor& executor) {
+  constexpr int64_t kItems = 256;
+  const resembed_table& table = owner.table;
+  const ComposeFunction compose_ahead = ops.compose_ahead[table.central_dtype][table.residual_dtype];
+  executor.ParallelFor((items.n_runs + kItems - 1) / kItems, [&](int64_t task) {
+    const int64_t first = task * kItems, last = std::min(items.n_runs, first + kItems);
+    ItemStream<UniqueItems> stream(table, ops, {items.rows}, first, last);
+    for (int64_t run = first; run < last; ++run) {
+      const ItemRows* ahead;
+      const ItemRows* rows = stream.Next(&ahead);
+      float* e = owner.composed + run * table.dim;
+      if (ahead != nullptr) {
+        compose_ahead(e, 1.0f, *rows, *ahead, table.dim);
+      } else {
+        ops.compose(e, *rows, table.dim);
+      }
+    }
+  });
+}
+
+// Composes unique items where that wins and turns their features into features over a plain table.
+void UsePlan(const ForwardWork& work, const Plan& plan, const RowOps& ops, const Executor& executor) {
+  for (int32_t first = 0; first < work.n_features; ++first) {
+    const ForwardFeature owner = work.features[first];
+    if (owner.composed_owner != first) continue;
+    const PlanTable planned = plan.table(owner.feature.table);
+    if (planned.items.n_runs > owner.composed_capacity ||
+        !ComposingOnceWins(RowsOfItem(owner.table), planned.items.n_runs, planned.n_uses)) {
+      continue;
+    }
+    ComposeUnique(owner, planned.items, ops, executor);
+    resembed_table plain = {};
+    plain.struct_size = sizeof(plain);
+    plain.n_items = planned.items.n_runs;
+    plain.dim = owner.table.dim;
+    plain.residual = owner.composed;
+    plain.residual_stride = owner.table.dim;
+    plain.residual_rows = plain.n_items;
+    for (int32_t index = first; index < work.n_features; ++index) {
+      ForwardFeature& entry = work.features[index];
+      if (entry.composed_owner != first) continue;
+      entry.table = plain;
+      entry.feature.ids = planned.inverse + plan.feature(index).first_use;
+      entry.feature.id_dtype = RESEMBED_I32;
+      entry.feature.has_padding = 0;  // padding and bad ids are -1
+    }
+  }
+}
+
 }  // namespace
 
-ForwardWork CarveForward(const resembed_feature* const* features, int32_t n_features, const Tables& tables,
-                         Workspace* workspace) {
+ForwardWork CarveForward(const resembed_forward_args& args, const Tables& tables, Workspace* workspace) {
   ForwardWork work = {};
-  work.n_features = n_features;
-  work.features = workspace->Take<ForwardFeature>(n_features);
+  work.n_features = args.n_features;
+  work.features = workspace->Take<ForwardFeature>(args.n_features);
   bool any_max = false;
-  for (int32_t index = 0; index < n_features; ++index) {
+  for (int32_t index = 0; index < args.n_features; ++index) {
     ForwardFeature entry = {};
-    entry.table = tables[ReadFeature(features[index], 1).table];
-    entry.feature = ReadFeature(features[index], entry.table.dim);
+    entry.table = tables[TableOf(args.features[index])];
+    entry.feature = ReadFeature(args.features[index], entry.table.dim);
     entry.first_task = work.n_tasks;
     entry.n_tasks = TasksOf(entry.table, entry.feature);
     const bool is_max = entry.feature.pooling == RESEMBED_POOLING_MAX;
@@ -323,6 +412,16 @@ ForwardWork CarveForward(const resembed_feature* const* features, int32_t n_feat
       entry.partials = workspace->Take<float>(slots * entry.table.dim);
       entry.partial_counts = workspace->Take<int64_t>(slots);
       if (is_max) entry.partial_argmax = workspace->Take<int32_t>(slots * entry.table.dim);
+    }
+    entry.composed_owner = -1;
+    if (args.plan != nullptr) {
+      int32_t owner = 0;
+      while (TableOf(args.features[owner]) != entry.feature.table) ++owner;
+      if (owner == index) {
+        entry.composed_capacity = ComposedCapacity(args, index, entry.table);
+        entry.composed = workspace->Take<float>(entry.composed_capacity * entry.table.dim);
+      }
+      entry.composed_owner = owner;
     }
     any_max = any_max || is_max;
     work.n_tasks += entry.n_tasks;
@@ -335,7 +434,8 @@ ForwardWork CarveForward(const resembed_feature* const* features, int32_t n_feat
   return work;
 }
 
-void Forward(const ForwardWork& work, const RowOps& ops, const Executor& executor) {
+void Forward(const ForwardWork& work, const Plan* plan, const RowOps& ops, const Executor& executor) {
+  if (plan != nullptr) UsePlan(work, *plan, ops, executor);
   const auto run = [&work, &ops](int64_t task, auto member) {
     const ForwardFeature& owner = OwnerOf(work, task);
     const auto with = [&](auto id) {

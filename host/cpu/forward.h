@@ -10,6 +10,9 @@
 // Work is cut by ids plus bags, not by bags: task t of a feature takes the merged positions [x_t, x_{t+1}),
 // where bag b begins at offsets[b] + b. A bag of more than kLongBag items is taken block by block, its partial
 // sums meet in a second pass. Nothing of this shows in the bits.
+//
+// With a plan, a table whose items are used often enough has each of its unique items composed once, into
+// [n_unique, dim] of the workspace; its features then pool rows of that plain table by the plan's inverse map.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +20,7 @@
 
 #include "host/cpu/row_ops.h"
 #include "host/executor.h"
+#include "host/plan.h"
 #include "host/validate.h"
 #include "host/workspace.h"
 #include "resembed/resembed.h"
@@ -33,6 +37,10 @@ struct ForwardFeature {
   float* partials;          // [slots, dim]
   int32_t* partial_argmax;  // [slots, dim], MAX only
   int64_t* partial_counts;  // [slots], items that contributed
+  // Composed unique items of the table, shared by its features: those of the first feature over it.
+  int32_t composed_owner;  // index of that feature; -1 = items are composed at each use
+  float* composed;         // [composed_capacity, dim], the owner's only
+  int64_t composed_capacity;
 };
 
 struct ForwardWork {
@@ -46,10 +54,21 @@ struct ForwardWork {
 };
 
 // Lays the workspace out; with a null base it only counts.
-ForwardWork CarveForward(const resembed_feature* const* features, int32_t n_features, const Tables& tables,
-                         Workspace* workspace);
+ForwardWork CarveForward(const resembed_forward_args& args, const Tables& tables, Workspace* workspace);
 
-// Everything is checked; `work` lies in real memory.
-void Forward(const ForwardWork& work, const RowOps& ops, const Executor& executor);
+// The same without a plan.
+inline ForwardWork CarveForward(const resembed_feature* const* features, int32_t n_features,
+                                const Tables& tables, Workspace* workspace) {
+  resembed_forward_args args = {};
+  args.features = features;
+  args.n_features = n_features;
+  return CarveForward(args, tables, workspace);
+}
+
+// Everything is checked; `work` lies in real memory. `plan` is null or the plan of these features.
+void Forward(const ForwardWork& work, const Plan* plan, const RowOps& ops, const Executor& executor);
+inline void Forward(const ForwardWork& work, const RowOps& ops, const Executor& executor) {
+  Forward(work, nullptr, ops, executor);
+}
 
 }  // namespace resembed::detail::cpu

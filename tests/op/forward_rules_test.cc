@@ -189,5 +189,69 @@ TEST(Forward, OutputsMayBeColumnsOfOneBuffer) {
   }
 }
 
+// Composing each unique item once and pooling from there: chosen by how often items are used.
+TEST(Forward, APlanGivesTheSameBits) {
+  int64_t larger = 0;
+  for (const resembed_central_form form : kForms) {
+    for (const int64_t dim : {int64_t{18}, int64_t{64}}) {
+      TableSpec table, other;
+      table.form = form;
+      table.dim = dim;
+      table.n_neighbors = 6;
+      table.row_map = dim == 18;
+      table.residual_dtype = RESEMBED_BF16;
+      other.form = RESEMBED_CENTRAL_ATTENTION;
+      other.n_items = 4000;  // hardly an item twice
+      std::vector<FeatureSpec> features;
+      for (const resembed_pooling pooling : kPoolings) {
+        FeatureSpec feature;
+        feature.pooling = pooling;
+        feature.n_bags = pooling == RESEMBED_POOLING_NONE ? 500 : 60;
+        feature.max_length = 30;
+        feature.weights = pooling != RESEMBED_POOLING_MAX;
+        feature.padding = true;
+        feature.bad_ids = .05;
+        feature.id_dtype = pooling == RESEMBED_POOLING_SUM ? RESEMBED_I32 : RESEMBED_I64;
+        features.push_back(feature);
+        feature.table = 1;
+        features.push_back(feature);
+      }
+      GradientProblem problem({table, other}, features, 12);
+      for (const resembed_cpu_isa isa : AvailableIsas()) {
+        const TestExecutor executor(3);
+        const resembed_place place = PlaceOf(&executor, isa);
+        const ForwardResult want = RunForward(&problem, place);
+        ASSERT_EQ(want.status, RESEMBED_OK) << want.message;
+        const MadePlan plan(problem.PlanArgs(), place);
+        ASSERT_EQ(plan.status, RESEMBED_OK) << plan.message;
+        ForwardOptions options;
+        options.plan = &plan.header;
+        for (const int64_t expected : {0, 5, 60, 100000}) {
+          options.expected_unique = expected;
+          const ForwardResult got = RunForward(&problem, place, options);
+          EXPECT_TRUE(SameBits(got, want))
+              << "form " << form << " expected " << expected << ": " << got.message;
+          larger += got.workspace_bytes > want.workspace_bytes;
+        }
+      }
+    }
+  }
+  EXPECT_GT(larger, 0) << "no call made room for composed items";
+}
+
+TEST(Forward, APlanOfOtherFeaturesIsRefused) {
+  GradientProblem problem({TableSpec()}, {FeatureSpec()}, 12),
+      other({TableSpec()}, {FeatureSpec(), FeatureSpec()}, 13);
+  const resembed_place place = PlaceOf(nullptr);
+  const MadePlan plan(other.PlanArgs(), place);
+  ASSERT_EQ(plan.status, RESEMBED_OK);
+  ForwardOptions options;
+  options.plan = &plan.header;
+  const ForwardResult result = RunForward(&problem, place, options);
+  EXPECT_EQ(result.status, RESEMBED_INVALID_ARGUMENT);
+  EXPECT_TRUE(result.untouched);
+  EXPECT_EQ(result.message.find("forward: "), 0u) << result.message;
+}
+
 }  // namespace
 }  // namespace resembed::testing

@@ -41,8 +41,10 @@ ForwardResult RunForward(GradientProblem* problem, const resembed_place& place,
   args.bounds = options.bounds;
   args.bad_ids = options.bad_ids;
   args.plan = options.plan;
+  args.expected_unique = options.expected_unique;
   size_t bytes = 0;
   result.status = resembed_forward_workspace_size(&args, &place, &bytes);
+  result.workspace_bytes = bytes;
   if (result.status == RESEMBED_OK) {
     Guarded workspace(bytes);
     result.status = resembed_forward(&args, workspace.data(), workspace.size(), &place);

@@ -18,6 +18,7 @@ struct ForwardOptions {
   resembed_bounds bounds = RESEMBED_BOUNDS_SKIP;
   resembed_bad_ids* bad_ids = nullptr;
   const resembed_plan_header* plan = nullptr;
+  int64_t expected_unique = 0;
 };
 
 struct FeatureOutput {
@@ -31,6 +32,7 @@ struct ForwardResult {
   resembed_status status = RESEMBED_OK;
   std::string message;
   bool untouched = true;  // no byte of any output was written
+  size_t workspace_bytes = 0;
   std::vector<FeatureOutput> features;
 };
 
