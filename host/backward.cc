@@ -13,23 +13,25 @@ struct GradPlace {  // where a message points
 };
 
 // One gradient the caller receives; rows_needed: unique rows of the plan, table_rows: of the matrix.
-resembed_status CheckGrad(const GradPlace& place, const resembed_grad* given, int64_t dim, int64_t rows_needed,
-                          int64_t table_rows) {
+resembed_status CheckGrad(const GradPlace& place, const resembed_grad* given, int64_t dim,
+                          int64_t rows_needed, int64_t table_rows) {
   const auto bad = [&place](const char* field, const char* seen, const char* rule) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "backward: table_grads[%d].%s.%s is %s; needs %s", place.table, place.part,
-                field, seen, rule);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "backward: table_grads[%d].%s.%s is %s; needs %s", place.table,
+                place.part, field, seen, rule);
   };
   if (given->struct_size == 0) return bad("struct_size", "0", "sizeof(resembed_grad)");
   const resembed_grad grad = ReadDescriptor(given);
   const bool dense = grad.layout == RESEMBED_GRAD_DENSE;
   if (grad.layout != RESEMBED_GRAD_COMPRESSED && !dense) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "backward: table_grads[%d].%s.layout is %d; needs compressed or dense",
-                place.table, place.part, grad.layout);
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "backward: table_grads[%d].%s.layout is %d; needs compressed or dense", place.table,
+                place.part, grad.layout);
   }
   const int64_t stride = grad.stride == 0 ? dim : grad.stride;
   if (stride < dim) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "backward: table_grads[%d].%s.stride is %lld; needs at least dim (%lld)",
-                place.table, place.part, static_cast<ll>(stride), static_cast<ll>(dim));
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "backward: table_grads[%d].%s.stride is %lld; needs at least dim (%lld)", place.table,
+                place.part, static_cast<ll>(stride), static_cast<ll>(dim));
   }
   if (!FitsInMemory(dense ? table_rows : grad.capacity, stride, RESEMBED_F32)) {
     return bad("stride", "too long", "rows below 2^62 bytes");
@@ -45,7 +47,8 @@ resembed_status CheckGrad(const GradPlace& place, const resembed_grad* given, in
   if (grad.capacity > 0 && grad.row_ids == nullptr) return bad("row_ids", "null", "[capacity] ids");
   if (!IsAligned(grad.row_ids, RESEMBED_I64)) return bad("row_ids", "misaligned", "the alignment of i64");
   if (grad.capacity < rows_needed) {
-    return Fail(RESEMBED_OUT_OF_RANGE, "backward: table_grads[%d].%s.capacity is %lld; needs the %lld rows of the batch",
+    return Fail(RESEMBED_OUT_OF_RANGE,
+                "backward: table_grads[%d].%s.capacity is %lld; needs the %lld rows of the batch",
                 place.table, place.part, static_cast<ll>(grad.capacity), static_cast<ll>(rows_needed));
   }
   return RESEMBED_OK;
@@ -53,8 +56,8 @@ resembed_status CheckGrad(const GradPlace& place, const resembed_grad* given, in
 
 resembed_status CheckTableGrad(const BackwardCall& call, int32_t index, const resembed_table_grad* given) {
   if (given->struct_size == 0) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "backward: table_grads[%d] is of struct_size 0; needs a resembed_table_grad",
-                index);
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "backward: table_grads[%d] is of struct_size 0; needs a resembed_table_grad", index);
   }
   const resembed_table_grad grad = ReadDescriptor(given);
   const resembed_table table = call.tables[index];
@@ -62,7 +65,8 @@ resembed_status CheckTableGrad(const BackwardCall& call, int32_t index, const re
   if (grad.residual != nullptr) {
     if (table.residual == nullptr && table.n_items > 0) {
       return Fail(RESEMBED_INVALID_ARGUMENT,
-                  "backward: table_grads[%d].residual is given; needs null for a table without residual", index);
+                  "backward: table_grads[%d].residual is given; needs null for a table without residual",
+                  index);
     }
     RESEMBED_RETURN_IF_ERROR(
         CheckGrad({index, "residual"}, grad.residual, table.dim, plan.items.n_runs, table.residual_rows));
@@ -83,7 +87,8 @@ resembed_status CheckTableGrad(const BackwardCall& call, int32_t index, const re
   }
   if (!IsAligned(grad.neighbor_weights, RESEMBED_F32)) {
     return Fail(RESEMBED_INVALID_ARGUMENT,
-                "backward: table_grads[%d].neighbor_weights is misaligned; needs the alignment of f32", index);
+                "backward: table_grads[%d].neighbor_weights is misaligned; needs the alignment of f32",
+                index);
   }
   return RESEMBED_OK;
 }
@@ -100,8 +105,8 @@ resembed_status ReadArgs(const resembed_backward_args* given, const resembed_pla
   }
   out->args = ReadDescriptor(given);
   const resembed_backward_args& args = out->args;
-  RESEMBED_RETURN_IF_ERROR(ReadBackwardCall("backward", args.plan, args.tables, args.features, args.n_features,
-                                            args.feature_grads, place, &out->backward));
+  RESEMBED_RETURN_IF_ERROR(ReadBackwardCall("backward", args.plan, args.tables, args.features,
+                                            args.n_features, args.feature_grads, place, &out->backward));
   const int32_t n_tables = out->backward.tables.size();
   if (args.table_grads == nullptr && n_tables > 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "backward: table_grads is null; needs %d entries", n_tables);
@@ -174,8 +179,8 @@ size_t WorkspaceBytes(const Call& call) {
 
 extern "C" {
 
-resembed_status resembed_backward_workspace_size(const resembed_backward_args* args, const resembed_place* place,
-                                                 size_t* bytes) {
+resembed_status resembed_backward_workspace_size(const resembed_backward_args* args,
+                                                 const resembed_place* place, size_t* bytes) {
   using namespace resembed::detail;
   Call call;
   RESEMBED_RETURN_IF_ERROR(ReadArgs(args, place, &call));
@@ -194,8 +199,7 @@ resembed_status resembed_backward(const resembed_backward_args* args, void* work
     const BackwardRequest request = RequestOf(call, index);
     if (!request.items() && !request.sample_weights) continue;
     Workspace carve(workspace);
-    const TableBackward work =
-        TakeBackward(call.backward.args, index, request, call.backward.place, &carve);
+    const TableBackward work = TakeBackward(call.backward.args, index, request, call.backward.place, &carve);
     RunTable(call, index, work, &carve);
   }
   return RESEMBED_OK;

@@ -12,23 +12,27 @@ using ll = long long;
 resembed_status CheckFeatureGrad(const char* op, int32_t index, const resembed_feature_grad* given,
                                  const resembed_feature& feature, int64_t dim) {
   const auto bad = [op, index](const char* field, const char* seen, const char* rule) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: feature_grads[%d].%s is %s; needs %s", op, index, field, seen, rule);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: feature_grads[%d].%s is %s; needs %s", op, index, field, seen,
+                rule);
   };
   if (given->struct_size == 0) return bad("struct_size", "0", "sizeof(resembed_feature_grad)");
   const resembed_feature_grad grad = ReadDescriptor(given);
   const int64_t rows = OutputRows(feature);
-  if (grad.grad_output == nullptr && rows > 0) return bad("grad_output", "null", "dL/dy of the feature's output");
+  if (grad.grad_output == nullptr && rows > 0)
+    return bad("grad_output", "null", "dL/dy of the feature's output");
   if (!IsFloatType(grad.grad_output_dtype)) {
     return bad("grad_output_dtype", DtypeName(grad.grad_output_dtype), "f32, f16 or bf16");
   }
   const int64_t stride = grad.grad_output_stride == 0 ? dim : grad.grad_output_stride;
   if (stride < dim) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: feature_grads[%d].grad_output_stride is %lld; needs at least dim (%lld)",
-                op, index, static_cast<ll>(stride), static_cast<ll>(dim));
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "%s: feature_grads[%d].grad_output_stride is %lld; needs at least dim (%lld)", op, index,
+                static_cast<ll>(stride), static_cast<ll>(dim));
   }
   if (!FitsInMemory(rows, stride, grad.grad_output_dtype)) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: feature_grads[%d].grad_output_stride is %lld; needs rows below 2^62 bytes",
-                op, index, static_cast<ll>(stride));
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "%s: feature_grads[%d].grad_output_stride is %lld; needs rows below 2^62 bytes", op, index,
+                static_cast<ll>(stride));
   }
   if (!IsAligned(grad.grad_output, grad.grad_output_dtype)) {
     return bad("grad_output", "misaligned", "the alignment of its type");
@@ -36,16 +40,17 @@ resembed_status CheckFeatureGrad(const char* op, int32_t index, const resembed_f
   if (grad.grad_weights != nullptr && feature.pooling == RESEMBED_POOLING_MAX) {
     return bad("grad_weights", "given", "null with pooling max");
   }
-  if (!IsAligned(grad.grad_weights, RESEMBED_F32)) return bad("grad_weights", "misaligned", "the alignment of f32");
+  if (!IsAligned(grad.grad_weights, RESEMBED_F32))
+    return bad("grad_weights", "misaligned", "the alignment of f32");
   return RESEMBED_OK;
 }
 
 }  // namespace
 
-resembed_status ReadBackwardCall(const char* op, const resembed_plan_header* plan, const resembed_tables* tables,
-                                 const resembed_feature* const* features, int32_t n_features,
-                                 const resembed_feature_grad* const* feature_grads, const resembed_place* place,
-                                 BackwardCall* out) {
+resembed_status ReadBackwardCall(const char* op, const resembed_plan_header* plan,
+                                 const resembed_tables* tables, const resembed_feature* const* features,
+                                 int32_t n_features, const resembed_feature_grad* const* feature_grads,
+                                 const resembed_place* place, BackwardCall* out) {
   RESEMBED_RETURN_IF_ERROR(CheckPlace(op, place, &out->place));
   RESEMBED_RETURN_IF_ERROR(CheckTables(op, tables, out->place, &out->tables));
   RESEMBED_RETURN_IF_ERROR(CheckFeatures(op, features, n_features, out->tables));
@@ -71,10 +76,11 @@ bool WantsSampleWeights(const BackwardCall& call, int32_t table) {
   return false;
 }
 
-resembed_status CheckPlanHasCentral(const char* op, const BackwardCall& call, int32_t table, const char* argument) {
+resembed_status CheckPlanHasCentral(const char* op, const BackwardCall& call, int32_t table,
+                                    const char* argument) {
   if (call.plan.table(table).has_central) return RESEMBED_OK;
-  return Fail(RESEMBED_INVALID_ARGUMENT, "%s: %s[%d].central is given; needs a plan made without skip_central", op,
-              argument, table);
+  return Fail(RESEMBED_INVALID_ARGUMENT,
+              "%s: %s[%d].central is given; needs a plan made without skip_central", op, argument, table);
 }
 
 }  // namespace resembed::detail

@@ -50,7 +50,8 @@ resembed_status CheckOne(const resembed_combine_args& args, int32_t index) {
                 static_cast<ll>(grad.stride), static_cast<ll>(args.dim));
   }
   if (grad.capacity < 0) return bad(".capacity", "negative", "0 or more");
-  if (!FitsInMemory(grad.capacity, grad.stride, RESEMBED_F32)) return bad(".capacity", "too large", "rows below 2^62 bytes");
+  if (!FitsInMemory(grad.capacity, grad.stride, RESEMBED_F32))
+    return bad(".capacity", "too large", "rows below 2^62 bytes");
   if (grad.n_rows == nullptr) return bad(".n_rows", "null", "an int64_t");
   if (grad.capacity > 0 && grad.rows == nullptr) return bad(".rows", "null", "[capacity, dim] floats");
   if (grad.capacity > 0 && grad.row_ids == nullptr) return bad(".row_ids", "null", "[capacity] ids");
@@ -74,7 +75,8 @@ resembed_status ReadArgs(const resembed_combine_args* given, const resembed_plac
   out->args = ReadDescriptor(given);
   const resembed_combine_args& args = out->args;
   if (args.dim < 1) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "combine: dim is %lld; needs 1 or more", static_cast<ll>(args.dim));
+    return Fail(RESEMBED_INVALID_ARGUMENT, "combine: dim is %lld; needs 1 or more",
+                static_cast<ll>(args.dim));
   }
   if (args.table_rows < 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "combine: table_rows is %lld; needs 0 or more",
@@ -90,7 +92,8 @@ resembed_status ReadArgs(const resembed_combine_args* given, const resembed_plac
   const resembed_grad output = GradAt(args, args.n_inputs);
   for (int32_t index = 0; index < args.n_inputs; ++index) {
     if (Share(output, GradAt(args, index), args.dim)) {
-      return Fail(RESEMBED_INVALID_ARGUMENT, "combine: output is overlapping inputs[%d]; needs memory of its own", index);
+      return Fail(RESEMBED_INVALID_ARGUMENT,
+                  "combine: output is overlapping inputs[%d]; needs memory of its own", index);
     }
   }
   return RESEMBED_OK;
@@ -101,14 +104,15 @@ resembed_status CheckRows(const resembed_combine_args& args) {
     const resembed_grad grad = GradAt(args, index);
     const int64_t n_rows = *grad.n_rows;
     if (n_rows < 0 || n_rows > grad.capacity) {
-      return Fail(RESEMBED_OUT_OF_RANGE, "combine: inputs[%d].n_rows[0] is %lld; needs 0 .. capacity (%lld)", index,
-                  static_cast<ll>(n_rows), static_cast<ll>(grad.capacity));
+      return Fail(RESEMBED_OUT_OF_RANGE, "combine: inputs[%d].n_rows[0] is %lld; needs 0 .. capacity (%lld)",
+                  index, static_cast<ll>(n_rows), static_cast<ll>(grad.capacity));
     }
     for (int64_t row = 0; row < n_rows; ++row) {
       const int64_t id = grad.row_ids[row];
       if (id < 0 || id >= args.table_rows || (row > 0 && id <= grad.row_ids[row - 1])) {
-        return Fail(RESEMBED_OUT_OF_RANGE, "combine: inputs[%d].row_ids[%lld] is %lld; needs increasing ids of 0 .. %lld",
-                    index, static_cast<ll>(row), static_cast<ll>(id), static_cast<ll>(args.table_rows - 1));
+        return Fail(RESEMBED_OUT_OF_RANGE,
+                    "combine: inputs[%d].row_ids[%lld] is %lld; needs increasing ids of 0 .. %lld", index,
+                    static_cast<ll>(row), static_cast<ll>(id), static_cast<ll>(args.table_rows - 1));
       }
     }
   }
@@ -131,7 +135,8 @@ struct Regions {
 
 // Calls row(id, inputs' next) for every id of [from, to) that some input has, in order; `row` moves the cursors on.
 template <typename Row>
-void Merge(const Regions& regions, int32_t n_inputs, int64_t* next, int64_t from, int64_t to, const Row& row) {
+void Merge(const Regions& regions, int32_t n_inputs, int64_t* next, int64_t from, int64_t to,
+           const Row& row) {
   for (int32_t input = 0; input < n_inputs; ++input) {
     const resembed_grad& grad = regions.grads[input];
     next[input] = std::lower_bound(grad.row_ids, grad.row_ids + *grad.n_rows, from) - grad.row_ids;
@@ -188,7 +193,8 @@ resembed_status Combine(const Call& call, const Regions& regions) {
   for (int64_t task = 0; task < n_tasks; ++task) regions.first_row[task + 1] += regions.first_row[task];
   const int64_t n_rows = regions.first_row[n_tasks];
   if (n_rows > output.capacity) {
-    return Fail(RESEMBED_OUT_OF_RANGE, "combine: output.capacity is %lld; needs the %lld distinct rows of the inputs",
+    return Fail(RESEMBED_OUT_OF_RANGE,
+                "combine: output.capacity is %lld; needs the %lld distinct rows of the inputs",
                 static_cast<ll>(output.capacity), static_cast<ll>(n_rows));
   }
   executor.ParallelFor(n_tasks, [&](int64_t task) {
@@ -220,8 +226,8 @@ resembed_status Combine(const Call& call, const Regions& regions) {
 
 extern "C" {
 
-resembed_status resembed_combine_workspace_size(const resembed_combine_args* args, const resembed_place* place,
-                                                size_t* bytes) {
+resembed_status resembed_combine_workspace_size(const resembed_combine_args* args,
+                                                const resembed_place* place, size_t* bytes) {
   using namespace resembed::detail;
   Call call;
   RESEMBED_RETURN_IF_ERROR(ReadArgs(args, place, &call));

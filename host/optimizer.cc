@@ -13,7 +13,9 @@ bool HasState1(resembed_optimizer_kind kind) { return kind != RESEMBED_SGD; }
 bool HasState2(resembed_optimizer_kind kind) {
   return kind == RESEMBED_ADAM || kind == RESEMBED_PARTIAL_ROWWISE_ADAM;
 }
-int64_t State1Dim(resembed_optimizer_kind kind, int64_t dim) { return kind == RESEMBED_ROWWISE_ADAGRAD ? 1 : dim; }
+int64_t State1Dim(resembed_optimizer_kind kind, int64_t dim) {
+  return kind == RESEMBED_ROWWISE_ADAGRAD ? 1 : dim;
+}
 int64_t State2Dim(resembed_optimizer_kind kind, int64_t dim) {
   return kind == RESEMBED_PARTIAL_ROWWISE_ADAM ? 1 : dim;
 }
@@ -36,16 +38,16 @@ struct Place {  // where a message points
 };
 
 resembed_status Bad(const Place& place, const char* field, const char* seen, const char* rule) {
-  return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d].%s.%s is %s; needs %s", place.op, place.table, place.part,
-              field, seen, rule);
+  return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d].%s.%s is %s; needs %s", place.op, place.table,
+              place.part, field, seen, rule);
 }
 resembed_status Bad(const Place& place, const char* field, int64_t seen, const char* rule) {
-  return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d].%s.%s is %lld; needs %s", place.op, place.table, place.part,
-              field, static_cast<ll>(seen), rule);
+  return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d].%s.%s is %lld; needs %s", place.op, place.table,
+              place.part, field, static_cast<ll>(seen), rule);
 }
 resembed_status Bad(const Place& place, const char* field, float seen, const char* rule) {
-  return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d].%s.%s is %g; needs %s", place.op, place.table, place.part,
-              field, static_cast<double>(seen), rule);
+  return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d].%s.%s is %g; needs %s", place.op, place.table,
+              place.part, field, static_cast<double>(seen), rule);
 }
 
 resembed_status CheckState(const Place& place, const char* name, const char* stride_name, const Matrix& state,
@@ -57,7 +59,8 @@ resembed_status CheckState(const Place& place, const char* name, const char* str
     return Bad(place, stride_name, state.stride, "states below 2^62 bytes");
   }
   if (!IsAligned(state.data, state.dtype)) return Bad(place, name, "misaligned", "the alignment of its type");
-  if (Overlaps(state, matrix)) return Bad(place, name, "overlapping the rows it belongs to", "memory of its own");
+  if (Overlaps(state, matrix))
+    return Bad(place, name, "overlapping the rows it belongs to", "memory of its own");
   return RESEMBED_OK;
 }
 
@@ -65,8 +68,9 @@ resembed_status CheckOptimizer(const Place& place, const resembed_optimizer* giv
   if (given->struct_size == 0) return Bad(place, "struct_size", int64_t{0}, "sizeof(resembed_optimizer)");
   const resembed_optimizer optimizer = ReadDescriptor(given);
   if (matrix.data == nullptr && matrix.rows > 0) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d].%s is given; needs null for a table without that part",
-                place.op, place.table, place.part);
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "%s: steps[%d].%s is given; needs null for a table without that part", place.op, place.table,
+                place.part);
   }
   const resembed_optimizer_kind kind = optimizer.kind;
   if (kind < RESEMBED_SGD || kind > RESEMBED_PARTIAL_ROWWISE_ADAM) {
@@ -86,27 +90,30 @@ resembed_status CheckOptimizer(const Place& place, const resembed_optimizer* giv
     return Bad(place, "beta2", optimizer.beta2, "0 <= beta2 < 1");
   }
   if (!(optimizer.eps >= 0.0f)) return Bad(place, "eps", optimizer.eps, "0 or more");
-  if (!(optimizer.weight_decay >= 0.0f)) return Bad(place, "weight_decay", optimizer.weight_decay, "0 or more");
-  if (!(optimizer.max_row_norm >= 0.0f)) return Bad(place, "max_row_norm", optimizer.max_row_norm, "0 or more");
-  if (!IsFiniteNumber(optimizer.grad_scale)) return Bad(place, "grad_scale", optimizer.grad_scale, "a finite number");
+  if (!(optimizer.weight_decay >= 0.0f))
+    return Bad(place, "weight_decay", optimizer.weight_decay, "0 or more");
+  if (!(optimizer.max_row_norm >= 0.0f))
+    return Bad(place, "max_row_norm", optimizer.max_row_norm, "0 or more");
+  if (!IsFiniteNumber(optimizer.grad_scale))
+    return Bad(place, "grad_scale", optimizer.grad_scale, "a finite number");
   if (optimizer.stochastic_rounding != 0 && optimizer.stochastic_rounding != 1) {
     return Bad(place, "stochastic_rounding", int64_t{optimizer.stochastic_rounding}, "0 or 1");
   }
   if (HasState1(kind)) {
     const int64_t columns = State1Dim(kind, matrix.dim);
-    RESEMBED_RETURN_IF_ERROR(CheckState(
-        place, "state1", "state1_stride",
-        {optimizer.state1, matrix.rows, columns, optimizer.state1_stride == 0 ? columns : optimizer.state1_stride,
-         optimizer.state_dtype},
-        matrix));
+    RESEMBED_RETURN_IF_ERROR(
+        CheckState(place, "state1", "state1_stride",
+                   {optimizer.state1, matrix.rows, columns,
+                    optimizer.state1_stride == 0 ? columns : optimizer.state1_stride, optimizer.state_dtype},
+                   matrix));
   }
   if (HasState2(kind)) {
     const int64_t columns = State2Dim(kind, matrix.dim);
-    RESEMBED_RETURN_IF_ERROR(CheckState(
-        place, "state2", "state2_stride",
-        {optimizer.state2, matrix.rows, columns, optimizer.state2_stride == 0 ? columns : optimizer.state2_stride,
-         optimizer.state_dtype},
-        matrix));
+    RESEMBED_RETURN_IF_ERROR(
+        CheckState(place, "state2", "state2_stride",
+                   {optimizer.state2, matrix.rows, columns,
+                    optimizer.state2_stride == 0 ? columns : optimizer.state2_stride, optimizer.state_dtype},
+                   matrix));
   }
   const bool counts = HasState2(kind) || optimizer.stochastic_rounding != 0;
   if (counts && StepOf(optimizer) < 1) {
@@ -130,8 +137,9 @@ resembed_status CheckAliasing(const char* op, const resembed_table_step* const* 
       for (const Matrix& matrix : {ResidualOf(table), CentralOf(table)}) {
         if ((step.residual != nullptr && Overlaps(ResidualOf(written), matrix)) ||
             (step.central != nullptr && Overlaps(CentralOf(written), matrix))) {
-          return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d] is writing memory of tables[%d]; needs rows of its own",
-                      op, writer, other);
+          return Fail(RESEMBED_INVALID_ARGUMENT,
+                      "%s: steps[%d] is writing memory of tables[%d]; needs rows of its own", op, writer,
+                      other);
         }
       }
     }
@@ -183,14 +191,17 @@ MatrixUpdate Resolve(const resembed_optimizer& optimizer, const Matrix& matrix, 
   if (HasState1(optimizer.kind)) {
     update.state1_dim = State1Dim(optimizer.kind, matrix.dim);
     update.state1 = static_cast<char*>(optimizer.state1);
-    update.state1_pitch = (optimizer.state1_stride == 0 ? update.state1_dim : optimizer.state1_stride) * state_bytes;
+    update.state1_pitch =
+        (optimizer.state1_stride == 0 ? update.state1_dim : optimizer.state1_stride) * state_bytes;
   }
   if (HasState2(optimizer.kind)) {
     update.state2_dim = State2Dim(optimizer.kind, matrix.dim);
     update.state2 = static_cast<char*>(optimizer.state2);
-    update.state2_pitch = (optimizer.state2_stride == 0 ? update.state2_dim : optimizer.state2_stride) * state_bytes;
+    update.state2_pitch =
+        (optimizer.state2_stride == 0 ? update.state2_dim : optimizer.state2_stride) * state_bytes;
   }
-  update.plain = matrix.dtype == RESEMBED_F32 && (!HasState1(optimizer.kind) || optimizer.state_dtype == RESEMBED_F32);
+  update.plain =
+      matrix.dtype == RESEMBED_F32 && (!HasState1(optimizer.kind) || optimizer.state_dtype == RESEMBED_F32);
   update.stochastic = optimizer.stochastic_rounding != 0 && matrix.dtype != RESEMBED_F32;
   update.whole_table = optimizer.decay == RESEMBED_DECAY_L2_WHOLE_TABLE;
   update.random = {optimizer.seed, 0, table_number, part, step};
@@ -211,8 +222,8 @@ resembed_status CheckSteps(const char* op, const resembed_table_step* const* ste
   for (int32_t index = 0; index < tables.size(); ++index) {
     if (steps[index] == nullptr) continue;
     if (steps[index]->struct_size == 0) {
-      return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d] is of struct_size 0; needs a resembed_table_step", op,
-                  index);
+      return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d] is of struct_size 0; needs a resembed_table_step",
+                  op, index);
     }
     const resembed_table_step step = ReadDescriptor(steps[index]);
     if (step.table_number < 0 || step.table_number > 32767) {
@@ -222,15 +233,15 @@ resembed_status CheckSteps(const char* op, const resembed_table_step* const* ste
     const resembed_table table = tables[index];
     if (step.residual != nullptr) {
       if (table.residual == nullptr && table.n_items > 0) {
-        return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d].residual is given; needs null for a table without that part",
-                    op, index);
+        return Fail(RESEMBED_INVALID_ARGUMENT,
+                    "%s: steps[%d].residual is given; needs null for a table without that part", op, index);
       }
       RESEMBED_RETURN_IF_ERROR(CheckOptimizer({op, index, "residual"}, step.residual, ResidualOf(table)));
     }
     if (step.central != nullptr) {
       if (table.form == RESEMBED_CENTRAL_NONE) {
-        return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps[%d].central is given; needs null for a table without that part",
-                    op, index);
+        return Fail(RESEMBED_INVALID_ARGUMENT,
+                    "%s: steps[%d].central is given; needs null for a table without that part", op, index);
       }
       RESEMBED_RETURN_IF_ERROR(CheckOptimizer({op, index, "central"}, step.central, CentralOf(table)));
     }
@@ -238,7 +249,8 @@ resembed_status CheckSteps(const char* op, const resembed_table_step* const* ste
   return CheckAliasing(op, steps, tables);
 }
 
-TableUpdate ResolveStep(const resembed_table_step* given, const resembed_table& table, const resembed_place& place) {
+TableUpdate ResolveStep(const resembed_table_step* given, const resembed_table& table,
+                        const resembed_place& place) {
   TableUpdate update = {};
   if (given == nullptr) return update;
   const resembed_table_step step = ReadDescriptor(given);

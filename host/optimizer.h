@@ -19,6 +19,7 @@ struct TableUpdate {
 resembed_status CheckSteps(const char* op, const resembed_table_step* const* steps, const Tables& tables);
 
 // What step `index` does to its table. To be called after CheckSteps; reads lr, step, loss scale and found_inf.
-TableUpdate ResolveStep(const resembed_table_step* step, const resembed_table& table, const resembed_place& place);
+TableUpdate ResolveStep(const resembed_table_step* step, const resembed_table& table,
+                        const resembed_place& place);
 
 }  // namespace resembed::detail

@@ -30,10 +30,9 @@ inline PhiloxBlock Philox4x32(PhiloxBlock counter, uint32_t key0, uint32_t key1)
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t{0xD2511F53u} * counter.word[0];
     const uint64_t product1 = uint64_t{0xCD9E8D57u} * counter.word[2];
-    counter = {{static_cast<uint32_t>(product1 >> 32) ^ counter.word[1] ^ key0,
-                static_cast<uint32_t>(product1),
-                static_cast<uint32_t>(product0 >> 32) ^ counter.word[3] ^ key1,
-                static_cast<uint32_t>(product0)}};
+    counter = {
+        {static_cast<uint32_t>(product1 >> 32) ^ counter.word[1] ^ key0, static_cast<uint32_t>(product1),
+         static_cast<uint32_t>(product0 >> 32) ^ counter.word[3] ^ key1, static_cast<uint32_t>(product0)}};
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
@@ -45,7 +44,7 @@ struct RoundingStream {
   uint64_t seed;
   int64_t row;
   int32_t table_number;
-  int32_t part; // 0 = R, 1 = C
+  int32_t part;  // 0 = R, 1 = C
   int64_t step;
 
   PhiloxBlock Block(int64_t eighth) const {
@@ -97,7 +96,8 @@ inline void StoreStochastic(void* y, resembed_dtype dtype, const float* x, int64
     const PhiloxBlock block = stream.Block(first / 8);
     for (int64_t column = first; column < dim && column < first + 8; ++column) {
       const uint32_t random16 = RoundingStream::Bits(block, column);
-      out[column] = dtype == RESEMBED_BF16 ? RoundToBfloat(x[column], random16) : RoundToHalf(x[column], random16);
+      out[column] =
+          dtype == RESEMBED_BF16 ? RoundToBfloat(x[column], random16) : RoundToHalf(x[column], random16);
     }
   }
 }

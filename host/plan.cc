@@ -32,18 +32,19 @@ resembed_status ReadArgs(const resembed_plan_args* given, const resembed_place* 
   RESEMBED_RETURN_IF_ERROR(CheckTables(op, out->args.tables, out->place, &out->tables));
   RESEMBED_RETURN_IF_ERROR(CheckFeatures(op, out->args.features, out->args.n_features, out->tables));
   if (out->args.bounds < RESEMBED_BOUNDS_CHECK || out->args.bounds > RESEMBED_BOUNDS_SKIP) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: bounds is %d; needs check, trust or skip", op, out->args.bounds);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: bounds is %d; needs check, trust or skip", op,
+                out->args.bounds);
   }
   for (int32_t index = 0; index < out->tables.size(); ++index) {
     const int64_t n_items = out->tables[index].n_items;
     if (n_items > kMaxItems) {
-      return Fail(RESEMBED_UNSUPPORTED, "%s: tables[%d].n_items is %lld; needs at most 2^31 - 1 on the cpu", op,
-                  index, static_cast<ll>(n_items));
+      return Fail(RESEMBED_UNSUPPORTED, "%s: tables[%d].n_items is %lld; needs at most 2^31 - 1 on the cpu",
+                  op, index, static_cast<ll>(n_items));
     }
     const auto check = [op, index](const char* what, const int64_t* promises) -> resembed_status {
       if (promises == nullptr || promises[index] >= 0) return RESEMBED_OK;
-      return Fail(RESEMBED_INVALID_ARGUMENT, "%s: %s[%d] is %lld; needs 0 (no promise) or more", op, what, index,
-                  static_cast<ll>(promises[index]));
+      return Fail(RESEMBED_INVALID_ARGUMENT, "%s: %s[%d] is %lld; needs 0 (no promise) or more", op, what,
+                  index, static_cast<ll>(promises[index]));
     };
     RESEMBED_RETURN_IF_ERROR(check("max_unique", out->args.max_unique));
     RESEMBED_RETURN_IF_ERROR(check("max_unique_central", out->args.max_unique_central));
@@ -80,9 +81,10 @@ resembed_status ShapeOf(const Args& args, int32_t index, PlanRecord* out) {
     record.n_rows += OutputRows(feature);
     if (feature.pooling == RESEMBED_POOLING_MEAN) record.has_divisor = 1;
     if (record.n_uses >= kMaxNumber || record.n_rows >= kMaxNumber) {
-      return Fail(RESEMBED_UNSUPPORTED, "plan: features over tables[%d] is %lld ids and %lld rows of output; "
-                  "needs below 2^32 - 1 of each on the cpu", index, static_cast<ll>(record.n_uses),
-                  static_cast<ll>(record.n_rows));
+      return Fail(RESEMBED_UNSUPPORTED,
+                  "plan: features over tables[%d] is %lld ids and %lld rows of output; "
+                  "needs below 2^32 - 1 of each on the cpu",
+                  index, static_cast<ll>(record.n_uses), static_cast<ll>(record.n_rows));
     }
   }
   record.max_unique = Promised(args.args.max_unique, index, std::min(table.n_items, record.n_uses));
@@ -92,8 +94,9 @@ resembed_status ShapeOf(const Args& args, int32_t index, PlanRecord* out) {
     record.has_central = 1;
     while (int64_t{1} << record.slot_bits < n_slots) ++record.slot_bits;
     if (record.max_unique << record.slot_bits >= kMaxNumber) {
-      return Fail(RESEMBED_UNSUPPORTED, "plan: max_unique[%d] is %lld; needs at most %lld with %lld slots an item",
-                  index, static_cast<ll>(record.max_unique), static_cast<ll>(kMaxNumber >> record.slot_bits),
+      return Fail(RESEMBED_UNSUPPORTED,
+                  "plan: max_unique[%d] is %lld; needs at most %lld with %lld slots an item", index,
+                  static_cast<ll>(record.max_unique), static_cast<ll>(kMaxNumber >> record.slot_bits),
                   static_cast<ll>(n_slots));
     }
     record.max_pairs = record.max_unique * n_slots;
@@ -135,7 +138,8 @@ struct Sizes {
 resembed_status LayOut(const Args& args, char* memory, PlanScratch* scratch, void* workspace, Sizes* sizes) {
   const int32_t n_tables = args.tables.size();
   Workspace regions(nullptr);
-  regions.Take<char>(static_cast<int64_t>(sizeof(PlanHead)) + n_tables * static_cast<int64_t>(sizeof(PlanRecord)) +
+  regions.Take<char>(static_cast<int64_t>(sizeof(PlanHead)) +
+                     n_tables * static_cast<int64_t>(sizeof(PlanRecord)) +
                      args.args.n_features * static_cast<int64_t>(sizeof(PlanFeature)));
   auto* records = reinterpret_cast<PlanRecord*>(memory + sizeof(PlanHead));
   int64_t n_entries = 0, n_uses = 0;
@@ -161,7 +165,8 @@ uint64_t Mix(uint64_t hash, uint64_t value) {
 
 // Shapes, features and map versions: what a later call must agree on.
 uint64_t Fingerprint(const Tables& tables, const resembed_feature* const* features, int32_t n_features) {
-  uint64_t hash = Mix(Mix(0x7265736D62ull, static_cast<uint64_t>(tables.size())), static_cast<uint64_t>(n_features));
+  uint64_t hash =
+      Mix(Mix(0x7265736D62ull, static_cast<uint64_t>(tables.size())), static_cast<uint64_t>(n_features));
   for (int32_t index = 0; index < tables.size(); ++index) {
     const resembed_table table = tables[index];
     for (const int64_t value : {table.n_items, table.dim, int64_t{table.form}, table.central_rows,
@@ -207,7 +212,8 @@ PlanTable Plan::table(int32_t index) const {
 }
 
 // The header, and the memory it points to.
-static resembed_status CheckHeader(const char* op, const resembed_plan_header* given, resembed_plan_header* header) {
+static resembed_status CheckHeader(const char* op, const resembed_plan_header* given,
+                                   resembed_plan_header* header) {
   if (given == nullptr || given->struct_size == 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: plan is %s; needs a header that resembed_plan filled", op,
                 given == nullptr ? "null" : "of struct_size 0");
@@ -217,13 +223,15 @@ static resembed_status CheckHeader(const char* op, const resembed_plan_header* g
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: plan is empty; needs a header that resembed_plan filled", op);
   }
   if (header->backend != RESEMBED_CPU) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: plan.backend is %s; needs cpu", op, BackendName(header->backend));
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: plan.backend is %s; needs cpu", op,
+                BackendName(header->backend));
   }
   const PlanHead& head = Plan(header->memory).head();
   if (head.fingerprint != header->fingerprint || head.n_tables != header->n_tables ||
       head.n_features != header->n_features) {
     return Fail(RESEMBED_INVALID_ARGUMENT,
-                "%s: plan.fingerprint is %016llx; needs the one in its memory (%016llx): the memory holds another plan",
+                "%s: plan.fingerprint is %016llx; needs the one in its memory (%016llx): the memory holds "
+                "another plan",
                 op, static_cast<unsigned long long>(header->fingerprint),
                 static_cast<unsigned long long>(head.fingerprint));
   }
@@ -237,9 +245,10 @@ resembed_status OpenPlan(const char* op, const resembed_plan_header* given, cons
   RESEMBED_RETURN_IF_ERROR(CheckHeader(op, given, &header));
   const uint64_t fingerprint = Fingerprint(tables, features, n_features);
   if (header.fingerprint != fingerprint) {
-    return Fail(RESEMBED_INVALID_ARGUMENT,
-                "%s: plan.fingerprint is %016llx; needs %016llx, that of these tables, features and map versions", op,
-                static_cast<unsigned long long>(header.fingerprint), static_cast<unsigned long long>(fingerprint));
+    return Fail(
+        RESEMBED_INVALID_ARGUMENT,
+        "%s: plan.fingerprint is %016llx; needs %016llx, that of these tables, features and map versions", op,
+        static_cast<unsigned long long>(header.fingerprint), static_cast<unsigned long long>(fingerprint));
   }
   *plan = Plan(header.memory);
   return RESEMBED_OK;
@@ -287,8 +296,8 @@ static resembed_status MakePlan(const Args& args, char* memory, const PlanScratc
 
 extern "C" {
 
-resembed_status resembed_plan_size(const resembed_plan_args* args, const resembed_place* place, size_t* plan_bytes,
-                                   size_t* workspace_bytes) {
+resembed_status resembed_plan_size(const resembed_plan_args* args, const resembed_place* place,
+                                   size_t* plan_bytes, size_t* workspace_bytes) {
   using namespace resembed::detail;
   Args read;
   RESEMBED_RETURN_IF_ERROR(ReadArgs(args, place, &read));
@@ -310,25 +319,27 @@ resembed_status resembed_plan(const resembed_plan_args* args, void* memory, size
   Args read;
   RESEMBED_RETURN_IF_ERROR(ReadArgs(args, place, &read));
   if (plan == nullptr || plan->struct_size == 0) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "plan: plan is %s; needs a resembed_plan_header with its struct_size",
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "plan: plan is %s; needs a resembed_plan_header with its struct_size",
                 plan == nullptr ? "null" : "of struct_size 0");
   }
   Sizes sizes;
   RESEMBED_RETURN_IF_ERROR(LayOut(read, nullptr, nullptr, nullptr, &sizes));
   if (memory == nullptr || reinterpret_cast<uintptr_t>(memory) % RESEMBED_WORKSPACE_ALIGNMENT != 0) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "plan: memory is %p; needs an address that is a multiple of %d", memory,
-                RESEMBED_WORKSPACE_ALIGNMENT);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "plan: memory is %p; needs an address that is a multiple of %d",
+                memory, RESEMBED_WORKSPACE_ALIGNMENT);
   }
   if (memory_bytes < sizes.plan) {
-    return Fail(RESEMBED_WORKSPACE_TOO_SMALL, "plan: memory_bytes is %zu; needs %zu", memory_bytes, sizes.plan);
+    return Fail(RESEMBED_WORKSPACE_TOO_SMALL, "plan: memory_bytes is %zu; needs %zu", memory_bytes,
+                sizes.plan);
   }
-  if (workspace != nullptr && Overlaps(memory, static_cast<int64_t>(sizes.plan), workspace,
-                                       static_cast<int64_t>(sizes.workspace))) {
+  if (workspace != nullptr &&
+      Overlaps(memory, static_cast<int64_t>(sizes.plan), workspace, static_cast<int64_t>(sizes.workspace))) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "plan: memory is overlapping workspace; needs memory of its own");
   }
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace("plan", workspace, workspace_bytes, sizes.workspace));
-  RESEMBED_RETURN_IF_ERROR(CheckIds("plan", read.args.features, read.args.n_features, read.tables, read.args.bounds,
-                                    read.args.bad_ids, read.place));
+  RESEMBED_RETURN_IF_ERROR(CheckIds("plan", read.args.features, read.args.n_features, read.tables,
+                                    read.args.bounds, read.args.bad_ids, read.place));
   // From here on an earlier plan in this memory is gone, whatever happens.
   auto* head = static_cast<PlanHead*>(memory);
   *head = {0, read.tables.size(), read.args.n_features};
@@ -337,7 +348,8 @@ resembed_status resembed_plan(const resembed_plan_args* args, void* memory, size
   return MakePlan(read, static_cast<char*>(memory), scratch, plan, sizes.plan);
 }
 
-resembed_status resembed_plan_view(const resembed_plan_header* plan, int32_t table, resembed_plan_table* view) {
+resembed_status resembed_plan_view(const resembed_plan_header* plan, int32_t table,
+                                   resembed_plan_table* view) {
   using namespace resembed::detail;
   resembed_plan_header header;
   RESEMBED_RETURN_IF_ERROR(CheckHeader("plan_view", plan, &header));
@@ -346,7 +358,8 @@ resembed_status resembed_plan_view(const resembed_plan_header* plan, int32_t tab
                 header.n_tables - 1);
   }
   if (view == nullptr || view->struct_size == 0) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "plan_view: view is %s; needs a resembed_plan_table with its struct_size",
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "plan_view: view is %s; needs a resembed_plan_table with its struct_size",
                 view == nullptr ? "null" : "of struct_size 0");
   }
   const PlanRecord& record = Plan(header.memory).record(table);

@@ -25,8 +25,8 @@ struct PlanChunk {
 // Runs of equal rows in one ordering.
 struct PlanRuns {
   int64_t n_runs;
-  const int32_t* rows;     // [n_runs] increasing: item ids, or central rows
-  const uint32_t* begin;   // [n_runs + 1]; run r is [begin[r], begin[r + 1]) of the ordering
+  const int32_t* rows;    // [n_runs] increasing: item ids, or central rows
+  const uint32_t* begin;  // [n_runs + 1]; run r is [begin[r], begin[r + 1]) of the ordering
   int64_t n_long_chunks;
   const PlanChunk* long_chunks;  // [n_long_chunks] of all runs longer than kSumBlock, in order
 };
@@ -82,8 +82,8 @@ class Plan {
     return reinterpret_cast<const PlanRecord*>(memory_ + sizeof(PlanHead))[table];
   }
   const PlanFeature& feature(int32_t index) const {
-    return reinterpret_cast<const PlanFeature*>(memory_ + sizeof(PlanHead) +
-                                                static_cast<size_t>(head().n_tables) * sizeof(PlanRecord))[index];
+    return reinterpret_cast<const PlanFeature*>(
+        memory_ + sizeof(PlanHead) + static_cast<size_t>(head().n_tables) * sizeof(PlanRecord))[index];
   }
   PlanTable table(int32_t index) const;
 
@@ -97,6 +97,8 @@ resembed_status OpenPlan(const char* op, const resembed_plan_header* header, con
                          const resembed_place& place, Plan* plan);
 
 // Chunks of runs longer than kSumBlock among n uses: such a run of length m has ceil(m / 256) <= 2 m / 257.
-inline int64_t MaxLongChunks(int64_t n_uses) { return n_uses <= kSumBlock ? 0 : 2 * n_uses / (kSumBlock + 1) + 1; }
+inline int64_t MaxLongChunks(int64_t n_uses) {
+  return n_uses <= kSumBlock ? 0 : 2 * n_uses / (kSumBlock + 1) + 1;
+}
 
 }  // namespace resembed::detail

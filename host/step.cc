@@ -20,8 +20,8 @@ struct StepCall {
 };
 
 // A gradient the step reads. n_ids: ids of a compressed gradient lie below it; rows: of a dense one.
-resembed_status CheckInput(int32_t table, const char* part, const resembed_grad* given, int64_t dim, int64_t n_ids,
-                           int64_t table_rows) {
+resembed_status CheckInput(int32_t table, const char* part, const resembed_grad* given, int64_t dim,
+                           int64_t n_ids, int64_t table_rows) {
   const auto bad = [table, part](const char* field, const char* seen, const char* rule) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "step: table_grads[%d].%s%s%s is %s; needs %s", table, part,
                 field[0] == '\0' ? "" : ".", field, seen, rule);
@@ -30,13 +30,14 @@ resembed_status CheckInput(int32_t table, const char* part, const resembed_grad*
   if (given->struct_size == 0) return bad("struct_size", "0", "sizeof(resembed_grad)");
   const resembed_grad grad = ReadDescriptor(given);
   if (grad.layout != RESEMBED_GRAD_COMPRESSED && grad.layout != RESEMBED_GRAD_DENSE) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "step: table_grads[%d].%s.layout is %d; needs compressed or dense", table,
-                part, grad.layout);
+    return Fail(RESEMBED_INVALID_ARGUMENT, "step: table_grads[%d].%s.layout is %d; needs compressed or dense",
+                table, part, grad.layout);
   }
   const int64_t stride = grad.stride == 0 ? dim : grad.stride;
   if (stride < dim) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "step: table_grads[%d].%s.stride is %lld; needs at least dim (%lld)", table,
-                part, static_cast<ll>(stride), static_cast<ll>(dim));
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "step: table_grads[%d].%s.stride is %lld; needs at least dim (%lld)", table, part,
+                static_cast<ll>(stride), static_cast<ll>(dim));
   }
   if (!IsAligned(grad.rows, RESEMBED_F32)) return bad("rows", "misaligned", "the alignment of f32");
   if (grad.layout == RESEMBED_GRAD_DENSE) {
@@ -46,8 +47,9 @@ resembed_status CheckInput(int32_t table, const char* part, const resembed_grad*
   if (grad.n_rows == nullptr) return bad("n_rows", "null", "an int64_t");
   const int64_t n_rows = *grad.n_rows;
   if (n_rows < 0 || n_rows > grad.capacity) {
-    return Fail(RESEMBED_OUT_OF_RANGE, "step: table_grads[%d].%s.n_rows[0] is %lld; needs 0 .. capacity (%lld)", table,
-                part, static_cast<ll>(n_rows), static_cast<ll>(grad.capacity));
+    return Fail(RESEMBED_OUT_OF_RANGE,
+                "step: table_grads[%d].%s.n_rows[0] is %lld; needs 0 .. capacity (%lld)", table, part,
+                static_cast<ll>(n_rows), static_cast<ll>(grad.capacity));
   }
   if (n_rows > 0 && grad.rows == nullptr) return bad("rows", "null", "[capacity, dim] floats");
   if (n_rows > 0 && grad.row_ids == nullptr) return bad("row_ids", "null", "[capacity] ids");
@@ -56,8 +58,8 @@ resembed_status CheckInput(int32_t table, const char* part, const resembed_grad*
     const int64_t id = grad.row_ids[index];
     if (id < 0 || id >= n_ids || (index > 0 && id <= grad.row_ids[index - 1])) {
       return Fail(RESEMBED_OUT_OF_RANGE,
-                  "step: table_grads[%d].%s.row_ids[%lld] is %lld; needs increasing ids of 0 .. %lld", table, part,
-                  static_cast<ll>(index), static_cast<ll>(id), static_cast<ll>(n_ids - 1));
+                  "step: table_grads[%d].%s.row_ids[%lld] is %lld; needs increasing ids of 0 .. %lld", table,
+                  part, static_cast<ll>(index), static_cast<ll>(id), static_cast<ll>(n_ids - 1));
     }
   }
   return RESEMBED_OK;
@@ -110,7 +112,8 @@ size_t StepBytes(const StepCall& call) {
 GradRows RowsOf(const resembed_grad* given, int64_t dim) {
   const resembed_grad grad = ReadDescriptor(given);
   const bool dense = grad.layout == RESEMBED_GRAD_DENSE;
-  return {grad.rows, grad.stride == 0 ? dim : grad.stride, dense ? nullptr : grad.row_ids, dense ? 0 : *grad.n_rows};
+  return {grad.rows, grad.stride == 0 ? dim : grad.stride, dense ? nullptr : grad.row_ids,
+          dense ? 0 : *grad.n_rows};
 }
 
 // ---- backward and step in one
@@ -120,7 +123,8 @@ struct FusedCall {
   resembed_backward_step_args args;
 };
 
-resembed_status ReadFused(const resembed_backward_step_args* given, const resembed_place* place, FusedCall* out) {
+resembed_status ReadFused(const resembed_backward_step_args* given, const resembed_place* place,
+                          FusedCall* out) {
   constexpr const char* kOp = "backward_step";
   if (given == nullptr || given->struct_size == 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: args is %s; needs a resembed_backward_step_args", kOp,
@@ -203,7 +207,8 @@ resembed_status resembed_step(const resembed_step_args* args, void* workspace, s
     const TableUpdate update = ResolveStep(call.args.steps[index], table, call.place);
     const resembed_table_grad grad = ReadDescriptor(call.args.table_grads[index]);
     float* const scratch = Workspace(workspace).Take<float>(ScratchFloats(table.dim));
-    if (update.has_residual) UpdateMatrix(update.residual, RowsOf(grad.residual, table.dim), scratch, executor);
+    if (update.has_residual)
+      UpdateMatrix(update.residual, RowsOf(grad.residual, table.dim), scratch, executor);
     if (update.has_central) UpdateMatrix(update.central, RowsOf(grad.central, table.dim), scratch, executor);
   }
   return RESEMBED_OK;
@@ -214,7 +219,8 @@ resembed_status resembed_backward_step_workspace_size(const resembed_backward_st
   using namespace resembed::detail;
   FusedCall call;
   RESEMBED_RETURN_IF_ERROR(ReadFused(args, place, &call));
-  if (bytes == nullptr) return Fail(RESEMBED_INVALID_ARGUMENT, "backward_step: bytes is null; needs a size_t");
+  if (bytes == nullptr)
+    return Fail(RESEMBED_INVALID_ARGUMENT, "backward_step: bytes is null; needs a size_t");
   *bytes = FusedBytes(call);
   return RESEMBED_OK;
 }

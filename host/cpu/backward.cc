@@ -50,7 +50,8 @@ TableBackward TakeBackward(const BackwardArgs& args, int32_t table, const Backwa
   const PlanTable& plan = work.plan;
   const int64_t dim = work.table.dim;
 
-  for (int32_t index = 0; index < args.n_features; ++index) work.n_sources += TableOf(args.features[index]) == table;
+  for (int32_t index = 0; index < args.n_features; ++index)
+    work.n_sources += TableOf(args.features[index]) == table;
   work.sources = workspace->Take<GradSource>(work.n_sources);
   int32_t next = 0;
   for (int32_t index = 0; index < args.n_features; ++index) {
@@ -64,7 +65,8 @@ TableBackward TakeBackward(const BackwardArgs& args, int32_t table, const Backwa
       const resembed_feature_grad grad = ReadDescriptor(args.feature_grads[index]);
       source.rows = static_cast<const char*>(grad.grad_output);
       source.dtype = grad.grad_output_dtype;
-      source.pitch = (grad.grad_output_stride == 0 ? dim : grad.grad_output_stride) * ElementBytes(source.dtype);
+      source.pitch =
+          (grad.grad_output_stride == 0 ? dim : grad.grad_output_stride) * ElementBytes(source.dtype);
       source.grad_weights = grad.grad_weights;
     }
     if (plan.divisor != nullptr && source.feature.pooling == RESEMBED_POOLING_MEAN) {
@@ -81,9 +83,11 @@ TableBackward TakeBackward(const BackwardArgs& args, int32_t table, const Backwa
   const bool asks = work.table.form == RESEMBED_CENTRAL_ATTENTION;
   work.items = workspace->Take<ItemGrad>(items ? plan.max_unique : 0);
   work.item_stride = PaddedDim(dim);
-  work.item_rows = workspace->Take<float>(items && !request.keeps_item_rows ? plan.max_unique * work.item_stride : 0);
+  work.item_rows =
+      workspace->Take<float>(items && !request.keeps_item_rows ? plan.max_unique * work.item_stride : 0);
   if (request.central) {
-    if (work.table.form == RESEMBED_CENTRAL_UNIFORM) work.pair_weight = workspace->Take<float>(plan.max_unique);
+    if (work.table.form == RESEMBED_CENTRAL_UNIFORM)
+      work.pair_weight = workspace->Take<float>(plan.max_unique);
     if (work.table.form == RESEMBED_CENTRAL_STORED || asks) {
       work.pair_weight = workspace->Take<float>(PairNumbers(plan));
     }
@@ -100,8 +104,8 @@ TableBackward TakeBackward(const BackwardArgs& args, int32_t table, const Backwa
   return work;
 }
 
-void RecomputeArgmax(const BackwardArgs& args, int32_t table, TableBackward* work, const resembed_place& place,
-                     Workspace* workspace) {
+void RecomputeArgmax(const BackwardArgs& args, int32_t table, TableBackward* work,
+                     const resembed_place& place, Workspace* workspace) {
   if (!work->request.items()) return;
   const Executor executor(place);
   int32_t number = -1;  // of the source
@@ -145,7 +149,8 @@ void SampleWeightGradients(const TableBackward& work, const Executor& executor) 
   executor.ParallelFor(n_tasks, [&](int64_t task) {
     const TaskRange range = RangeOfTask(n_uses, n_tasks, task);
     if (range.first == range.last) return;
-    const int64_t first_run = std::upper_bound(runs.begin, runs.begin + runs.n_runs, range.first) - runs.begin - 1;
+    const int64_t first_run =
+        std::upper_bound(runs.begin, runs.begin + runs.n_runs, range.first) - runs.begin - 1;
     const int64_t last_run = std::lower_bound(runs.begin, runs.begin + runs.n_runs, range.last) - runs.begin;
     float* const item = work.TaskScratch(task);
     ItemStream<UniqueItems> stream(work.table, *work.row_ops, {runs.rows}, first_run, last_run);
@@ -157,7 +162,8 @@ void SampleWeightGradients(const TableBackward& work, const Executor& executor) 
         const GradSource& source = work.SourceOfUse(use);
         if (source.grad_weights == nullptr) continue;
         const int64_t row = work.plan.use_row[at] - source.first_row;
-        float value = work.row_ops->dot(source.rows + row * source.pitch, source.dtype, item, RESEMBED_F32, dim);
+        float value =
+            work.row_ops->dot(source.rows + row * source.pitch, source.dtype, item, RESEMBED_F32, dim);
         if (source.divisor != nullptr) value = value / source.divisor[row];
         source.grad_weights[use - source.first_use] = value;
       }
@@ -216,7 +222,8 @@ void UpdateRunsInRegisters(const TableBackward& work, const PlanRuns& runs, cons
   if (update.n_skipped != nullptr) *update.n_skipped += skipped.load();
 }
 
-void StartGradient(const GradOut& out, const PlanRuns& runs, int64_t n_rows, int64_t dim, const Executor& executor) {
+void StartGradient(const GradOut& out, const PlanRuns& runs, int64_t n_rows, int64_t dim,
+                   const Executor& executor) {
   if (out.layout == RESEMBED_GRAD_DENSE) {
     const int64_t n_tasks = TaskCount(executor, n_rows, kUnitsPerTask);
     executor.ParallelFor(n_tasks, [&](int64_t task) {

@@ -29,7 +29,7 @@ struct GradSource {
   const char* rows;  // null = no gradient
   int64_t pitch;     // bytes
   resembed_dtype dtype;
-  const float* divisor;  // plan's, from first_row on; null unless averaged
+  const float* divisor;   // plan's, from first_row on; null unless averaged
   const int32_t* argmax;  // [n_bags, dim], max only
   float* grad_weights;    // dL/da [n_ids], or null
 };
@@ -65,8 +65,9 @@ struct TableBackward {
   int32_t n_sources;
   bool any_max;
 
-  ItemGrad* items;     // [max_unique]
-  float* item_rows;    // [max_unique, item_stride] dE of items used more than once (of all when the caller keeps them)
+  ItemGrad* items;  // [max_unique]
+  float*
+      item_rows;  // [max_unique, item_stride] dE of items used more than once (of all when the caller keeps them)
   int64_t item_stride;
   float* pair_weight;  // w of a pair by its number; uniform: one of each unique item; null = 1
   float* pair_slope;   // attention: ds of a pair by its number
@@ -92,13 +93,15 @@ TableBackward TakeBackward(const BackwardArgs& args, int32_t table, const Backwa
                            const resembed_place& place, Workspace* workspace);
 
 // In this order. The first three read R and C and write neither; so does PreparePairs.
-void RecomputeArgmax(const BackwardArgs& args, int32_t table, TableBackward* work, const resembed_place& place,
+void RecomputeArgmax(const BackwardArgs& args, int32_t table, TableBackward* work,
+                     const resembed_place& place,
                      Workspace* workspace);  // takes its regions even while counting
 void SampleWeightGradients(const TableBackward& work, const Executor& executor);
 // dE of every unique item; then R's gradient into *out or R's update, each where given.
 void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUpdate* update,
                    const Executor& executor);
-void NeighborWeightGradients(const TableBackward& work, float* out, const Executor& executor);  // [n_unique, K]
+void NeighborWeightGradients(const TableBackward& work, float* out,
+                             const Executor& executor);  // [n_unique, K]
 void PreparePairs(const TableBackward& work, const Executor& executor);
 void CentralGradients(const TableBackward& work, const GradOut* out, const MatrixUpdate* update,
                       const Executor& executor);

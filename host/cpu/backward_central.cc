@@ -119,10 +119,10 @@ void NeighborWeightGradients(const TableBackward& work, float* out, const Execut
       const ItemRows& rows = *stream.Next();
       ItemRow(work, unique, g);
       for (int64_t slot = 0; slot < n_slots; ++slot) {
-        out[unique * n_slots + slot] =
-            slot >= rows.n_central ? 0.0f
-                                   : work.row_ops->dot(g, RESEMBED_F32, rows.central[slot], work.table.central_dtype,
-                                                       work.table.dim);
+        out[unique * n_slots + slot] = slot >= rows.n_central
+                                           ? 0.0f
+                                           : work.row_ops->dot(g, RESEMBED_F32, rows.central[slot],
+                                                               work.table.central_dtype, work.table.dim);
       }
     }
   });
@@ -190,8 +190,9 @@ void CentralGradients(const TableBackward& work, const GradOut* out, const Matri
           const uint32_t number = plan.pair[at + kPairsAhead];
           __builtin_prefetch(work.items + (number >> plan.slot_bits));
           if (work.pair_weight != nullptr) {
-            __builtin_prefetch(work.pair_weight +
-                               (work.table.form == RESEMBED_CENTRAL_UNIFORM ? number >> plan.slot_bits : number));
+            __builtin_prefetch(work.pair_weight + (work.table.form == RESEMBED_CENTRAL_UNIFORM
+                                                       ? number >> plan.slot_bits
+                                                       : number));
           }
         }
         if (at + kTermsAhead < last_pair) {

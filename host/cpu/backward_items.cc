@@ -102,7 +102,8 @@ void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUp
       for (int64_t at = first + kUsesAhead; at < last + kUsesAhead && at < runs.begin[last_run]; ++at) {
         const Use ahead = UseAt(work, at);
         if (ahead.source->rows != nullptr) {
-          PrefetchRead(ahead.source->rows + ahead.row * ahead.source->pitch, dim * ElementBytes(ahead.source->dtype));
+          PrefetchRead(ahead.source->rows + ahead.row * ahead.source->pitch,
+                       dim * ElementBytes(ahead.source->dtype));
         }
       }
       ItemGrad& item = work.items[run];
@@ -133,7 +134,9 @@ void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUp
         item = {any ? g : nullptr, 1.0f, RESEMBED_F32};
       }
       if (dense) {
-        const int64_t row = work.table.residual_row_of == nullptr ? runs.rows[run] : work.table.residual_row_of[runs.rows[run]];
+        const int64_t row = work.table.residual_row_of == nullptr
+                                ? runs.rows[run]
+                                : work.table.residual_row_of[runs.rows[run]];
         if (row >= 0) std::memcpy(OutRow(*out, run, row), gradient, static_cast<size_t>(dim) * sizeof(float));
       }
       if (update != nullptr) bad += !UpdateRow(*update, runs.rows[run], gradient, scratch);
@@ -143,7 +146,8 @@ void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUp
   if (given_update == nullptr) return;
   if (in_registers) UpdateRunsInRegisters(work, runs, nullptr, *given_update, executor);
   if (given_update->n_skipped != nullptr) *given_update->n_skipped += skipped.load();
-  if (given_update->whole_table) UpdateOtherRows(*given_update, runs.rows, runs.n_runs, work.scratch, executor);
+  if (given_update->whole_table)
+    UpdateOtherRows(*given_update, runs.rows, runs.n_runs, work.scratch, executor);
 }
 
 }  // namespace resembed::detail

@@ -56,7 +56,8 @@ inline int64_t FirstLongChunk(const PlanRuns& runs, int64_t run) {
 
 // Partial sums of the chunks of long runs: sum(first, last, row, task scratch) writes the sum of an ordering's range.
 template <typename Sum>
-void SumLongChunks(const TableBackward& work, const PlanRuns& runs, const Executor& executor, const Sum& sum) {
+void SumLongChunks(const TableBackward& work, const PlanRuns& runs, const Executor& executor,
+                   const Sum& sum) {
   const int64_t n_tasks = TaskCount(executor, runs.n_long_chunks, 8);
   executor.ParallelFor(n_tasks, [&](int64_t task) {
     const TaskRange range = RangeOfTask(runs.n_long_chunks, n_tasks, task);
@@ -78,7 +79,9 @@ inline void MeetLongRun(const TableBackward& work, const PlanRuns& runs, int64_t
   }
 }
 
-inline bool IsLong(const PlanRuns& runs, int64_t run) { return runs.begin[run + 1] - runs.begin[run] > kSumBlock; }
+inline bool IsLong(const PlanRuns& runs, int64_t run) {
+  return runs.begin[run + 1] - runs.begin[run] > kSumBlock;
+}
 
 inline void Zero(float* g, int64_t dim) { std::memset(g, 0, static_cast<size_t>(dim) * sizeof(float)); }
 
@@ -101,6 +104,7 @@ void UpdateRunsInRegisters(const TableBackward& work, const PlanRuns& runs, cons
                            const MatrixUpdate& update, const Executor& executor);
 
 // The zeros of a dense gradient, and ids and count of a compressed one. n_rows: of the table.
-void StartGradient(const GradOut& out, const PlanRuns& runs, int64_t n_rows, int64_t dim, const Executor& executor);
+void StartGradient(const GradOut& out, const PlanRuns& runs, int64_t n_rows, int64_t dim,
+                   const Executor& executor);
 
 }  // namespace resembed::detail

@@ -67,7 +67,9 @@ template <typename Each>
 int64_t WriteRuns(const SortEntry* entries, int64_t n, int64_t max_runs, int32_t* rows, uint32_t* begin,
                   int64_t* task_count, const Executor& executor, const Each& each) {
   const int64_t n_tasks = TaskCount(executor, n, kUsesPerTask);
-  const auto starts = [entries](int64_t at) { return at == 0 || EntryKey(entries[at]) != EntryKey(entries[at - 1]); };
+  const auto starts = [entries](int64_t at) {
+    return at == 0 || EntryKey(entries[at]) != EntryKey(entries[at - 1]);
+  };
   executor.ParallelFor(n_tasks, [&](int64_t task) {
     const TaskRange range = RangeOfTask(n, n_tasks, task);
     int64_t count = 0;
@@ -156,8 +158,9 @@ void EnterPairs(const resembed_table& table, const int32_t* items, int64_t n_uni
 }
 
 resembed_status Exceeded(const PlanInputs& inputs, const char* what, int64_t promise, int64_t seen) {
-  return Fail(RESEMBED_OUT_OF_RANGE, "plan: %s[%d] is %lld; needs at least the %lld distinct rows of the batch",
-              what, inputs.index, static_cast<long long>(promise), static_cast<long long>(seen));
+  return Fail(RESEMBED_OUT_OF_RANGE,
+              "plan: %s[%d] is %lld; needs at least the %lld distinct rows of the batch", what, inputs.index,
+              static_cast<long long>(promise), static_cast<long long>(seen));
 }
 
 }  // namespace
@@ -185,8 +188,9 @@ resembed_status BuildPlanTable(const PlanInputs& inputs, char* memory, PlanRecor
   int32_t* const inverse = at(static_cast<int32_t*>(nullptr), record->inverse);
 
   EnterUses(inputs, *record, memory, scratch, executor);
-  const SortEntry* sorted = SortEntries(scratch.entries, scratch.spare, record->n_uses,
-                                        BitsFor(static_cast<uint64_t>(table.n_items)), scratch.counters, executor);
+  const SortEntry* sorted =
+      SortEntries(scratch.entries, scratch.spare, record->n_uses,
+                  BitsFor(static_cast<uint64_t>(table.n_items)), scratch.counters, executor);
   const int64_t n_uses = CountBelow(sorted, record->n_uses, static_cast<uint32_t>(table.n_items));
   record->n_unique = WriteRuns(sorted, n_uses, record->max_unique, rows, begin, scratch.task_count, executor,
                                [&](int64_t index, uint32_t use, int64_t run) {
@@ -213,8 +217,8 @@ resembed_status BuildPlanTable(const PlanInputs& inputs, char* memory, PlanRecor
   uint32_t* const central_begin = at(static_cast<uint32_t*>(nullptr), record->central_begin);
   record->n_unique_central =
       WriteRuns(sorted, n_pairs, record->max_unique_central,
-                at(static_cast<int32_t*>(nullptr), record->central_rows), central_begin, scratch.task_count, executor,
-                [pair](int64_t index, uint32_t number, int64_t) { pair[index] = number; });
+                at(static_cast<int32_t*>(nullptr), record->central_rows), central_begin, scratch.task_count,
+                executor, [pair](int64_t index, uint32_t number, int64_t) { pair[index] = number; });
   if (record->n_unique_central > record->max_unique_central) {
     return Exceeded(inputs, "max_unique_central", record->max_unique_central, record->n_unique_central);
   }

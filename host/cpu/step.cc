@@ -55,8 +55,8 @@ bool UpdateRow(const MatrixUpdate& update, int64_t id, const float* gradient, fl
   char* const state1 = update.state1 == nullptr ? nullptr : update.state1 + index * update.state1_pitch;
   char* const state2 = update.state2 == nullptr ? nullptr : update.state2 + index * update.state2_pitch;
   if (!update.plain) return UpdateConverted(update, id, row, state1, state2, gradient, scratch);
-  return update.ops->update(update.rule, gradient, reinterpret_cast<float*>(row), reinterpret_cast<float*>(state1),
-                            reinterpret_cast<float*>(state2), update.dim);
+  return update.ops->update(update.rule, gradient, reinterpret_cast<float*>(row),
+                            reinterpret_cast<float*>(state1), reinterpret_cast<float*>(state2), update.dim);
 }
 
 template <typename IdT>
@@ -86,7 +86,8 @@ void UpdateOtherRows(const MatrixUpdate& update, const IdT* ids, int64_t n, floa
 template void UpdateOtherRows<int32_t>(const MatrixUpdate&, const int32_t*, int64_t, float*, const Executor&);
 template void UpdateOtherRows<int64_t>(const MatrixUpdate&, const int64_t*, int64_t, float*, const Executor&);
 
-void UpdateMatrix(const MatrixUpdate& update, const GradRows& grad, float* scratch, const Executor& executor) {
+void UpdateMatrix(const MatrixUpdate& update, const GradRows& grad, float* scratch,
+                  const Executor& executor) {
   const bool dense = grad.ids == nullptr;
   const int64_t n = dense ? update.n_ids : grad.n_rows;
   const int64_t n_tasks = TaskCount(executor, n, kRowsPerTask);

@@ -30,8 +30,8 @@ struct MatrixUpdate {
   char* state2;
   int64_t state1_pitch, state2_pitch;  // bytes
   int64_t state1_dim, state2_dim;      // dim, or 1 for one number a row
-  bool plain;       // fp32 rows and states: updated in place
-  bool stochastic;  // 16-bit rows
+  bool plain;                          // fp32 rows and states: updated in place
+  bool stochastic;                     // 16-bit rows
   bool whole_table;
   RoundingStream random;  // of row 0
   int64_t* n_skipped;     // or null
@@ -56,7 +56,8 @@ bool UpdateRow(const MatrixUpdate& update, int64_t id, const float* gradient, fl
 
 // Asks for the row of `id` and its state, for writing.
 inline void PrefetchForWrite(const char* first, int64_t bytes) {
-  for (const char* line = first - (reinterpret_cast<uintptr_t>(first) & 63); line < first + bytes; line += 64) {
+  for (const char* line = first - (reinterpret_cast<uintptr_t>(first) & 63); line < first + bytes;
+       line += 64) {
 #if defined(__x86_64__)
     asm volatile("prefetchw %0" : : "m"(*line));  // __builtin_prefetch asks for it only with -mprfchw
 #else
@@ -69,10 +70,12 @@ inline void PrefetchRow(const MatrixUpdate& update, int64_t id) {
   if (row < 0) return;
   PrefetchForWrite(update.rows + row * update.row_pitch, update.dim * ElementBytes(update.dtype));
   if (update.state1 != nullptr) {
-    PrefetchForWrite(update.state1 + row * update.state1_pitch, update.state1_dim * ElementBytes(update.state_dtype));
+    PrefetchForWrite(update.state1 + row * update.state1_pitch,
+                     update.state1_dim * ElementBytes(update.state_dtype));
   }
   if (update.state2 != nullptr) {
-    PrefetchForWrite(update.state2 + row * update.state2_pitch, update.state2_dim * ElementBytes(update.state_dtype));
+    PrefetchForWrite(update.state2 + row * update.state2_pitch,
+                     update.state2_dim * ElementBytes(update.state_dtype));
   }
 }
 
@@ -82,6 +85,7 @@ void UpdateMatrix(const MatrixUpdate& update, const GradRows& grad, float* scrat
 
 // whole_table: the rows whose ids are not among ids[0, n) (increasing), with gradient 0.
 template <typename IdT>
-void UpdateOtherRows(const MatrixUpdate& update, const IdT* ids, int64_t n, float* scratch, const Executor& executor);
+void UpdateOtherRows(const MatrixUpdate& update, const IdT* ids, int64_t n, float* scratch,
+                     const Executor& executor);
 
 }  // namespace resembed::detail

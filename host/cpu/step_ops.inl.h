@@ -115,7 +115,8 @@ RESEMBED_INLINE float Tree(const float* sums) {
 
 // sum_c x[c]^2 with x = scale * gradient + l2 * row (l2 only when kL2).
 template <bool kL2>
-RESEMBED_INLINE float SquaredNorm(const float* gradient, const float* row, float scale, float l2, int64_t dim) {
+RESEMBED_INLINE float SquaredNorm(const float* gradient, const float* row, float scale, float l2,
+                                  int64_t dim) {
   constexpr int kCount = kPartials / kLanes;
   using F = typename Vec<kLanes>::F;
   F partial[kCount] = {};
@@ -259,9 +260,10 @@ RESEMBED_INLINE bool UpdateOne(const UpdateRule& rule, const float* gradient, fl
                                float* state2, int64_t dim) {
   constexpr bool kRowwise = kKind == RESEMBED_ROWWISE_ADAGRAD || kKind == RESEMBED_PARTIAL_ROWWISE_ADAM;
   constexpr bool kAdam = kKind == RESEMBED_ADAM || kKind == RESEMBED_PARTIAL_ROWWISE_ADAM;
-  UpdateBody<kKind> body = {rule.scale, rule.l2,    rule.keep,  kAdam ? rule.lr1 : rule.lr, rule.eps, rule.beta1,
-                            rule.rest1, rule.beta2, rule.rest2, rule.correct2,              0.0f,     gradient,
-                            row,        state1,     state2};
+  UpdateBody<kKind> body = {rule.scale, rule.l2,       rule.keep,  kAdam ? rule.lr1 : rule.lr,
+                            rule.eps,   rule.beta1,    rule.rest1, rule.beta2,
+                            rule.rest2, rule.correct2, 0.0f,       gradient,
+                            row,        state1,        state2};
   float square = 0.0f;
   if constexpr (kRowwise) {
     square = body.l2 != 0.0f ? SquaredNorm<true>(gradient, row, body.scale, body.l2, dim)
@@ -291,7 +293,8 @@ RESEMBED_INLINE bool UpdateOne(const UpdateRule& rule, const float* gradient, fl
   return true;
 }
 
-bool Update(const UpdateRule& rule, const float* gradient, float* row, float* state1, float* state2, int64_t dim) {
+bool Update(const UpdateRule& rule, const float* gradient, float* row, float* state1, float* state2,
+            int64_t dim) {
   switch (rule.kind) {
     case RESEMBED_SGD:
       return UpdateOne<RESEMBED_SGD>(rule, gradient, row, state1, state2, dim);

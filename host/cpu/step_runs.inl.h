@@ -36,7 +36,8 @@ template <resembed_optimizer_kind kKind, int kCount>
 struct RunUpdater {
   using F = typename Vec<kLanes>::F;
   using U = typename Vec<kLanes>::U;
-  static constexpr bool kRowwise = kKind == RESEMBED_ROWWISE_ADAGRAD || kKind == RESEMBED_PARTIAL_ROWWISE_ADAM;
+  static constexpr bool kRowwise =
+      kKind == RESEMBED_ROWWISE_ADAGRAD || kKind == RESEMBED_PARTIAL_ROWWISE_ADAM;
   static constexpr bool kAdam = kKind == RESEMBED_ADAM || kKind == RESEMBED_PARTIAL_ROWWISE_ADAM;
   static constexpr int64_t kDim = int64_t{kLanes} * kCount;
   const RunUpdates& runs;
@@ -45,8 +46,10 @@ struct RunUpdater {
 
   explicit RESEMBED_INLINE RunUpdater(const RunUpdates& of) : runs(of), body{}, max_norm(of.rule->max_norm) {
     const UpdateRule& rule = *of.rule;
-    body = {rule.scale, rule.l2,    rule.keep,  kAdam ? rule.lr1 : rule.lr, rule.eps, rule.beta1, rule.rest1,
-            rule.beta2, rule.rest2, rule.correct2, 0.0f, nullptr, nullptr, nullptr, nullptr};
+    body = {rule.scale, rule.l2,       rule.keep,  kAdam ? rule.lr1 : rule.lr,
+            rule.eps,   rule.beta1,    rule.rest1, rule.beta2,
+            rule.rest2, rule.correct2, 0.0f,       nullptr,
+            nullptr,    nullptr,       nullptr};
   }
 
   // SquaredNorm of registers: columns j, j + 32, ... of a row share a partial sum.
@@ -170,7 +173,8 @@ struct RunUpdater {
       const int64_t row = RowOf(run + kRowsAhead);
       if (row >= 0) {
         PrefetchLinesToSecondLevel(runs.table + row * runs.pitch, kDim * 4);
-        if (kKind != RESEMBED_SGD) PrefetchLinesToSecondLevel(runs.state1 + row * runs.state1_pitch, runs.state1_bytes);
+        if (kKind != RESEMBED_SGD)
+          PrefetchLinesToSecondLevel(runs.state1 + row * runs.state1_pitch, runs.state1_bytes);
         if (kAdam) PrefetchLinesToSecondLevel(runs.state2 + row * runs.state2_pitch, runs.state2_bytes);
       }
     }
@@ -178,7 +182,8 @@ struct RunUpdater {
       const int64_t row = RowOf(run + kRowsNear);
       if (row >= 0) {
         PrefetchLinesForWrite(runs.table + row * runs.pitch, kDim * 4);
-        if (kKind != RESEMBED_SGD) PrefetchLinesForWrite(runs.state1 + row * runs.state1_pitch, runs.state1_bytes);
+        if (kKind != RESEMBED_SGD)
+          PrefetchLinesForWrite(runs.state1 + row * runs.state1_pitch, runs.state1_bytes);
         if (kAdam) PrefetchLinesForWrite(runs.state2 + row * runs.state2_pitch, runs.state2_bytes);
       }
     }

@@ -27,7 +27,8 @@ struct TaskRange {
 };
 
 inline TaskRange RangeOfTask(int64_t n, int64_t n_tasks, int64_t task) {
-  return {n / n_tasks * task + std::min(n % n_tasks, task), n / n_tasks * (task + 1) + std::min(n % n_tasks, task + 1)};
+  return {n / n_tasks * task + std::min(n % n_tasks, task),
+          n / n_tasks * (task + 1) + std::min(n % n_tasks, task + 1)};
 }
 
 }  // namespace resembed::detail

@@ -37,7 +37,8 @@ double ForwardLoss(const GradientProblem& problem, const resembed_place& place) 
   for (const auto& data : problem.features) {
     const int64_t dim = problem.tables[static_cast<size_t>(data->spec.table)]->spec.dim;
     const bool pooled = data->spec.pooling != RESEMBED_POOLING_NONE;
-    outputs.emplace_back(static_cast<size_t>((pooled ? data->descriptor.n_bags : data->descriptor.n_ids) * dim));
+    outputs.emplace_back(
+        static_cast<size_t>((pooled ? data->descriptor.n_bags : data->descriptor.n_ids) * dim));
     features.push_back(data->descriptor);
   }
   for (size_t index = 0; index < features.size(); ++index) {
@@ -52,7 +53,8 @@ double ForwardLoss(const GradientProblem& problem, const resembed_place& place) 
   args.n_features = problem.n_features();
   args.bounds = RESEMBED_BOUNDS_SKIP;
   size_t bytes = 0;
-  EXPECT_EQ(resembed_forward_workspace_size(&args, &place, &bytes), RESEMBED_OK) << resembed_last_error_message();
+  EXPECT_EQ(resembed_forward_workspace_size(&args, &place, &bytes), RESEMBED_OK)
+      << resembed_last_error_message();
   Guarded workspace(bytes);
   EXPECT_EQ(resembed_forward(&args, workspace.data(), workspace.size(), &place), RESEMBED_OK)
       << resembed_last_error_message();
@@ -104,8 +106,8 @@ TEST(Adjoint, WeightsAgree) {
     const Grads grads = RunBackward(problem, PlaceOf(&executor));
     double by_sample = 0, magnitude = 0;
     for (size_t at = 0; at < grads.sample_weights[0].size(); ++at) {
-      const double term =
-          static_cast<double>(grads.sample_weights[0][at]) * static_cast<double>(problem.features[0]->weights[at]);
+      const double term = static_cast<double>(grads.sample_weights[0][at]) *
+                          static_cast<double>(problem.features[0]->weights[at]);
       by_sample += term;
       magnitude += std::abs(term);
     }
@@ -124,7 +126,9 @@ TEST(Adjoint, WeightsAgree) {
       const auto& weights = table.weights[static_cast<size_t>(view.unique_items[unique])];
       for (size_t slot = 0; slot < weights.size(); ++slot) {
         const double term =
-            static_cast<double>(center_grads.tables[0].neighbor_weights[static_cast<size_t>(unique * spec.n_neighbors) + slot]) *
+            static_cast<double>(
+                center_grads.tables[0]
+                    .neighbor_weights[static_cast<size_t>(unique * spec.n_neighbors) + slot]) *
             weights[slot];
         by_neighbor += term;
         neighbor_magnitude += std::abs(term);
@@ -158,10 +162,14 @@ TEST(Adjoint, OracleHasTheDerivativesOfItsLoss) {
       for (int64_t col = 0; col < 5; ++col) {
         const auto at = static_cast<size_t>(row * 5 + col);
         const auto residual = grads.tables[0].items.find(row), central = grads.tables[0].central.find(row);
-        EXPECT_NEAR(difference(&tables[0].residual[at]),
-                    residual == grads.tables[0].items.end() ? 0 : residual->second[static_cast<size_t>(col)].value, 1e-8);
-        EXPECT_NEAR(difference(&tables[0].central[at]),
-                    central == grads.tables[0].central.end() ? 0 : central->second[static_cast<size_t>(col)].value, 1e-8);
+        EXPECT_NEAR(
+            difference(&tables[0].residual[at]),
+            residual == grads.tables[0].items.end() ? 0 : residual->second[static_cast<size_t>(col)].value,
+            1e-8);
+        EXPECT_NEAR(
+            difference(&tables[0].central[at]),
+            central == grads.tables[0].central.end() ? 0 : central->second[static_cast<size_t>(col)].value,
+            1e-8);
       }
     }
   }
@@ -188,7 +196,8 @@ TEST(Adjoint, AttentionHasTheDerivativesOfForward) {
       const double down = ForwardLoss(problem, PlaceOf(&executor));
       values[col] = value;
       // Third derivatives are of order 1 to 10 here: h^2 of them, and fp32's rounding over h.
-      EXPECT_NEAR((up - down) / (2 * static_cast<double>(kH)), static_cast<double>(central.rows[row * 5 + col]), 4e-3)
+      EXPECT_NEAR((up - down) / (2 * static_cast<double>(kH)),
+                  static_cast<double>(central.rows[row * 5 + col]), 4e-3)
           << "row " << central.ids[row] << " column " << col;
     }
   }

@@ -18,15 +18,16 @@ double Tolerance(const OracleSum& sum, int64_t more_roundings) {
   return kEps * static_cast<double>(sum.n_terms + more_roundings) * sum.magnitude * 1.01 + 1e-37;
 }
 
-void ExpectRows(const Compressed& got, const std::map<int64_t, OracleRow>& want, int64_t dim, int64_t roundings,
-                const char* what) {
+void ExpectRows(const Compressed& got, const std::map<int64_t, OracleRow>& want, int64_t dim,
+                int64_t roundings, const char* what) {
   std::vector<int64_t> ids;
   for (const auto& entry : want) ids.push_back(entry.first);
   ASSERT_EQ(got.ids, ids) << what;
   for (size_t index = 0; index < ids.size(); ++index) {
     const OracleRow& row = want.at(ids[index]);
     for (int64_t col = 0; col < dim; ++col) {
-      const double value = static_cast<double>(got.rows[index * static_cast<size_t>(dim) + static_cast<size_t>(col)]);
+      const double value =
+          static_cast<double>(got.rows[index * static_cast<size_t>(dim) + static_cast<size_t>(col)]);
       const OracleSum& sum = row[static_cast<size_t>(col)];
       ASSERT_NEAR(value, sum.value, Tolerance(sum, roundings))
           << what << " of row " << ids[index] << ", column " << col << ", " << sum.n_terms << " terms";
@@ -54,7 +55,8 @@ void ExpectMatchesOracle(const GradientProblem& problem, const Grads& got) {
     for (const auto& [item, row] : want.tables[at].neighbor_weights) {
       for (int64_t slot = 0; slot < spec.n_neighbors; ++slot) {
         const double value = static_cast<double>(
-            got.tables[at].neighbor_weights[unique * static_cast<size_t>(spec.n_neighbors) + static_cast<size_t>(slot)]);
+            got.tables[at].neighbor_weights[unique * static_cast<size_t>(spec.n_neighbors) +
+                                            static_cast<size_t>(slot)]);
         if (slot < static_cast<int64_t>(row.size())) {
           const OracleSum& sum = row[static_cast<size_t>(slot)];
           ASSERT_NEAR(value, sum.value, Tolerance(sum, spec.dim + n_uses)) << "dW of item " << item;
@@ -70,9 +72,11 @@ void ExpectMatchesOracle(const GradientProblem& problem, const Grads& got) {
     for (size_t id = 0; id < got.sample_weights[feature].size(); ++id) {
       const OracleSum& sum = want.sample_weights[feature][id];
       // The embedding itself is a rounded sum of K + 1 rows; attention rounds its weights as well.
-      const int64_t roundings = 16 + spec.n_neighbors + (spec.form == RESEMBED_CENTRAL_ATTENTION ? 8 * spec.dim : 0);
+      const int64_t roundings =
+          16 + spec.n_neighbors + (spec.form == RESEMBED_CENTRAL_ATTENTION ? 8 * spec.dim : 0);
       const double slack = kEps * static_cast<double>(roundings * spec.dim) * 4;
-      ASSERT_NEAR(static_cast<double>(got.sample_weights[feature][id]), sum.value, Tolerance(sum, roundings) + slack)
+      ASSERT_NEAR(static_cast<double>(got.sample_weights[feature][id]), sum.value,
+                  Tolerance(sum, roundings) + slack)
           << "dL/da of feature " << feature << ", id " << id;
     }
   }
@@ -113,7 +117,8 @@ std::vector<Case> Cases() {
   for (const resembed_central_form form : kForms) {
     for (const resembed_pooling pooling : kPoolings) {
       for (const int64_t dim : {1, 7, 18, 64, 130}) {
-        cases.push_back({name("plain", form, pooling, dim), {Table(form, dim)},
+        cases.push_back({name("plain", form, pooling, dim),
+                         {Table(form, dim)},
                          {Feature(pooling, pooling != RESEMBED_POOLING_MAX && dim % 2 == 0)}});
       }
       Case odd = {name("odd", form, pooling, 18), {Table(form, 18)}, {Feature(pooling)}};
@@ -131,19 +136,25 @@ std::vector<Case> Cases() {
     }
     // Four features with different poolings and types over one table, one of them without a gradient, and a second
     // table between them.
-    Case shared = {name("shared", form, RESEMBED_POOLING_NONE, 16), {Table(form, 16), Table(RESEMBED_CENTRAL_STORED, 5)}, {}};
+    Case shared = {name("shared", form, RESEMBED_POOLING_NONE, 16),
+                   {Table(form, 16), Table(RESEMBED_CENTRAL_STORED, 5)},
+                   {}};
     shared.features = {Feature(RESEMBED_POOLING_MEAN, true), Feature(RESEMBED_POOLING_NONE),
-                       Feature(RESEMBED_POOLING_SUM, true), Feature(RESEMBED_POOLING_MAX), Feature(RESEMBED_POOLING_SUM)};
+                       Feature(RESEMBED_POOLING_SUM, true), Feature(RESEMBED_POOLING_MAX),
+                       Feature(RESEMBED_POOLING_SUM)};
     shared.features[1].table = 1;
     shared.features[2].grad_dtype = RESEMBED_F16;
     shared.features[2].fixed_length = true;
     shared.features[4].has_grad = false;
     cases.push_back(shared);
-    Case center_only = {name("center_only", form, RESEMBED_POOLING_SUM, 16), {Table(form, 16)}, {Feature(RESEMBED_POOLING_SUM)}};
+    Case center_only = {name("center_only", form, RESEMBED_POOLING_SUM, 16),
+                        {Table(form, 16)},
+                        {Feature(RESEMBED_POOLING_SUM)}};
     center_only.tables[0].residual = form == RESEMBED_CENTRAL_NONE;
     cases.push_back(center_only);
     // Three items only: runs of 256 and more, in all features.
-    Case skewed = {name("skewed", form, RESEMBED_POOLING_MEAN, 16), {Table(form, 16)},
+    Case skewed = {name("skewed", form, RESEMBED_POOLING_MEAN, 16),
+                   {Table(form, 16)},
                    {Feature(RESEMBED_POOLING_MEAN, true), Feature(RESEMBED_POOLING_NONE, true)}};
     skewed.tables[0].n_items = 12;
     skewed.tables[0].central_rows = 4;
@@ -151,7 +162,8 @@ std::vector<Case> Cases() {
     skewed.features[0].same_id = .7;
     skewed.features[1].n_bags = 900;
     cases.push_back(skewed);
-    Case empty = {name("empty", form, RESEMBED_POOLING_SUM, 4), {Table(form, 4)},
+    Case empty = {name("empty", form, RESEMBED_POOLING_SUM, 4),
+                  {Table(form, 4)},
                   {Feature(RESEMBED_POOLING_SUM), Feature(RESEMBED_POOLING_MEAN)}};
     empty.features[0].n_bags = 0;
     empty.features[1].max_length = 0;
@@ -197,12 +209,17 @@ TEST_P(Backward, DenseIsCompressedScattered) {
       const auto dim = static_cast<size_t>(table.dim);
       for (size_t row = 0; row < from.ids.size(); ++row) {
         const int64_t to = row_of == nullptr ? from.ids[row] : row_of[from.ids[row]];
-        if (to >= 0) std::memcpy(rows.data() + static_cast<size_t>(to) * dim, from.rows.data() + row * dim, dim * 4);
+        if (to >= 0)
+          std::memcpy(rows.data() + static_cast<size_t>(to) * dim, from.rows.data() + row * dim, dim * 4);
       }
       return rows;
     };
-    EXPECT_TRUE(SameBits(dense.tables[at].residual.rows, scatter(compressed.tables[at].residual, dense.tables[at].residual.rows.size(), table.residual_row_of)));
-    EXPECT_TRUE(SameBits(dense.tables[at].central.rows, scatter(compressed.tables[at].central, dense.tables[at].central.rows.size(), nullptr)));
+    EXPECT_TRUE(SameBits(dense.tables[at].residual.rows,
+                         scatter(compressed.tables[at].residual, dense.tables[at].residual.rows.size(),
+                                 table.residual_row_of)));
+    EXPECT_TRUE(
+        SameBits(dense.tables[at].central.rows,
+                 scatter(compressed.tables[at].central, dense.tables[at].central.rows.size(), nullptr)));
   }
 }
 
@@ -279,7 +296,8 @@ TEST(Backward, RunsOfEveryLengthMatchTheOracleOnAnyThreads) {
     table.central_rows = 20;
     ExpectSameOnThreads(GradientProblem({table}, {RunsOfEveryLength(RESEMBED_F32)}, 1));
   }
-  ExpectSameOnThreads(GradientProblem({Table(RESEMBED_CENTRAL_NONE, 64)}, {RunsOfEveryLength(RESEMBED_F16)}, 2));
+  ExpectSameOnThreads(
+      GradientProblem({Table(RESEMBED_CENTRAL_NONE, 64)}, {RunsOfEveryLength(RESEMBED_F16)}, 2));
 }
 
 TEST(Backward, OneIdUsedSixtyThousandTimesMatchesTheOracleOnAnyThreads) {
@@ -340,7 +358,8 @@ TEST(Backward, SmallIntegersAreExact) {
         size_t at = 0;
         for (const auto& entry : rows) {
           for (size_t col = 0; col < static_cast<size_t>(dim); ++col) {
-            ASSERT_EQ(static_cast<double>(grad.rows[at * static_cast<size_t>(dim) + col]), entry.second[col].value);
+            ASSERT_EQ(static_cast<double>(grad.rows[at * static_cast<size_t>(dim) + col]),
+                      entry.second[col].value);
           }
           ++at;
         }
@@ -377,7 +396,8 @@ TEST(Backward, RecomputesTheArgmaxOfForward) {
     size_t bytes = 0;
     ASSERT_EQ(resembed_forward_workspace_size(&args, &place, &bytes), RESEMBED_OK);
     Guarded workspace(bytes);
-    ASSERT_EQ(resembed_forward(&args, workspace.data(), bytes, &place), RESEMBED_OK) << resembed_last_error_message();
+    ASSERT_EQ(resembed_forward(&args, workspace.data(), bytes, &place), RESEMBED_OK)
+        << resembed_last_error_message();
     EXPECT_TRUE(SameBits(RunBackward(problem, place), want)) << detail::FormName(form);
   }
 }
@@ -388,7 +408,9 @@ TEST(Backward, RandomProblemsMatchTheOracle) {
   for (uint64_t seed = 1; seed <= 60; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
-    const auto below = [&random](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
+    const auto below = [&random](int64_t n) {
+      return static_cast<int64_t>(random() % static_cast<uint64_t>(n));
+    };
     const auto dtype = [&below] { return static_cast<resembed_dtype>(below(3)); };
     std::vector<TableSpec> tables;
     for (int64_t n = 1 + below(3); n > 0; --n) {

@@ -88,8 +88,8 @@ struct Combination {
 
 TEST(Combine, SumsRowsInInputOrder) {
   for (const int64_t dim : {1, 7, 64}) {
-    for (const std::vector<double>& shares :
-         std::vector<std::vector<double>>{{}, {0.0}, {.5}, {.1, .9}, {.3, 0.0, 1.0, .5}, {.01, .02, .03, .04, .05, .06, .07, .08, .09}}) {
+    for (const std::vector<double>& shares : std::vector<std::vector<double>>{
+             {}, {0.0}, {.5}, {.1, .9}, {.3, 0.0, 1.0, .5}, {.01, .02, .03, .04, .05, .06, .07, .08, .09}}) {
       Combination c(5000, dim, shares);
       // Plain loop: fp32, input by input.
       std::map<int64_t, std::vector<float>> want;
@@ -110,7 +110,8 @@ TEST(Combine, SumsRowsInInputOrder) {
           size_t index = 0;
           for (const auto& [id, row] : want) {
             ASSERT_EQ(c.output.row_ids[index], id);
-            ASSERT_EQ(std::memcmp(c.output.rows + index * row.size(), row.data(), row.size() * 4), 0) << "row " << id;
+            ASSERT_EQ(std::memcmp(c.output.rows + index * row.size(), row.data(), row.size() * 4), 0)
+                << "row " << id;
             ++index;
           }
         }
@@ -136,28 +137,48 @@ TEST(Combine, RejectsWhatItCannotSum) {
     void (*spoil)(Combination*);
   };
   const Reject rejects[] = {
-      {"combine: dim is 0; needs 1 or more", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->args.dim = 0; }},
-      {"combine: table_rows is -1", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->args.table_rows = -1; }},
+      {"combine: dim is 0; needs 1 or more", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->args.dim = 0; }},
+      {"combine: table_rows is -1", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->args.table_rows = -1; }},
       {"combine: n_inputs is -1", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->args.n_inputs = -1; }},
-      {"combine: inputs is null", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->args.inputs = nullptr; }},
+      {"combine: inputs is null", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->args.inputs = nullptr; }},
       {"combine: inputs[1] is null", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->list[1] = nullptr; }},
-      {"combine: output is null", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->args.output = nullptr; }},
-      {"combine: inputs[0].struct_size is 0", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->inputs[0]->grad.struct_size = 0; }},
-      {"combine: inputs[0].layout is not compressed", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->inputs[0]->grad.layout = RESEMBED_GRAD_DENSE; }},
-      {"combine: inputs[0].stride is 3; needs at least dim (4)", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->inputs[0]->grad.stride = 3; }},
-      {"combine: inputs[0].capacity is negative", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->inputs[0]->grad.capacity = -1; }},
-      {"combine: inputs[0].capacity is too large", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->inputs[0]->grad.capacity = int64_t{1} << 61; }},
-      {"combine: inputs[0].n_rows is null", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->inputs[0]->grad.n_rows = nullptr; }},
-      {"combine: inputs[0].rows is null", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->inputs[0]->grad.rows = nullptr; }},
-      {"combine: inputs[0].row_ids is null", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->inputs[0]->grad.row_ids = nullptr; }},
+      {"combine: output is null", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->args.output = nullptr; }},
+      {"combine: inputs[0].struct_size is 0", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->inputs[0]->grad.struct_size = 0; }},
+      {"combine: inputs[0].layout is not compressed", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->inputs[0]->grad.layout = RESEMBED_GRAD_DENSE; }},
+      {"combine: inputs[0].stride is 3; needs at least dim (4)", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->inputs[0]->grad.stride = 3; }},
+      {"combine: inputs[0].capacity is negative", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->inputs[0]->grad.capacity = -1; }},
+      {"combine: inputs[0].capacity is too large", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->inputs[0]->grad.capacity = int64_t{1} << 61; }},
+      {"combine: inputs[0].n_rows is null", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->inputs[0]->grad.n_rows = nullptr; }},
+      {"combine: inputs[0].rows is null", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->inputs[0]->grad.rows = nullptr; }},
+      {"combine: inputs[0].row_ids is null", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->inputs[0]->grad.row_ids = nullptr; }},
       {"combine: output.rows is misaligned", RESEMBED_INVALID_ARGUMENT,
-       [](Combination* c) { c->output.rows = reinterpret_cast<float*>(reinterpret_cast<char*>(c->output.rows) + 1); }},
-      {"combine: output is overlapping inputs[", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->output.rows = c->inputs[1]->grad.rows; }},
-      {"combine: output is overlapping inputs[0]", RESEMBED_INVALID_ARGUMENT, [](Combination* c) { c->output.n_rows = c->inputs[0]->grad.n_rows; }},
-      {"combine: inputs[1].n_rows[0] is -1", RESEMBED_OUT_OF_RANGE, [](Combination* c) { c->inputs[1]->n_rows = -1; }},
-      {"combine: inputs[1].row_ids[0] is -1; needs increasing ids", RESEMBED_OUT_OF_RANGE, [](Combination* c) { c->inputs[1]->ids[0] = -1; }},
-      {"needs increasing ids of 0 .. 9", RESEMBED_OUT_OF_RANGE, [](Combination* c) { c->args.table_rows = 10; }},
-      {"combine: inputs[0].row_ids[1] is", RESEMBED_OUT_OF_RANGE, [](Combination* c) { c->inputs[0]->ids[1] = c->inputs[0]->ids[0]; }},
+       [](Combination* c) {
+         c->output.rows = reinterpret_cast<float*>(reinterpret_cast<char*>(c->output.rows) + 1);
+       }},
+      {"combine: output is overlapping inputs[", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->output.rows = c->inputs[1]->grad.rows; }},
+      {"combine: output is overlapping inputs[0]", RESEMBED_INVALID_ARGUMENT,
+       [](Combination* c) { c->output.n_rows = c->inputs[0]->grad.n_rows; }},
+      {"combine: inputs[1].n_rows[0] is -1", RESEMBED_OUT_OF_RANGE,
+       [](Combination* c) { c->inputs[1]->n_rows = -1; }},
+      {"combine: inputs[1].row_ids[0] is -1; needs increasing ids", RESEMBED_OUT_OF_RANGE,
+       [](Combination* c) { c->inputs[1]->ids[0] = -1; }},
+      {"needs increasing ids of 0 .. 9", RESEMBED_OUT_OF_RANGE,
+       [](Combination* c) { c->args.table_rows = 10; }},
+      {"combine: inputs[0].row_ids[1] is", RESEMBED_OUT_OF_RANGE,
+       [](Combination* c) { c->inputs[0]->ids[1] = c->inputs[0]->ids[0]; }},
   };
   const TestExecutor serial(1);
   for (const Reject& reject : rejects) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "host/plan.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <set>
 
-#include "host/plan.h"
 #include "tests/support/gradient_problem.h"
 
 namespace resembed::testing {
@@ -63,7 +64,9 @@ void ExpectPlanMatches(const GradientProblem& problem, const MadePlan& made) {
             ++count;
           }
         }
-        if (pooled) divisors.push_back(feature->spec.pooling == RESEMBED_POOLING_MEAN ? static_cast<double>(count) : 1.0);
+        if (pooled)
+          divisors.push_back(feature->spec.pooling == RESEMBED_POOLING_MEAN ? static_cast<double>(count)
+                                                                            : 1.0);
       }
       if (!pooled) divisors.insert(divisors.end(), feature->ids.size(), 1.0);
       first_use += feature->descriptor.n_ids;
@@ -89,16 +92,19 @@ void ExpectPlanMatches(const GradientProblem& problem, const MadePlan& made) {
     ASSERT_EQ(got.items.begin[run + 1], uses.size());
     for (const int64_t use : skipped) ASSERT_EQ(got.inverse[use], -1);
     if (got.divisor != nullptr) {
-      for (size_t row = 0; row < divisors.size(); ++row) ASSERT_EQ(static_cast<double>(got.divisor[row]), divisors[row]);
+      for (size_t row = 0; row < divisors.size(); ++row)
+        ASSERT_EQ(static_cast<double>(got.divisor[row]), divisors[row]);
     }
 
     // Pairs by (central row, unique item, slot).
     std::set<std::tuple<int64_t, int64_t, int64_t>> pairs;
     for (int64_t unique = 0; unique < got.items.n_runs; ++unique) {
       const auto& list = table.neighbors[static_cast<size_t>(got.items.rows[unique])];
-      for (size_t slot = 0; slot < list.size(); ++slot) pairs.insert({list[slot], unique, static_cast<int64_t>(slot)});
+      for (size_t slot = 0; slot < list.size(); ++slot)
+        pairs.insert({list[slot], unique, static_cast<int64_t>(slot)});
       if (table.form == RESEMBED_CENTRAL_ATTENTION && !list.empty()) {
-        pairs.insert({got.items.rows[unique], unique, problem.tables[static_cast<size_t>(index)]->spec.n_neighbors});
+        pairs.insert(
+            {got.items.rows[unique], unique, problem.tables[static_cast<size_t>(index)]->spec.n_neighbors});
       }
     }
     at = 0, run = -1, last = -1;
@@ -143,26 +149,32 @@ struct Case {
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   for (const auto& [form, name] : std::vector<std::pair<resembed_central_form, const char*>>{
-           {RESEMBED_CENTRAL_NONE, "none"}, {RESEMBED_CENTRAL_ASSIGNMENT, "assignment"},
-           {RESEMBED_CENTRAL_UNIFORM, "uniform"}, {RESEMBED_CENTRAL_STORED, "stored"},
+           {RESEMBED_CENTRAL_NONE, "none"},
+           {RESEMBED_CENTRAL_ASSIGNMENT, "assignment"},
+           {RESEMBED_CENTRAL_UNIFORM, "uniform"},
+           {RESEMBED_CENTRAL_STORED, "stored"},
            {RESEMBED_CENTRAL_ATTENTION, "attention"}}) {
     cases.push_back({name, {Table(form, 300)}, {Feature(RESEMBED_POOLING_MEAN, 200)}});
   }
   cases.push_back({"tables_and_features_mixed",
                    {Table(RESEMBED_CENTRAL_STORED, 100), Table(RESEMBED_CENTRAL_NONE, 7)},
-                   {Feature(RESEMBED_POOLING_SUM, 50), Feature(RESEMBED_POOLING_NONE, 30), Feature(RESEMBED_POOLING_MEAN, 20),
-                    Feature(RESEMBED_POOLING_MAX, 20)}});
+                   {Feature(RESEMBED_POOLING_SUM, 50), Feature(RESEMBED_POOLING_NONE, 30),
+                    Feature(RESEMBED_POOLING_MEAN, 20), Feature(RESEMBED_POOLING_MAX, 20)}});
   cases.back().features[1].table = 1;
-  Case many = {"long_runs_and_many_tasks", {Table(RESEMBED_CENTRAL_UNIFORM, 5000)}, {Feature(RESEMBED_POOLING_MEAN, 20000)}};
+  Case many = {"long_runs_and_many_tasks",
+               {Table(RESEMBED_CENTRAL_UNIFORM, 5000)},
+               {Feature(RESEMBED_POOLING_MEAN, 20000)}};
   many.tables[0].central_rows = 100;
   many.features[0].same_id = .3;
   cases.push_back(many);
-  Case one_id = {"every_id_the_same", {Table(RESEMBED_CENTRAL_ASSIGNMENT, 9)}, {Feature(RESEMBED_POOLING_SUM, 3000)}};
+  Case one_id = {
+      "every_id_the_same", {Table(RESEMBED_CENTRAL_ASSIGNMENT, 9)}, {Feature(RESEMBED_POOLING_SUM, 3000)}};
   one_id.features[0].same_id = 1;
   cases.push_back(one_id);
   cases.push_back({"no_ids", {Table(RESEMBED_CENTRAL_STORED, 9)}, {Feature(RESEMBED_POOLING_SUM, 0)}});
   cases.push_back({"no_features", {Table(RESEMBED_CENTRAL_STORED, 9)}, {}});
-  Case no_items = {"no_items_only_bad_ids", {Table(RESEMBED_CENTRAL_NONE, 0)}, {Feature(RESEMBED_POOLING_SUM, 9)}};
+  Case no_items = {
+      "no_items_only_bad_ids", {Table(RESEMBED_CENTRAL_NONE, 0)}, {Feature(RESEMBED_POOLING_SUM, 9)}};
   cases.push_back(no_items);
   return cases;
 }
@@ -225,7 +237,8 @@ TEST(Plan, PromisesMakeItSmallerAndAreKept) {
   args.max_unique_central = &few_central;
   const MadePlan broken_central(args, PlaceOf(&serial));
   EXPECT_EQ(broken_central.status, RESEMBED_OUT_OF_RANGE);
-  EXPECT_THAT(broken_central.message, HasSubstr("plan: max_unique_central[0] is " + std::to_string(few_central)));
+  EXPECT_THAT(broken_central.message,
+              HasSubstr("plan: max_unique_central[0] is " + std::to_string(few_central)));
   EXPECT_EQ(broken_central.header.fingerprint, 0u) << "the header was filled";
   EXPECT_TRUE(broken_central.Intact());
 }
@@ -263,7 +276,8 @@ TEST(Plan, CheckFailsBeforeAnythingIsWritten) {
   EXPECT_THAT(made.message, HasSubstr("plan: features[0].ids["));
   EXPECT_GT(bad.count, 0);
   const auto* bytes = static_cast<const unsigned char*>(made.memory.data());
-  for (size_t at = 0; at < made.memory.size(); ++at) ASSERT_EQ(bytes[at], 0xff) << "byte " << at << " of the plan";
+  for (size_t at = 0; at < made.memory.size(); ++at)
+    ASSERT_EQ(bytes[at], 0xff) << "byte " << at << " of the plan";
 
   args = problem.PlanArgs(RESEMBED_BOUNDS_SKIP);
   resembed_bad_ids skipped = {};
@@ -273,7 +287,8 @@ TEST(Plan, CheckFailsBeforeAnythingIsWritten) {
 }
 
 TEST(Plan, SkippedCentralPartIsEmptyAndSmaller) {
-  const GradientProblem problem({Table(RESEMBED_CENTRAL_STORED, 40)}, {Feature(RESEMBED_POOLING_SUM, 30)}, 10);
+  const GradientProblem problem({Table(RESEMBED_CENTRAL_STORED, 40)}, {Feature(RESEMBED_POOLING_SUM, 30)},
+                                10);
   const TestExecutor serial(1);
   resembed_plan_args args = problem.PlanArgs();
   const MadePlan whole(args, PlaceOf(&serial));

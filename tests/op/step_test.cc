@@ -12,9 +12,10 @@
 namespace resembed::testing {
 namespace {
 
-constexpr resembed_optimizer_kind kKinds[] = {RESEMBED_SGD, RESEMBED_ADAGRAD, RESEMBED_ROWWISE_ADAGRAD, RESEMBED_ADAM,
-                                              RESEMBED_PARTIAL_ROWWISE_ADAM};
-constexpr resembed_decay kDecays[] = {RESEMBED_DECAY_L2, RESEMBED_DECAY_DECOUPLED, RESEMBED_DECAY_L2_WHOLE_TABLE};
+constexpr resembed_optimizer_kind kKinds[] = {RESEMBED_SGD, RESEMBED_ADAGRAD, RESEMBED_ROWWISE_ADAGRAD,
+                                              RESEMBED_ADAM, RESEMBED_PARTIAL_ROWWISE_ADAM};
+constexpr resembed_decay kDecays[] = {RESEMBED_DECAY_L2, RESEMBED_DECAY_DECOUPLED,
+                                      RESEMBED_DECAY_L2_WHOLE_TABLE};
 
 TableSpec Plain(int64_t dim, resembed_dtype dtype = RESEMBED_F32) {
   TableSpec spec;
@@ -62,7 +63,8 @@ struct OneTable {
   }
   OptimizerState& state() { return *training.residual[0]; }
   std::vector<double> Row(int64_t row) const {
-    return Decode(training.problem.tables[0]->ResidualRow(row), training.problem.tables[0]->spec.residual_dtype, dim);
+    return Decode(training.problem.tables[0]->ResidualRow(row),
+                  training.problem.tables[0]->spec.residual_dtype, dim);
   }
   OracleRowState StateOf(int64_t row) {
     const OptimizerState& s = state();
@@ -95,10 +97,12 @@ double RelativeError(resembed_dtype dtype) {
   return dtype == RESEMBED_F32 ? 0x1p-24 : dtype == RESEMBED_F16 ? 0x1p-11 : 0x1p-8;
 }
 
-void ExpectClose(const std::vector<double>& got, const std::vector<double>& want, double relative, const char* what) {
+void ExpectClose(const std::vector<double>& got, const std::vector<double>& want, double relative,
+                 const char* what) {
   ASSERT_EQ(got.size(), want.size());
   for (size_t at = 0; at < got.size(); ++at) {
-    ASSERT_NEAR(got[at], want[at], relative * std::abs(want[at]) + relative * 0.1 + 1e-7) << what << " " << at;
+    ASSERT_NEAR(got[at], want[at], relative * std::abs(want[at]) + relative * 0.1 + 1e-7)
+        << what << " " << at;
   }
 }
 
@@ -107,12 +111,15 @@ TEST(Step, FollowsTheFormulas) {
   for (const resembed_optimizer_kind kind : kKinds) {
     for (const resembed_decay decay : kDecays) {
       for (const int64_t dim : {1, 7, 64, 130}) {
-        for (const auto& [dtype, state_dtype] : std::vector<std::pair<resembed_dtype, resembed_dtype>>{
-                 {RESEMBED_F32, RESEMBED_F32}, {RESEMBED_BF16, RESEMBED_F32}, {RESEMBED_F16, RESEMBED_BF16}, {RESEMBED_F32, RESEMBED_F16}}) {
+        for (const auto& [dtype, state_dtype] :
+             std::vector<std::pair<resembed_dtype, resembed_dtype>>{{RESEMBED_F32, RESEMBED_F32},
+                                                                    {RESEMBED_BF16, RESEMBED_F32},
+                                                                    {RESEMBED_F16, RESEMBED_BF16},
+                                                                    {RESEMBED_F32, RESEMBED_F16}}) {
           for (const bool capped : {false, true}) {
-            SCOPED_TRACE(std::string(detail::OptimizerName(kind)) + " decay " + std::to_string(decay) + " dim " +
-                         std::to_string(dim) + " " + detail::DtypeName(dtype) + " state " + detail::DtypeName(state_dtype) +
-                         (capped ? " capped" : ""));
+            SCOPED_TRACE(std::string(detail::OptimizerName(kind)) + " decay " + std::to_string(decay) +
+                         " dim " + std::to_string(dim) + " " + detail::DtypeName(dtype) + " state " +
+                         detail::DtypeName(state_dtype) + (capped ? " capped" : ""));
             OptimizerSpec spec;
             spec.kind = kind;
             spec.decay = decay;
@@ -124,7 +131,8 @@ TEST(Step, FollowsTheFormulas) {
             const std::vector<int64_t> ids = {0, 3, 4, 17, 29};
             for (int64_t step = 1; step <= 3; ++step) {
               one.state().descriptor.step = step;
-              const std::vector<float> rows = RandomRows(ids.size() * static_cast<size_t>(dim), static_cast<uint64_t>(step));
+              const std::vector<float> rows =
+                  RandomRows(ids.size() * static_cast<size_t>(dim), static_cast<uint64_t>(step));
               one.SetCompressed(ids, rows);
               std::vector<OracleRowState> want;
               for (int64_t row = 0; row < 30; ++row) {
@@ -168,12 +176,14 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 std::vector<Case> Cases() {
   std::vector<Case> cases;
-  for (const resembed_central_form form : {RESEMBED_CENTRAL_NONE, RESEMBED_CENTRAL_ASSIGNMENT, RESEMBED_CENTRAL_UNIFORM,
-                                           RESEMBED_CENTRAL_STORED, RESEMBED_CENTRAL_ATTENTION}) {
+  for (const resembed_central_form form :
+       {RESEMBED_CENTRAL_NONE, RESEMBED_CENTRAL_ASSIGNMENT, RESEMBED_CENTRAL_UNIFORM, RESEMBED_CENTRAL_STORED,
+        RESEMBED_CENTRAL_ATTENTION}) {
     for (const resembed_optimizer_kind kind : kKinds) {
       for (const int64_t dim : {16, 18, 32, 48, 64}) {
         Case c;
-        c.name = std::string(detail::FormName(form)) + "_kind" + std::to_string(kind) + "_dim" + std::to_string(dim);
+        c.name = std::string(detail::FormName(form)) + "_kind" + std::to_string(kind) + "_dim" +
+                 std::to_string(dim);
         TableSpec table;
         table.form = form;
         table.dim = dim;
@@ -189,7 +199,9 @@ std::vector<Case> Cases() {
         c.residual.kind = c.central.kind = kind;
         c.residual.weight_decay = dim == 32 ? 0.0f : .01f;
         c.central.weight_decay = dim == 48 ? .02f : 0.0f;
-        c.residual.decay = dim == 64 ? RESEMBED_DECAY_DECOUPLED : dim == 18 ? RESEMBED_DECAY_L2_WHOLE_TABLE : RESEMBED_DECAY_L2;
+        c.residual.decay = dim == 64   ? RESEMBED_DECAY_DECOUPLED
+                           : dim == 18 ? RESEMBED_DECAY_L2_WHOLE_TABLE
+                                       : RESEMBED_DECAY_L2;
         c.central.decay = dim == 48 ? RESEMBED_DECAY_L2_WHOLE_TABLE : RESEMBED_DECAY_L2;
         if (dim == 64) c.residual.max_row_norm = 2.0f;
         cases.push_back(c);
@@ -239,7 +251,8 @@ std::vector<Case> Cases() {
 class BackwardStep : public ::testing::TestWithParam<Case> {
  protected:
   std::unique_ptr<Training> Make() const {
-    return std::make_unique<Training>(GetParam().tables, GetParam().features, GetParam().residual, GetParam().central, 4);
+    return std::make_unique<Training>(GetParam().tables, GetParam().features, GetParam().residual,
+                                      GetParam().central, 4);
   }
 };
 
@@ -391,7 +404,8 @@ TEST(Step, DenseGradientUpdatesEveryRow) {
   for (size_t item = 0; item < row_of.size(); ++item) {
     if (row_of[item] < 0) continue;
     ids.push_back(static_cast<int64_t>(item));
-    for (size_t col = 0; col < 5; ++col) rows.push_back(dense.rows[static_cast<size_t>(row_of[item]) * 5 + col]);
+    for (size_t col = 0; col < 5; ++col)
+      rows.push_back(dense.rows[static_cast<size_t>(row_of[item]) * 5 + col]);
   }
   compressed.SetCompressed(ids, rows);
   ASSERT_EQ(dense.Step(PlaceOf(&executor)), RESEMBED_OK) << resembed_last_error_message();
@@ -413,7 +427,8 @@ TEST(Step, StochasticRoundingIsUnbiased) {
     std::vector<int> low(16), high(16);
     constexpr int kSteps = 4000;
     for (int step = 1; step <= kSteps; ++step) {
-      for (int col = 0; col < 16; ++col) Encode(one.training.problem.tables[0]->ResidualRow(3), dtype, col, 1.0f);
+      for (int col = 0; col < 16; ++col)
+        Encode(one.training.problem.tables[0]->ResidualRow(3), dtype, col, 1.0f);
       std::vector<float> rows;
       for (int col = 0; col < 16; ++col) rows.push_back(static_cast<float>(-unit * (col + .5) / 16));
       one.SetCompressed({3}, rows);
@@ -432,7 +447,9 @@ TEST(Step, StochasticRoundingIsUnbiased) {
       EXPECT_GT(low[col], 0);
       EXPECT_GT(high[col], 0);
       // Five standard deviations of a mean of 0/1 draws.
-      EXPECT_NEAR(sums[col] / kSteps, 1 + unit * fraction, 5 * unit * std::sqrt(fraction * (1 - fraction) / kSteps)) << col;
+      EXPECT_NEAR(sums[col] / kSteps, 1 + unit * fraction,
+                  5 * unit * std::sqrt(fraction * (1 - fraction) / kSteps))
+          << col;
     }
   }
 }
@@ -447,7 +464,8 @@ TEST(Step, StochasticRoundingFollowsTheItemNotTheRow) {
   OneTable a(Plain(18, RESEMBED_BF16), spec), b(mapped, spec);
   const int32_t row = b.training.problem.tables[0]->residual_row_of[5];
   ASSERT_NE(row, 5);
-  std::memcpy(b.training.problem.tables[0]->ResidualRow(row), a.training.problem.tables[0]->ResidualRow(5), 36);
+  std::memcpy(b.training.problem.tables[0]->ResidualRow(row), a.training.problem.tables[0]->ResidualRow(5),
+              36);
   const std::vector<float> rows = RandomRows(18, 1);
   a.SetCompressed({5}, rows);
   b.SetCompressed({5}, rows);

@@ -128,7 +128,8 @@ void AddCentral(const OracleTable& table, OracleTableGrad* out) {
       OracleRow& row = out->central[list[k]];
       row.resize(static_cast<size_t>(dim));
       const double slope = attention ? weights[k] * (dot[k] - mean) : 0.0;
-      const double slope_magnitude = attention ? std::abs(weights[k]) * (dot_magnitude[k] + mean_magnitude) : 0.0;
+      const double slope_magnitude =
+          attention ? std::abs(weights[k]) * (dot_magnitude[k] + mean_magnitude) : 0.0;
       for (int64_t col = 0; col < dim; ++col) {
         const OracleSum& g = de[static_cast<size_t>(col)];
         row[static_cast<size_t>(col)].Add(weights[k] * g.value, std::abs(weights[k]) * g.magnitude);
@@ -215,7 +216,8 @@ double OracleLoss(const std::vector<OracleTable>& tables, const std::vector<Orac
   return loss;
 }
 
-OracleGrads OracleBackward(const std::vector<OracleTable>& tables, const std::vector<OracleFeature>& features) {
+OracleGrads OracleBackward(const std::vector<OracleTable>& tables,
+                           const std::vector<OracleFeature>& features) {
   OracleGrads grads;
   grads.tables.resize(tables.size());
   for (const OracleFeature& feature : features) {

@@ -15,9 +15,9 @@ struct OracleTable {
   int64_t n_items = 0, dim = 0;
   resembed_central_form form = RESEMBED_CENTRAL_NONE;
   bool has_residual = false;
-  std::vector<double> residual;             // [n_items, dim], already mapped; rows of zeros where an item has none
-  std::vector<double> central;              // [central_rows, dim]
-  std::vector<std::vector<int>> neighbors;  // [n_items]; assignment: one center or none
+  std::vector<double> residual;  // [n_items, dim], already mapped; rows of zeros where an item has none
+  std::vector<double> central;   // [central_rows, dim]
+  std::vector<std::vector<int>> neighbors;   // [n_items]; assignment: one center or none
   std::vector<std::vector<double>> weights;  // [n_items], stored form
 };
 
@@ -51,8 +51,8 @@ struct OracleSum {
 using OracleRow = std::vector<OracleSum>;
 
 struct OracleTableGrad {
-  std::map<int64_t, OracleRow> items;            // dE of every item of the batch (= dR)
-  std::map<int64_t, OracleRow> central;          // dC of every central row the batch touches
+  std::map<int64_t, OracleRow> items;             // dE of every item of the batch (= dR)
+  std::map<int64_t, OracleRow> central;           // dC of every central row the batch touches
   std::map<int64_t, OracleRow> neighbor_weights;  // item -> [its neighbors]
 };
 
@@ -70,6 +70,7 @@ std::vector<double> OracleForward(const OracleTable& table, const OracleFeature&
 // sum over features of <grad, y>: the function whose derivatives backward computes.
 double OracleLoss(const std::vector<OracleTable>& tables, const std::vector<OracleFeature>& features);
 
-OracleGrads OracleBackward(const std::vector<OracleTable>& tables, const std::vector<OracleFeature>& features);
+OracleGrads OracleBackward(const std::vector<OracleTable>& tables,
+                           const std::vector<OracleFeature>& features);
 
 }  // namespace resembed::testing

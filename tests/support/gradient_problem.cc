@@ -46,8 +46,8 @@ class Random {
 };
 
 // Rows of random values; the padding between rows stays NaN.
-std::vector<unsigned char> MakeRows(int64_t rows, int64_t dim, int64_t stride, resembed_dtype dtype, bool misaligned,
-                                    Random* random) {
+std::vector<unsigned char> MakeRows(int64_t rows, int64_t dim, int64_t stride, resembed_dtype dtype,
+                                    bool misaligned, Random* random) {
   const auto element = static_cast<size_t>(detail::ElementBytes(dtype));
   std::vector<unsigned char> bytes(element * static_cast<size_t>(rows * stride + 1), 0xff);
   unsigned char* first = bytes.data() + (misaligned ? element : 0);
@@ -88,7 +88,8 @@ void MakeTable(const TableSpec& spec, Random* random, TableData* out) {
       for (int64_t item = 0; item < spec.n_items; ++item) used += item % 3 != 1;
       rows = used + 2;
       int32_t next = static_cast<int32_t>(rows) - 1;
-      for (int64_t item = 0; item < spec.n_items; ++item) out->residual_row_of.push_back(item % 3 == 1 ? -1 : next--);
+      for (int64_t item = 0; item < spec.n_items; ++item)
+        out->residual_row_of.push_back(item % 3 == 1 ? -1 : next--);
       table.residual_row_of = out->residual_row_of.data();
       table.residual_rows = rows;
     }
@@ -98,7 +99,8 @@ void MakeTable(const TableSpec& spec, Random* random, TableData* out) {
     table.residual_dtype = spec.residual_dtype;
   }
   if (spec.form == RESEMBED_CENTRAL_NONE) return;
-  table.central_rows = spec.form == RESEMBED_CENTRAL_ATTENTION ? std::max(spec.central_rows, spec.n_items) : spec.central_rows;
+  table.central_rows =
+      spec.form == RESEMBED_CENTRAL_ATTENTION ? std::max(spec.central_rows, spec.n_items) : spec.central_rows;
   out->central = MakeRows(table.central_rows, spec.dim, stride, spec.central_dtype, spec.misaligned, random);
   table.central = out->central.data() + (spec.misaligned ? detail::ElementBytes(spec.central_dtype) : 0);
   table.central_stride = stride;
@@ -109,7 +111,8 @@ void MakeTable(const TableSpec& spec, Random* random, TableData* out) {
       out->centers32.push_back(center);
       out->centers16.push_back(static_cast<uint16_t>(center));
     }
-    table.center_of = spec.u16_centers ? static_cast<const void*>(out->centers16.data()) : out->centers32.data();
+    table.center_of =
+        spec.u16_centers ? static_cast<const void*>(out->centers16.data()) : out->centers32.data();
     table.center_of_dtype = spec.u16_centers ? RESEMBED_U16 : RESEMBED_I32;
     return;
   }
@@ -137,7 +140,9 @@ void MakeFeature(const FeatureSpec& spec, const TableSpec& table, Random* random
   if (out->offsets.empty()) {
     out->offsets.push_back(0);
     for (int64_t bag = 0; bag < spec.n_bags; ++bag) {
-      const int64_t length = !pooled ? 1 : spec.fixed_length ? spec.max_length : random->Below(spec.max_length + 1);
+      const int64_t length = !pooled             ? 1
+                             : spec.fixed_length ? spec.max_length
+                                                 : random->Below(spec.max_length + 1);
       out->offsets.push_back(out->offsets.back() + length);
     }
   }
@@ -146,7 +151,8 @@ void MakeFeature(const FeatureSpec& spec, const TableSpec& table, Random* random
   out->ids = spec.ids;
   while (static_cast<int64_t>(out->ids.size()) < n_ids) {
     int64_t id = random->Unit() < spec.same_id ? 0 : random->Below(std::max<int64_t>(table.n_items, 1));
-    if (random->Unit() < spec.bad_ids) id = random->Unit() < .5 ? -1 - random->Below(5) : table.n_items + random->Below(5);
+    if (random->Unit() < spec.bad_ids)
+      id = random->Unit() < .5 ? -1 - random->Below(5) : table.n_items + random->Below(5);
     if (spec.padding && random->Unit() < .1) id = padding;
     out->ids.push_back(id);
   }
@@ -195,31 +201,6 @@ void MakeFeature(const FeatureSpec& spec, const TableSpec& table, Random* random
   out->grad.grad_output_stride = table.dim + 1;
   out->grad.grad_output_dtype = spec.grad_dtype;
 }
-
-// One gradient of `rows` rows of memory and its descriptor.
-struct GradMemory {
-  Guarded rows, ids, count;
-  resembed_grad grad;
-  GradMemory(resembed_grad_layout layout, int64_t n_rows, int64_t dim)
-      : rows(static_cast<size_t>(n_rows * dim) * 4), ids(static_cast<size_t>(n_rows) * 8), count(8) {
-    grad = {};
-    grad.struct_size = sizeof(grad);
-    grad.layout = layout;
-    grad.rows = static_cast<float*>(rows.data());
-    grad.row_ids = static_cast<int64_t*>(ids.data());
-    grad.n_rows = static_cast<int64_t*>(count.data());
-    grad.capacity = n_rows;
-  }
-  Compressed Read(int64_t dim) {
-    Compressed out;
-    const bool dense = grad.layout == RESEMBED_GRAD_DENSE;
-    const int64_t n = dense ? grad.capacity : *grad.n_rows;
-    if (!dense) out.ids.assign(grad.row_ids, grad.row_ids + n);
-    out.rows.assign(grad.rows, grad.rows + n * dim);
-    EXPECT_TRUE(rows.Intact() && ids.Intact() && count.Intact()) << "a gradient was written past its end";
-    return out;
-  }
-};
 
 }  // namespace
 
@@ -371,134 +352,6 @@ std::vector<OracleFeature> GradientProblem::OracleFeatures() const {
     out.push_back(std::move(feature));
   }
   return out;
-}
-
-MadePlan::MadePlan(const resembed_plan_args& args, const resembed_place& place) : header{} {
-  size_t plan_bytes = 0, workspace_bytes = 0;
-  status = resembed_plan_size(&args, &place, &plan_bytes, &workspace_bytes);
-  memory = Guarded(plan_bytes);
-  workspace = Guarded(workspace_bytes);
-  header.struct_size = sizeof(header);
-  if (status == RESEMBED_OK) {
-    status = resembed_plan(&args, memory.data(), memory.size(), &header, workspace.data(), workspace.size(), &place);
-  }
-  message = status == RESEMBED_OK ? "" : resembed_last_error_message();
-}
-
-resembed_plan_table MadePlan::View(int32_t table) const {
-  resembed_plan_table view = {};
-  view.struct_size = sizeof(view);
-  EXPECT_EQ(resembed_plan_view(&header, table, &view), RESEMBED_OK) << resembed_last_error_message();
-  return view;
-}
-
-Grads RunBackward(const GradientProblem& problem, const resembed_place& place, const Asked& asked) {
-  Grads out;
-  MadePlan plan(problem.PlanArgs(), place);
-  EXPECT_EQ(plan.status, RESEMBED_OK) << plan.message;
-  if (plan.status != RESEMBED_OK) return out;
-
-  std::vector<std::unique_ptr<GradMemory>> residual, central;
-  std::vector<Guarded> neighbor_weights;
-  std::vector<resembed_table_grad> table_grads;
-  for (int32_t index = 0; index < problem.n_tables(); ++index) {
-    const resembed_table& table = problem.tables[static_cast<size_t>(index)]->descriptor;
-    const resembed_plan_table view = plan.View(index);
-    const bool dense = asked.layout == RESEMBED_GRAD_DENSE;
-    const int64_t residual_rows = table.residual_row_of != nullptr ? table.residual_rows : table.n_items;
-    residual.push_back(std::make_unique<GradMemory>(asked.layout, dense ? residual_rows : *view.n_unique, table.dim));
-    central.push_back(std::make_unique<GradMemory>(asked.layout, dense ? table.central_rows : *view.n_unique_central,
-                                                   table.dim));
-    neighbor_weights.emplace_back(static_cast<size_t>(*view.n_unique * table.n_neighbors) * 4);
-  }
-  for (int32_t index = 0; index < problem.n_tables(); ++index) {
-    const auto at = static_cast<size_t>(index);
-    const resembed_table& table = problem.tables[at]->descriptor;
-    resembed_table_grad grad = {};
-    grad.struct_size = sizeof(grad);
-    if (asked.residual && table.residual != nullptr) grad.residual = &residual[at]->grad;
-    if (asked.central && table.form != RESEMBED_CENTRAL_NONE) grad.central = &central[at]->grad;
-    if (asked.neighbor_weights && table.form == RESEMBED_CENTRAL_STORED) {
-      grad.neighbor_weights = static_cast<float*>(neighbor_weights[at].data());
-    }
-    table_grads.push_back(grad);
-  }
-  std::vector<const resembed_table_grad*> table_grad_list;
-  for (const resembed_table_grad& grad : table_grads) table_grad_list.push_back(&grad);
-
-  std::vector<Guarded> sample_weights;
-  std::vector<resembed_feature_grad> feature_grads;
-  std::vector<const resembed_feature_grad*> feature_grad_list;
-  for (const auto& feature : problem.features) {
-    sample_weights.emplace_back(static_cast<size_t>(feature->descriptor.n_ids) * 4);
-  }
-  for (size_t index = 0; index < problem.features.size(); ++index) {
-    feature_grads.push_back(problem.features[index]->grad);
-    if (asked.sample_weights && problem.features[index]->spec.pooling != RESEMBED_POOLING_MAX) {
-      feature_grads.back().grad_weights = static_cast<float*>(sample_weights[index].data());
-    }
-  }
-  for (size_t index = 0; index < problem.features.size(); ++index) {
-    feature_grad_list.push_back(problem.grad_list()[index] == nullptr ? nullptr : &feature_grads[index]);
-  }
-
-  resembed_backward_args args = {};
-  args.struct_size = sizeof(args);
-  args.plan = &plan.header;
-  args.tables = problem.table_list();
-  args.features = problem.feature_list();
-  args.n_features = problem.n_features();
-  args.feature_grads = feature_grad_list.data();
-  args.table_grads = table_grad_list.data();
-  size_t bytes = 0;
-  EXPECT_EQ(resembed_backward_workspace_size(&args, &place, &bytes), RESEMBED_OK) << resembed_last_error_message();
-  Guarded workspace(bytes);
-  EXPECT_EQ(resembed_backward(&args, workspace.data(), workspace.size(), &place), RESEMBED_OK)
-      << resembed_last_error_message();
-  EXPECT_TRUE(workspace.Intact()) << "the workspace was written past its end";
-  EXPECT_TRUE(plan.Intact()) << "the plan was written past its end";
-
-  for (int32_t index = 0; index < problem.n_tables(); ++index) {
-    const auto at = static_cast<size_t>(index);
-    const int64_t dim = problem.tables[at]->descriptor.dim;
-    TableGrads grads;
-    if (table_grads[at].residual != nullptr) grads.residual = residual[at]->Read(dim);
-    if (table_grads[at].central != nullptr) grads.central = central[at]->Read(dim);
-    if (table_grads[at].neighbor_weights != nullptr) {
-      const auto* first = static_cast<const float*>(neighbor_weights[at].data());
-      grads.neighbor_weights.assign(first, first + neighbor_weights[at].size() / 4);
-      EXPECT_TRUE(neighbor_weights[at].Intact());
-    }
-    out.tables.push_back(std::move(grads));
-  }
-  for (size_t index = 0; index < problem.features.size(); ++index) {
-    out.sample_weights.emplace_back();
-    if (feature_grad_list[index] == nullptr || feature_grads[index].grad_weights == nullptr) continue;
-    const auto* first = static_cast<const float*>(sample_weights[index].data());
-    out.sample_weights.back().assign(first, first + problem.features[index]->descriptor.n_ids);
-    EXPECT_TRUE(sample_weights[index].Intact());
-  }
-  return out;
-}
-
-bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * 4) == 0);
-}
-
-bool SameBits(const Grads& a, const Grads& b) {
-  const auto same = [](const Compressed& x, const Compressed& y) { return x.ids == y.ids && SameBits(x.rows, y.rows); };
-  if (a.tables.size() != b.tables.size() || a.sample_weights.size() != b.sample_weights.size()) return false;
-  for (size_t index = 0; index < a.tables.size(); ++index) {
-    if (!same(a.tables[index].residual, b.tables[index].residual) ||
-        !same(a.tables[index].central, b.tables[index].central) ||
-        !SameBits(a.tables[index].neighbor_weights, b.tables[index].neighbor_weights)) {
-      return false;
-    }
-  }
-  for (size_t index = 0; index < a.sample_weights.size(); ++index) {
-    if (!SameBits(a.sample_weights[index], b.sample_weights[index])) return false;
-  }
-  return true;
 }
 
 }  // namespace resembed::testing

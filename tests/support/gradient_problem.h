@@ -54,8 +54,8 @@ struct FeatureSpec {
   resembed_pooling pooling = RESEMBED_POOLING_SUM;
   int64_t n_bags = 20, max_length = 6;  // bag lengths 0 .. max_length; NONE: n_bags ids
   bool weights = false, padding = false, fixed_length = false, has_grad = true, integers = false;
-  double bad_ids = 0;   // share of ids outside the table
-  double same_id = 0;   // share of ids that are item 0
+  double bad_ids = 0;  // share of ids outside the table
+  double same_id = 0;  // share of ids that are item 0
   resembed_dtype id_dtype = RESEMBED_I64, offset_dtype = RESEMBED_I64, grad_dtype = RESEMBED_F32;
   std::vector<int64_t> ids, offsets;  // given instead of random ones
 };
@@ -85,7 +85,8 @@ struct FeatureData {
 
 class GradientProblem {
  public:
-  GradientProblem(const std::vector<TableSpec>& tables, const std::vector<FeatureSpec>& features, uint64_t seed);
+  GradientProblem(const std::vector<TableSpec>& tables, const std::vector<FeatureSpec>& features,
+                  uint64_t seed);
   GradientProblem(const GradientProblem&) = delete;
 
   std::vector<std::unique_ptr<TableData>> tables;

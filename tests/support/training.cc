@@ -136,7 +136,8 @@ void Training::Fused(const resembed_place& place) {
   args.feature_grads = grad_list.data();
   args.steps = step_list.data();
   size_t bytes = 0;
-  ASSERT_EQ(resembed_backward_step_workspace_size(&args, &place, &bytes), RESEMBED_OK) << resembed_last_error_message();
+  ASSERT_EQ(resembed_backward_step_workspace_size(&args, &place, &bytes), RESEMBED_OK)
+      << resembed_last_error_message();
   Guarded workspace(bytes);
   ASSERT_EQ(resembed_backward_step(&args, workspace.data(), workspace.size(), &place), RESEMBED_OK)
       << resembed_last_error_message();
@@ -182,7 +183,8 @@ void Training::Separate(const resembed_place& place) {
   args.feature_grads = grad_list.data();
   args.table_grads = table_grad_list.data();
   size_t bytes = 0;
-  ASSERT_EQ(resembed_backward_workspace_size(&args, &place, &bytes), RESEMBED_OK) << resembed_last_error_message();
+  ASSERT_EQ(resembed_backward_workspace_size(&args, &place, &bytes), RESEMBED_OK)
+      << resembed_last_error_message();
   Guarded workspace(bytes);
   ASSERT_EQ(resembed_backward(&args, workspace.data(), workspace.size(), &place), RESEMBED_OK)
       << resembed_last_error_message();
@@ -194,7 +196,8 @@ void Training::Separate(const resembed_place& place) {
   step_args.tables = problem.table_list();
   step_args.table_grads = table_grad_list.data();
   step_args.steps = step_list.data();
-  ASSERT_EQ(resembed_step_workspace_size(&step_args, &place, &bytes), RESEMBED_OK) << resembed_last_error_message();
+  ASSERT_EQ(resembed_step_workspace_size(&step_args, &place, &bytes), RESEMBED_OK)
+      << resembed_last_error_message();
   Guarded step_workspace(bytes);
   ASSERT_EQ(resembed_step(&step_args, step_workspace.data(), step_workspace.size(), &place), RESEMBED_OK)
       << resembed_last_error_message();

@@ -38,13 +38,15 @@ TEST(Philox, GivesTheKnownAnswers) {
 TEST(Philox, StreamPlacesSeedRowTablePartColumnAndStep) {
   const RoundingStream stream = {0x299f31d0a4093822u, int64_t{0x85a3} << 32 | 0x243f6a88, 0, 0, 0x9103707344};
   // Row bits above 48 are cut; table number 0 and part 0 leave the upper half of the second word empty.
-  const PhiloxBlock want = Philox4x32({{0x243f6a88, 0x000085a3, 0x13198a2e, 0x03707344}}, 0xa4093822, 0x299f31d0);
+  const PhiloxBlock want =
+      Philox4x32({{0x243f6a88, 0x000085a3, 0x13198a2e, 0x03707344}}, 0xa4093822, 0x299f31d0);
   const PhiloxBlock got = stream.Block(0x13198a2e);
   for (int word = 0; word < 4; ++word) EXPECT_EQ(got.word[word], want.word[word]);
   RoundingStream central = stream;
   central.table_number = 32767;
   central.part = 1;
-  const PhiloxBlock want_central = Philox4x32({{0x243f6a88, 0xffff85a3, 1, 0x03707344}}, 0xa4093822, 0x299f31d0);
+  const PhiloxBlock want_central =
+      Philox4x32({{0x243f6a88, 0xffff85a3, 1, 0x03707344}}, 0xa4093822, 0x299f31d0);
   EXPECT_EQ(central.Block(1).word[3], want_central.word[3]);
 }
 
@@ -80,7 +82,8 @@ TEST(StochasticRounding, MeanOverAllDrawsIsTheNumber) {
       EXPECT_GE(most, x);
       const double gap = static_cast<double>(most) - static_cast<double>(least);
       // The fraction is kept to 13 bits or more.
-      EXPECT_NEAR(sum / 65536, static_cast<double>(x), gap / 8192) << (dtype == RESEMBED_BF16 ? "bf16 " : "f16 ") << x;
+      EXPECT_NEAR(sum / 65536, static_cast<double>(x), gap / 8192)
+          << (dtype == RESEMBED_BF16 ? "bf16 " : "f16 ") << x;
     }
   }
 }
@@ -115,10 +118,14 @@ TEST(StochasticRounding, GivesTheCommittedRow) {
   for (int column = 0; column < 20; ++column) x.push_back(0.01f * static_cast<float>(column * column - 37));
   std::vector<uint16_t> row(20);
   StoreStochastic(row.data(), RESEMBED_BF16, x.data(), 20, {1234, 77, 3, 1, 9});
-  const std::vector<uint16_t> bfloats = {0xbebd, 0xbeb8, 0xbea9, 0xbe90, 0xbe57, 0xbdf6, 0xbc24, 0x3df5, 0x3e8a, 0x3ee2, 0x3f21, 0x3f57, 0x3f89, 0x3fa9, 0x3fcc, 0x3ff1, 0x400c, 0x4022, 0x4038, 0x404f};
+  const std::vector<uint16_t> bfloats = {0xbebd, 0xbeb8, 0xbea9, 0xbe90, 0xbe57, 0xbdf6, 0xbc24,
+                                         0x3df5, 0x3e8a, 0x3ee2, 0x3f21, 0x3f57, 0x3f89, 0x3fa9,
+                                         0x3fcc, 0x3ff1, 0x400c, 0x4022, 0x4038, 0x404f};
   EXPECT_EQ(row, bfloats);
   StoreStochastic(row.data(), RESEMBED_F16, x.data(), 20, {1234, 77, 3, 1, 9});
-  const std::vector<uint16_t> halves = {0xb5eb, 0xb5c3, 0xb548, 0xb47b, 0xb2b9, 0xafae, 0xa11f, 0x2fae, 0x3452, 0x370b, 0x390a, 0x3ab8, 0x3c47, 0x3d48, 0x3e5d, 0x3f85, 0x4061, 0x410b, 0x41be, 0x427b};
+  const std::vector<uint16_t> halves = {0xb5eb, 0xb5c3, 0xb548, 0xb47b, 0xb2b9, 0xafae, 0xa11f,
+                                        0x2fae, 0x3452, 0x370b, 0x390a, 0x3ab8, 0x3c47, 0x3d48,
+                                        0x3e5d, 0x3f85, 0x4061, 0x410b, 0x41be, 0x427b};
   EXPECT_EQ(row, halves);
 }
 

@@ -19,7 +19,8 @@ std::vector<SortEntry> Entries(int64_t n, int bits, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<SortEntry> entries;
   for (int64_t index = 0; index < n; ++index) {
-    entries.push_back(MakeEntry(static_cast<uint32_t>(random() & ((uint64_t{1} << bits) - 1)), static_cast<uint32_t>(index)));
+    entries.push_back(MakeEntry(static_cast<uint32_t>(random() & ((uint64_t{1} << bits) - 1)),
+                                static_cast<uint32_t>(index)));
   }
   return entries;
 }
@@ -42,10 +43,12 @@ TEST(Sort, IsStableForEveryLengthAndWidth) {
     for (const int bits : {1, 7, 8, 12, 13, 22, 24, 31, 32}) {
       const std::vector<SortEntry> entries = Entries(n, bits, static_cast<uint64_t>(n + bits));
       std::vector<SortEntry> want = entries;
-      std::stable_sort(want.begin(), want.end(), [](SortEntry a, SortEntry b) { return EntryKey(a) < EntryKey(b); });
+      std::stable_sort(want.begin(), want.end(),
+                       [](SortEntry a, SortEntry b) { return EntryKey(a) < EntryKey(b); });
       ASSERT_EQ(Sorted(entries, bits, serial), want) << n << " entries of " << bits << " bits";
       ASSERT_EQ(Sorted(entries, bits, two), want) << n << " entries of " << bits << " bits, two threads";
-      ASSERT_EQ(Sorted(entries, bits, reversed), want) << n << " entries of " << bits << " bits, tasks reversed";
+      ASSERT_EQ(Sorted(entries, bits, reversed), want)
+          << n << " entries of " << bits << " bits, tasks reversed";
     }
   }
 }
