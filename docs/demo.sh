@@ -36,7 +36,7 @@ if [ -n "$data" ]; then
   options+=(--data "$data")
 fi
 if [ -n "$out" ]; then out=$(absolute "$out"); else out=$PWD/out/$name; fi
-mkdir -p "$out"
+mkdir -p "$out" build
 
 install_missing "${BUILD_PACKAGES[@]}" "${REPORT_PACKAGES[@]}"
 python_with numpy,matplotlib >/dev/null
