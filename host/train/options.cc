@@ -18,14 +18,14 @@ Hyper Defaults(Head head) {
   h.optimizer = "adam";
   h.init = 1.0;
   if (head == Head::kMlp) {
-    h.lambda = 0.0003;
+    h.lambda = 0.003;
     h.lr = 0.004;
     h.dense_lr = 0.002;
     h.lr_decay = 0.12;
     h.dropout = 0.0;
   } else {
-    h.lambda = 0.0003;
-    h.lr = 0.003;
+    h.lambda = 0.002;
+    h.lr = 0.002;
     h.dense_lr = 0.005;
     h.lr_decay = 0.12;
     h.dropout = 0.2;
