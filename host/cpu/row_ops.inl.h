@@ -154,16 +154,17 @@ RESEMBED_INLINE void ForColumns(int64_t dim, const BodyT& body) {
   for (; col < dim; ++col) body.template Tile<1, 1>(col);
 }
 
-// Sends for the lines of columns [col, col + kColumns) of a row that begins at a line.
+// Sends for the lines of columns [col, col + kColumns) of a row that begins at a line, into the second-level cache
+// (item_stream.h).
 template <int kColumns, resembed_dtype kType>
 RESEMBED_INLINE void Send(const void* row, int64_t col) {
   constexpr int kBytes = kType == RESEMBED_F32 ? 4 : 2;
   const char* first = static_cast<const char*>(row) + col * kBytes;
   if constexpr (kColumns * kBytes >= 64) {
 #pragma GCC unroll 8
-    for (int line = 0; line < kColumns * kBytes; line += 64) __builtin_prefetch(first + line, 0, 3);
+    for (int line = 0; line < kColumns * kBytes; line += 64) __builtin_prefetch(first + line, 0, 1);
   } else {
-    if (col * kBytes % 64 == 0) __builtin_prefetch(first, 0, 3);
+    if (col * kBytes % 64 == 0) __builtin_prefetch(first, 0, 1);
   }
 }
 
