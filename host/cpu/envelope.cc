@@ -167,8 +167,8 @@ class Statistics {
     return squares;
   }
 
-  // The pieces of a list, kMaxTasks at a time; body(begin, end, scratch rows) returns a number, they are summed in
-  // order.
+  // The pieces of a list, kMaxTasks at a time; body(begin, end, scratch rows) returns a number, they are
+  // summed in order.
   template <typename BodyT>
   double ForPieces(int64_t begin, int64_t end, const BodyT& body) const {
     double total = 0;

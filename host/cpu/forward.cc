@@ -304,8 +304,8 @@ const ForwardFeature& OwnerOf(const ForwardWork& work, int64_t task) {
   return work.features[low];
 }
 
-// Composing once reads (rows + 1) rows an item and 1 row a use instead of rows a use; below nine tenths it wins
-// beyond the cost of the extra pass.
+// Composing once reads (rows + 1) rows an item and 1 row a use instead of rows a use; below nine tenths it
+// wins beyond the cost of the extra pass.
 bool ComposingOnceWins(int64_t rows_of_item, int64_t n_unique, int64_t n_uses) {
   return 10 * (n_unique * (rows_of_item + 1) + n_uses) < 9 * n_uses * rows_of_item;
 }

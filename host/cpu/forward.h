@@ -8,11 +8,12 @@
 // Padding ids, and bad ids under SKIP, are counted as positions but add nothing.
 //
 // Work is cut by ids plus bags, not by bags: task t of a feature takes the merged positions [x_t, x_{t+1}),
-// where bag b begins at offsets[b] + b. A bag of more than kLongBag items is taken block by block, its partial
-// sums meet in a second pass. Nothing of this shows in the bits.
+// where bag b begins at offsets[b] + b. A bag of more than kLongBag items is taken block by block, its
+// partial sums meet in a second pass. Nothing of this shows in the bits.
 //
 // With a plan, a table whose items are used often enough has each of its unique items composed once, into
-// [n_unique, dim] of the workspace; its features then pool rows of that plain table by the plan's inverse map.
+// [n_unique, dim] of the workspace; its features then pool rows of that plain table by the plan's inverse
+// map.
 #pragma once
 
 #include <cstddef>

@@ -15,11 +15,11 @@
 
 namespace resembed::detail {
 
-// Bytes of rows kept on their way to the cache, and the bound on items that follows from it; lists are sent for
-// kListsBefore items earlier. Requests go to the second-level cache (locality 1): the first level holds too few
-// open misses. K = 8, f32, dim 64, 2 threads, as a share of the random-row read limit measured between the calls
-// (its own requests go to the first level): 4 million items 1.02, 10 million 0.92, on 4 KiB pages 0.82; with requests
-// to the first level 0.80, 0.72, -; with 5 KiB ahead 0.90. From 10 to 24 KiB the figures are equal.
+// Bytes of rows kept on their way to the cache, and the bound on items that follows from it; lists are sent
+// for kListsBefore items earlier. Requests go to the second-level cache (locality 1): the first level holds
+// too few open misses. K = 8, f32, dim 64, 2 threads, as a share of the random-row read limit measured
+// between the calls (its own requests go to the first level): 4 million items 1.02, 10 million 0.92, on 4 KiB
+// pages 0.82; with requests to the first level 0.80 at 4 million. From 10 to 24 KiB the figures are equal.
 constexpr int64_t kBytesAhead = 16 * 1024;
 constexpr int64_t kListsBefore = 6;
 constexpr int kMaxItemsAhead = 31;
@@ -220,7 +220,8 @@ class ItemStream {
     return true;
   }
 
-  // weights = softmax_k(C[item] . C[n_k]): s_k by RowOps::dot, x_k = exp(s_k - max s), x_k / (x_0 + x_1 + ...).
+  // weights = softmax_k(C[item] . C[n_k]): s_k by RowOps::dot, x_k = exp(s_k - max s), x_k / (x_0 + x_1 +
+  // ...).
   void Attend(Slot& slot) {
     const int count = slot.rows.n_central;
     if (count == 0) return;

@@ -41,10 +41,10 @@ struct RowOps {
   // Columns where e[c] beats best[c] (first maximum; NaN wins over numbers, the first NaN stays):
   // best[c] = e[c], argmax[c] = position. argmax may be null.
   void (*max_update)(float* best, int32_t* argmax, const float* e, int32_t position, int64_t dim);
-  // As compose and compose_add, for one pair of types: [central type][residual type]. Between the arithmetic on
-  // a slot's row they send for the same columns of the same slot of `ahead`, so that requests to memory and
-  // arithmetic overlap. Rows of `ahead` begin at cache lines and are whole lines long; where it has fewer slots
-  // its pointers are valid up to rows.n_central.
+  // As compose and compose_add, for one pair of types: [central type][residual type]. Between the arithmetic
+  // on a slot's row they send for the same columns of the same slot of `ahead`, so that requests to memory
+  // and arithmetic overlap. Rows of `ahead` begin at cache lines and are whole lines long; where it has fewer
+  // slots its pointers are valid up to rows.n_central.
   ComposeFunction compose_ahead[3][3];
   ComposeFunction compose_add_ahead[3][3];
 };

@@ -154,8 +154,8 @@ RESEMBED_INLINE void ForColumns(int64_t dim, const BodyT& body) {
   for (; col < dim; ++col) body.template Tile<1, 1>(col);
 }
 
-// Sends for the lines of columns [col, col + kColumns) of a row that begins at a line, into the second-level cache
-// (item_stream.h).
+// Sends for the lines of columns [col, col + kColumns) of a row that begins at a line, into the second-level
+// cache (item_stream.h).
 template <int kColumns, resembed_dtype kType>
 RESEMBED_INLINE void Send(const void* row, int64_t col) {
   constexpr int kBytes = kType == RESEMBED_F32 ? 4 : 2;

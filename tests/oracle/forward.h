@@ -10,8 +10,8 @@
 
 namespace resembed::testing {
 
-// A value and how far a correct fp32 result may lie from it: (terms + roundings) * 2^-24 * sum of magnitudes, and
-// for attention what the rounding of its dot products does to the weights.
+// A value and how far a correct fp32 result may lie from it: (terms + roundings) * 2^-24 * sum of magnitudes,
+// and for attention what the rounding of its dot products does to the weights.
 struct Bounded {
   double value = 0, magnitude = 0, error = 0;
 };

@@ -36,8 +36,8 @@ struct ForwardResult {
   std::vector<FeatureOutput> features;
 };
 
-// Fails the running test when memory outside the outputs was written. The problem's descriptors get their outputs
-// for the time of the call.
+// Fails the running test when memory outside the outputs was written. The problem's descriptors get their
+// outputs for the time of the call.
 ForwardResult RunForward(GradientProblem* problem, const resembed_place& place,
                          const ForwardOptions& options = {});
 
