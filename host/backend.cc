@@ -4,7 +4,6 @@
 #include "host/status.h"
 #include "resembed/resembed.h"
 
-using resembed::detail::BackendName;
 using resembed::detail::Fail;
 using resembed::detail::IsaName;
 

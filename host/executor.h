@@ -27,7 +27,8 @@ class Executor {
       return;
     }
     using BodyT = std::remove_reference_t<Body>;
-    Run(n_tasks, [](void* arg, int64_t index) { (*static_cast<BodyT*>(arg))(index); },
+    Run(
+        n_tasks, [](void* arg, int64_t index) { (*static_cast<BodyT*>(arg))(index); },
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 

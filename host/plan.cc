@@ -241,7 +241,7 @@ static resembed_status CheckHeader(const char* op, const resembed_plan_header* g
 resembed_status OpenPlan(const char* op, const resembed_plan_header* given, const Tables& tables,
                          const resembed_feature* const* features, int32_t n_features, const resembed_place&,
                          Plan* plan) {
-  resembed_plan_header header;
+  resembed_plan_header header = {};
   RESEMBED_RETURN_IF_ERROR(CheckHeader(op, given, &header));
   const uint64_t fingerprint = Fingerprint(tables, features, n_features);
   if (header.fingerprint != fingerprint) {
@@ -351,7 +351,7 @@ resembed_status resembed_plan(const resembed_plan_args* args, void* memory, size
 resembed_status resembed_plan_view(const resembed_plan_header* plan, int32_t table,
                                    resembed_plan_table* view) {
   using namespace resembed::detail;
-  resembed_plan_header header;
+  resembed_plan_header header = {};
   RESEMBED_RETURN_IF_ERROR(CheckHeader("plan_view", plan, &header));
   if (table < 0 || table >= header.n_tables) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "plan_view: table is %d; needs 0 .. %d (n_tables - 1)", table,

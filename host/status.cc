@@ -66,9 +66,7 @@ const char* OptimizerName(resembed_optimizer_kind kind) {
 
 extern "C" {
 
-const char* resembed_status_name(resembed_status status) {
-  return resembed::detail::StatusName(status);
-}
+const char* resembed_status_name(resembed_status status) { return resembed::detail::StatusName(status); }
 
 const char* resembed_last_error_message(void) { return resembed::detail::last_message; }
 

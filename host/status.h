@@ -10,7 +10,15 @@ namespace resembed::detail {
 
 // Keeps "<op>: <argument> is <seen>; needs <rule>" for this thread (truncated at 1 KiB, never allocates)
 // and returns `status`, so that a check reads: if (bad) return Fail(RESEMBED_INVALID_ARGUMENT, ...).
+#ifdef __clang_analyzer__
+// The static analyzer reads one file at a time and has to be told that what is returned is what was given.
+template <typename... Arguments>
+resembed_status Fail(resembed_status status, const char*, const Arguments&...) {
+  return status;
+}
+#else
 [[gnu::format(printf, 2, 3)]] resembed_status Fail(resembed_status status, const char* format, ...);
+#endif
 
 // "ok", "f32", "sum", ...: the words used in messages.
 const char* StatusName(resembed_status status);
@@ -23,9 +31,9 @@ const char* OptimizerName(resembed_optimizer_kind kind);
 
 }  // namespace resembed::detail
 
-#define RESEMBED_RETURN_IF_ERROR(expression)                                        \
-  do {                                                                              \
-    if (const resembed_status status_ = (expression); status_ != RESEMBED_OK) {     \
-      return status_;                                                               \
-    }                                                                               \
+#define RESEMBED_RETURN_IF_ERROR(expression)                                    \
+  do {                                                                          \
+    if (const resembed_status status_ = (expression); status_ != RESEMBED_OK) { \
+      return status_;                                                           \
+    }                                                                           \
   } while (false)

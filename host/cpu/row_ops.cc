@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cpu/row_ops.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace resembed::detail {
 
 namespace isa_portable {
@@ -15,14 +19,21 @@ extern const RowOps kRowOps;
 }
 #endif
 
+#if defined(__x86_64__)
+// Conversions of fp16, which not every compiler's __builtin_cpu_supports knows; saved by the system with AVX.
+static bool HasF16c() {
+  unsigned int a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 bool IsaAvailable(resembed_cpu_isa isa) {
   if (isa == RESEMBED_ISA_BEST || isa == RESEMBED_ISA_PORTABLE) return true;
 #if defined(__x86_64__)
-  if (isa == RESEMBED_ISA_AVX2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+  if (isa == RESEMBED_ISA_AVX2) return __builtin_cpu_supports("avx2") && HasF16c();
   if (isa == RESEMBED_ISA_AVX512) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("f16c");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && HasF16c();
   }
 #endif
   return false;

@@ -16,6 +16,7 @@ constexpr int64_t kNarrowBelow = 4096;
 // A thread's share of a pass has to outweigh waking it.
 constexpr int64_t kEntriesPerTask = 16384;
 constexpr int64_t kMaxTasks = 16;
+constexpr int64_t kLine = 64 / sizeof(SortEntry);
 
 int MaxDigit(int64_t n) { return n < kNarrowBelow ? kNarrowDigit : kWideDigit; }
 int64_t MaxTasks(int64_t n) { return std::clamp<int64_t>(n / kEntriesPerTask, 1, kMaxTasks); }
@@ -40,9 +41,15 @@ SortEntry* SortEntries(SortEntry* entries, SortEntry* spare, int64_t n, int key_
       uint32_t* count = counters + task * n_digits;
       std::memset(count, 0, static_cast<size_t>(n_digits) * sizeof(uint32_t));
       const int64_t end = n * (task + 1) / n_tasks;
-      for (int64_t at = n * task / n_tasks; at < end; ++at) {
-        ++count[static_cast<uint32_t>(entries[at] >> shift) & mask];
+      int64_t at = n * task / n_tasks;
+      // The scatter writes all over `spare`; asked for here, in order, its lines are not waited for one by one.
+      for (; at + kLine <= end; at += kLine) {
+        __builtin_prefetch(spare + at, 1, 2);
+        for (int64_t entry = at; entry < at + kLine; ++entry) {
+          ++count[static_cast<uint32_t>(entries[entry] >> shift) & mask];
+        }
       }
+      for (; at < end; ++at) ++count[static_cast<uint32_t>(entries[at] >> shift) & mask];
     });
     uint32_t position = 0;
     for (int64_t digit = 0; digit < n_digits; ++digit) {

@@ -36,8 +36,8 @@ class Writer {
       strings.push_back(key.c_str());
       strings.push_back(value.c_str());
     }
-    CheckStatus(resembed_save(path.c_str(), pointers.data(), static_cast<int32_t>(pointers.size()), strings.data(),
-                              static_cast<int32_t>(metadata.size())));
+    CheckStatus(resembed_save(path.c_str(), pointers.data(), static_cast<int32_t>(pointers.size()),
+                              strings.data(), static_cast<int32_t>(metadata.size())));
   }
 
  private:
@@ -95,9 +95,16 @@ Json StateToJson(const TrainState& state) {
   for (const EpochPoint& point : state.curve) {
     curve.push_back({point.epoch, point.train_loss, point.valid, point.seconds});
   }
-  return {{"epoch", state.epoch}, {"step", state.step}, {"total_steps", state.total_steps},
-          {"loss_sum", state.loss_sum}, {"best_epoch", state.best_epoch}, {"best_valid", state.best_valid},
-          {"seconds", state.seconds}, {"finished", state.finished}, {"capped", state.capped}, {"curve", curve}};
+  return {{"epoch", state.epoch},
+          {"step", state.step},
+          {"total_steps", state.total_steps},
+          {"loss_sum", state.loss_sum},
+          {"best_epoch", state.best_epoch},
+          {"best_valid", state.best_valid},
+          {"seconds", state.seconds},
+          {"finished", state.finished},
+          {"capped", state.capped},
+          {"curve", curve}};
 }
 
 void StateFromJson(const Json& json, TrainState* state) {
@@ -118,7 +125,8 @@ void StateFromJson(const Json& json, TrainState* state) {
 
 Json Parse(const std::string& path, const std::string& text) {
   const Json json = Json::parse(text, nullptr, false);
-  if (json.is_discarded()) throw Error{path + ": its metadata are damaged; delete it or start without --resume"};
+  if (json.is_discarded())
+    throw Error{path + ": its metadata are damaged; delete it or start without --resume"};
   return json;
 }
 
@@ -171,7 +179,8 @@ bool LoadRow(const std::string& path, RowResult* row) {
 void SaveProgress(const std::string& path, const RowKey& key, Learner* learner, const TrainState& state) {
   Writer writer;
   const std::vector<StateTensor> weights = learner->Weights();
-  for (const StateTensor& tensor : weights) writer.Add("weights." + tensor.name, tensor.data, tensor.size(), 0);
+  for (const StateTensor& tensor : weights)
+    writer.Add("weights." + tensor.name, tensor.data, tensor.size(), 0);
   for (const StateTensor& tensor : learner->OptimizerState()) {
     writer.Add("state." + tensor.name, tensor.data, tensor.size(), 0);
   }

@@ -17,7 +17,9 @@ struct RowKey {
   Head head;
   std::string variant;
   int seed;
-  std::string Name() const { return std::string(HeadName(head)) + "." + variant + ".seed" + std::to_string(seed); }
+  std::string Name() const {
+    return std::string(HeadName(head)) + "." + variant + ".seed" + std::to_string(seed);
+  }
 };
 
 // What a finished row says, for one seed.

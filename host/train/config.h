@@ -17,7 +17,7 @@ enum class Preset { kDefault, kPaper };
 
 // A negative number or an empty string means: the head's default (see HyperOf).
 struct Options {
-  std::string data;     // empty: a generated log
+  std::string data;  // empty: a generated log
   std::string columns;
   std::string out = "resembed-out";
   GeneratorOptions generator;
@@ -45,12 +45,12 @@ struct Options {
   double dropout = -1;
   int batch = -1;
   std::string optimizer;
-  int negatives = -1;            // dot
-  double negative_alpha = -1;    // dot
+  int negatives = -1;          // dot
+  double negative_alpha = -1;  // dot
   double negative_correction = -1;
-  double scale = -1;             // dot
-  int query_transform = -1;      // dot: 0, 1
-  double bias_lr = -1;           // dot
+  double scale = -1;         // dot
+  int query_transform = -1;  // dot: 0, 1
+  double bias_lr = -1;       // dot
 
   int threads = 0;  // 0: all of the machine
   bool resume = false;
@@ -62,8 +62,8 @@ struct Hyper {
   Head head;
   int dim;
   int history_length;
-  double history_decay;   // weight of the j-th last event; 1 = plain sum
-  bool normalize_history; // weights sum to 1
+  double history_decay;    // weight of the j-th last event; 1 = plain sum
+  bool normalize_history;  // weights sum to 1
   bool repeat_features;
   int targets, epochs, patience, batch;
   double lambda, lr, dense_lr, lr_decay, init, dropout;

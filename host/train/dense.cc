@@ -20,7 +20,7 @@ const DenseOps& Ops();
 #endif
 
 const DenseOps& Dense() {
-  static const DenseOps& ops = [] () -> const DenseOps& {
+  static const DenseOps& ops = []() -> const DenseOps& {
 #ifdef RESEMBED_DENSE_X86
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")) {

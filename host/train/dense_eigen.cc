@@ -26,19 +26,19 @@ void Multiply(const A& a, const B& b, Out c, bool accumulate) {
   }
 }
 
-void GemmNn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
-            int64_t ldc, bool accumulate) {
+void GemmNn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
+            float* c, int64_t ldc, bool accumulate) {
   Multiply(In(a, m, k, Stride(lda)), In(b, k, n, Stride(ldb)), Out(c, m, n, Stride(ldc)), accumulate);
 }
 
-void GemmTn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
-            int64_t ldc, bool accumulate) {
+void GemmTn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
+            float* c, int64_t ldc, bool accumulate) {
   Multiply(In(a, k, m, Stride(lda)).transpose(), In(b, k, n, Stride(ldb)), Out(c, m, n, Stride(ldc)),
            accumulate);
 }
 
-void GemmNt(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
-            int64_t ldc, bool accumulate) {
+void GemmNt(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
+            float* c, int64_t ldc, bool accumulate) {
   Multiply(In(a, m, k, Stride(lda)), In(b, n, k, Stride(ldb)).transpose(), Out(c, m, n, Stride(ldc)),
            accumulate);
 }

@@ -139,8 +139,14 @@ class DotScorer : public Scorer {
  public:
   DotScorer(const LogView& view, const Hyper& hyper, const Embedding& embedding, const DotNet& net,
             const AlignedVector<float>& bias, Pool* pool)
-      : view_(view), hyper_(hyper), net_(net), bias_(bias), pool_(pool), n_items_(embedding.n_items()),
-        dim_(embedding.dim()), items_(static_cast<size_t>(n_items_ * dim_)) {
+      : view_(view),
+        hyper_(hyper),
+        net_(net),
+        bias_(bias),
+        pool_(pool),
+        n_items_(embedding.n_items()),
+        dim_(embedding.dim()),
+        items_(static_cast<size_t>(n_items_ * dim_)) {
     embedding.Materialize(items_.data());
   }
 
@@ -176,7 +182,8 @@ class DotScorer : public Scorer {
 
   template <typename Body>
   void ForTargets(const std::vector<Target>& targets, const Body& body) {
-    const int64_t n_slots = std::min<int64_t>(pool_->width() == 1 ? 1 : 16, static_cast<int64_t>(targets.size()));
+    const int64_t n_slots =
+        std::min<int64_t>(pool_->width() == 1 ? 1 : 16, static_cast<int64_t>(targets.size()));
     pool_->ParallelFor(n_slots, [&](int64_t slot) {
       RepeatIndex repeat(hyper_.repeat_features ? n_items_ : 0);
       std::vector<int32_t> ids(static_cast<size_t>(hyper_.history_length));
@@ -184,7 +191,8 @@ class DotScorer : public Scorer {
       AlignedVector<float> pooled(static_cast<size_t>(dim_)), query(static_cast<size_t>(dim_));
       for (int64_t t = slot; t < static_cast<int64_t>(targets.size()); t += n_slots) {
         const Target& target = targets[static_cast<size_t>(t)];
-        const int64_t n = FillHistory(view_, hyper_, target.user, target.position, ids.data(), weights.data());
+        const int64_t n =
+            FillHistory(view_, hyper_, target.user, target.position, ids.data(), weights.data());
         PoolRows(items_.data(), dim_, ids.data(), weights.data(), n, pooled.data());
         net_.Query(pooled.data(), 1, query.data());
         if (hyper_.repeat_features) repeat.Load(view_, target.user, target.position);

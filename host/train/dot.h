@@ -25,7 +25,7 @@ class DotNet {
   };
   struct Batch {
     int64_t n, n_negatives;
-    const float *history, *target, *negative;  // [n, dim], [n, dim], [n_negatives, dim]
+    const float *history, *target, *negative;    // [n, dim], [n, dim], [n_negatives, dim]
     const float *target_shift, *negative_shift;  // [n], [n_negatives]: b_i - correction * log Q(i)
     const int32_t *target_ids, *negative_ids;
     const float* target_repeat;                // [n, kRepeatFeatures]
@@ -84,7 +84,7 @@ class DotLearner : public Learner {
   std::vector<RepeatIndex> repeat_;         // one per slot of FindSeen
   std::vector<std::vector<DotNet::Seen>> seen_;
   std::vector<float> target_repeat_, target_shift_, negative_shift_, d_target_shift_, d_negative_shift_;
-  std::vector<float> bias_grad_;            // [n_items] zero between steps
+  std::vector<float> bias_grad_;  // [n_items] zero between steps
   std::vector<int32_t> bias_touched_;
   Lookup history_, target_, negative_;
 };

@@ -12,9 +12,12 @@ constexpr int64_t kF = kRepeatFeatures;
 constexpr int64_t kSlots = 8;  // history tables of n_items kept; a slot serves blocks slot, slot + 8, ...
 }  // namespace
 
-DotLearner::DotLearner(const Variant& variant, const InterestGraph& graph, const LogView& view, const Hyper& hyper,
-                       uint64_t seed, Pool* pool)
-    : view_(view), hyper_(hyper), seed_(seed), pool_(pool),
+DotLearner::DotLearner(const Variant& variant, const InterestGraph& graph, const LogView& view,
+                       const Hyper& hyper, uint64_t seed, Pool* pool)
+    : view_(view),
+      hyper_(hyper),
+      seed_(seed),
+      pool_(pool),
       embedding_(variant, graph, view.log->n_items(), hyper, seed, pool),
       net_(embedding_.dim(), hyper.query_transform, static_cast<float>(hyper.dot_scale)) {
   const size_t n_items = static_cast<size_t>(embedding_.n_items());
@@ -33,12 +36,14 @@ DotLearner::DotLearner(const Variant& variant, const InterestGraph& graph, const
   }
   const double n_candidates = static_cast<double>(training.candidates.size());
   for (const int32_t item : training.candidates) {
-    const double log_popularity = std::log(static_cast<double>(training.popularity[static_cast<size_t>(item)]));
+    const double log_popularity =
+        std::log(static_cast<double>(training.popularity[static_cast<size_t>(item)]));
     log_q_[static_cast<size_t>(item)] = static_cast<float>(
         hyper.negative_correction * (hyper.negative_alpha * log_popularity - std::log(sum / n_candidates)));
     // Where the softmax's optimum lies for a model that knows popularity only.
-    bias_[static_cast<size_t>(item)] = static_cast<float>(
-        (1.0 - hyper.negative_alpha * (1.0 - hyper.negative_correction)) * (log_popularity - log_sum / n_candidates));
+    bias_[static_cast<size_t>(item)] =
+        static_cast<float>((1.0 - hyper.negative_alpha * (1.0 - hyper.negative_correction)) *
+                           (log_popularity - log_sum / n_candidates));
   }
   for (int64_t slot = 0; slot < kSlots; ++slot) {
     if (hyper.repeat_features) repeat_.emplace_back(embedding_.n_items());
@@ -83,8 +88,9 @@ double DotLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
   negative_.ids.resize(static_cast<size_t>(n_negatives));
   next_column_.assign(static_cast<size_t>(n_negatives), -1);
   for (int64_t m = 0; m < n_negatives; ++m) {
-    const double at = cumulative_.back() * UnitOf(Draw(seed_, Stream::kNegatives, static_cast<uint64_t>(epoch),
-                                                       static_cast<uint64_t>(step), static_cast<uint64_t>(m)));
+    const double at =
+        cumulative_.back() * UnitOf(Draw(seed_, Stream::kNegatives, static_cast<uint64_t>(epoch),
+                                         static_cast<uint64_t>(step), static_cast<uint64_t>(m)));
     const auto found = std::upper_bound(cumulative_.begin(), cumulative_.end() - 1, at);
     const int32_t item = candidates[static_cast<size_t>(found - cumulative_.begin())];
     negative_.ids[static_cast<size_t>(m)] = item;
@@ -108,10 +114,22 @@ double DotLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
   };
   shifts(target_, &target_shift_, &d_target_shift_);
   shifts(negative_, &negative_shift_, &d_negative_shift_);
-  DotNet::Batch batch = {n, n_negatives, history_.output.data(), target_.output.data(), negative_.output.data(),
-                         target_shift_.data(), negative_shift_.data(), target_.ids.data(), negative_.ids.data(),
-                         target_repeat_.data(), seen_.data(), history_.grad.data(), target_.grad.data(),
-                         negative_.grad.data(), d_target_shift_.data(), d_negative_shift_.data()};
+  DotNet::Batch batch = {n,
+                         n_negatives,
+                         history_.output.data(),
+                         target_.output.data(),
+                         negative_.output.data(),
+                         target_shift_.data(),
+                         negative_shift_.data(),
+                         target_.ids.data(),
+                         negative_.ids.data(),
+                         target_repeat_.data(),
+                         seen_.data(),
+                         history_.grad.data(),
+                         target_.grad.data(),
+                         negative_.grad.data(),
+                         d_target_shift_.data(),
+                         d_negative_shift_.data()};
   const double loss = net_.LossAndGradients(batch, pool_);
   ApplyDropout(history_.grad.data(), n * embedding_.dim(), dropout, seed_, step, 0);
   embedding_.BackwardStep(lookups, step + 1, static_cast<float>(hyper_.lr) * lr_factor);

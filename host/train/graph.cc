@@ -64,7 +64,8 @@ InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, 
 }
 
 void SaveGraph(const InterestGraph& graph, const Log& log, const std::string& path) {
-  const auto tensor = [](const char* name, resembed_dtype dtype, int64_t rows, int64_t cols, const void* data) {
+  const auto tensor = [](const char* name, resembed_dtype dtype, int64_t rows, int64_t cols,
+                         const void* data) {
     resembed_tensor t = {};
     t.struct_size = sizeof(t);
     t.name = name;

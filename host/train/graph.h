@@ -16,10 +16,10 @@ void CheckStatus(int32_t status);
 
 struct InterestGraph {
   int32_t window = 0, k = 0;
-  std::vector<int32_t> neighbors;    // [n_items, k], -1 ends a list
-  std::vector<int64_t> counts;       // [n_items, k]
-  std::vector<float> gcn;            // [n_items, k]
-  std::vector<int32_t> center_of;    // [n_items], -1 = none
+  std::vector<int32_t> neighbors;  // [n_items, k], -1 ends a list
+  std::vector<int64_t> counts;     // [n_items, k]
+  std::vector<float> gcn;          // [n_items, k]
+  std::vector<int32_t> center_of;  // [n_items], -1 = none
   int64_t n_centers = 0;
   int64_t n_pairs = 0;
   double seconds = 0;

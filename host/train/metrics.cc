@@ -87,9 +87,12 @@ Json EnvelopeJson(const std::vector<RowResult>& rows) {
 
 Json RowJson(const RunData& run, Head head, const std::string& variant, const std::vector<RowResult>& rows) {
   Json json;
-  json["epochs"] = MeanOver(rows, [](const RowResult& row) { return static_cast<double>(row.state.curve.size()); });
-  json["best_epoch"] = MeanOver(rows, [](const RowResult& row) { return static_cast<double>(row.state.best_epoch); });
-  json["capped"] = std::any_of(rows.begin(), rows.end(), [](const RowResult& row) { return row.state.capped; });
+  json["epochs"] =
+      MeanOver(rows, [](const RowResult& row) { return static_cast<double>(row.state.curve.size()); });
+  json["best_epoch"] =
+      MeanOver(rows, [](const RowResult& row) { return static_cast<double>(row.state.best_epoch); });
+  json["capped"] =
+      std::any_of(rows.begin(), rows.end(), [](const RowResult& row) { return row.state.capped; });
   json["valid"] = FigureOver(rows, [](const RowResult& row) { return row.state.best_valid; });
   const std::vector<Figures> figures = TestFigures(rows);
   json["logloss"] = nullptr;
@@ -101,7 +104,7 @@ Json RowJson(const RunData& run, Head head, const std::string& variant, const st
   json["ratio"] = FigureOver(rows, [](const RowResult& row) { return row.envelope.ratio; });
   json["envelope"] = EnvelopeJson(rows);
   const Figures mean = MeanOfSeeds(figures);
-  for (const char* base : {"plain", "plain_2x"}) {
+  for (const char* base : {"plain", "plain_2x", "central"}) {
     const std::string key = std::string("over_") + base;
     json[key] = nullptr;
     const auto found = run.rows.find({head, base});
@@ -124,23 +127,36 @@ Json DataJson(const RunData& run) {
   }
   const double n_test = static_cast<double>(run.test.targets.size());
   Json interests = {{"source", run.partition.generated ? "generated" : "graph"},
-                    {"count", run.partition.n_interests}, {"centers", run.graph.n_centers}};
+                    {"count", run.partition.n_interests},
+                    {"centers", run.graph.n_centers}};
   if (run.partition.generated) {
     const Agreement agreement =
         CompareInterests(run.log.interest_of, run.graph.center_of, run.graph.neighbors, run.graph.k);
-    interests["agreement"] = {{"nmi", Number(agreement.nmi)}, {"edge_share", Number(agreement.edge_share)},
+    interests["agreement"] = {{"nmi", Number(agreement.nmi)},
+                              {"edge_share", Number(agreement.edge_share)},
                               {"edge_share_by_chance", Number(agreement.edge_share_by_chance)}};
   }
-  return {{"source", run.log.source}, {"columns", run.log.columns}, {"generated", !run.log.interest_of.empty()},
-          {"users", run.log.n_users()}, {"items", run.log.n_items()}, {"events", run.log.n_events()},
-          {"too_short_users", run.split.too_short}, {"train_users", run.split.train.size()},
-          {"valid_users", run.split.valid.size()}, {"test_users", run.split.test.size()},
-          {"candidates", run.view.candidates.size()}, {"valid_targets", run.valid.targets.size()},
-          {"test_targets", run.test.targets.size()}, {"ranked_targets", run.test.ranked.size()},
+  return {{"source", run.log.source},
+          {"columns", run.log.columns},
+          {"generated", !run.log.interest_of.empty()},
+          {"users", run.log.n_users()},
+          {"items", run.log.n_items()},
+          {"events", run.log.n_events()},
+          {"too_short_users", run.split.too_short},
+          {"train_users", run.split.train.size()},
+          {"valid_users", run.split.valid.size()},
+          {"test_users", run.split.test.size()},
+          {"candidates", run.view.candidates.size()},
+          {"valid_targets", run.valid.targets.size()},
+          {"test_targets", run.test.targets.size()},
+          {"ranked_targets", run.test.ranked.size()},
           {"unknown_share", static_cast<double>(unknown) / n_test},
           {"repeat_share", static_cast<double>(repeat) / n_test},
-          {"graph", {{"window", run.graph.window}, {"neighbors", run.graph.k}, {"pairs", run.graph.n_pairs},
-                     {"seconds", run.graph.seconds}}},
+          {"graph",
+           {{"window", run.graph.window},
+            {"neighbors", run.graph.k},
+            {"pairs", run.graph.n_pairs},
+            {"seconds", run.graph.seconds}}},
           {"interests", interests}};
 }
 
@@ -151,13 +167,21 @@ Json ConfigJson(const RunData& run) {
     heads.push_back(HeadName(head));
     hyper[HeadName(head)] = HyperJson(HyperOf(o, head, run.n_samples));
   }
-  Json config = {{"version", std::to_string(RESEMBED_VERSION_MAJOR) + "." + std::to_string(RESEMBED_VERSION_MINOR) +
-                                 "." + std::to_string(RESEMBED_VERSION_PATCH)},
-                 {"heads", heads}, {"variants", o.variants}, {"seeds", o.seeds}, {"split_seed", o.split_seed},
-                 {"train_fraction", o.train_fraction}, {"threads", run.threads}, {"patience", o.patience},
-                 {"max_epochs", o.epochs}, {"resolution", o.resolution},
-                 {"preset", o.preset == Preset::kPaper ? "paper" : "default"}, {"command", o.command},
-                 {"by_head", hyper}};
+  Json config = {
+      {"version", std::to_string(RESEMBED_VERSION_MAJOR) + "." + std::to_string(RESEMBED_VERSION_MINOR) +
+                      "." + std::to_string(RESEMBED_VERSION_PATCH)},
+      {"heads", heads},
+      {"variants", o.variants},
+      {"seeds", o.seeds},
+      {"split_seed", o.split_seed},
+      {"train_fraction", o.train_fraction},
+      {"threads", run.threads},
+      {"patience", o.patience},
+      {"max_epochs", o.epochs},
+      {"resolution", o.resolution},
+      {"preset", o.preset == Preset::kPaper ? "paper" : "default"},
+      {"command", o.command},
+      {"by_head", hyper}};
   // At the top level where all heads agree; otherwise a sentence of both.
   for (const char* key : {"dim", "lambda", "lr", "dense_lr", "batch", "optimizer", "targets"}) {
     Json value = hyper[HeadName(o.heads[0])][key];
@@ -165,7 +189,8 @@ Json ConfigJson(const RunData& run) {
       if (hyper[HeadName(head)][key] == value) continue;
       std::string both;
       for (const Head each : o.heads) {
-        both += (both.empty() ? "" : ", ") + std::string(HeadName(each)) + " " + hyper[HeadName(each)][key].dump();
+        both += (both.empty() ? "" : ", ") + std::string(HeadName(each)) + " " +
+                hyper[HeadName(each)][key].dump();
       }
       value = both;
       break;
@@ -178,11 +203,22 @@ Json ConfigJson(const RunData& run) {
 }  // namespace
 
 Json HyperJson(const Hyper& h) {
-  Json json = {{"dim", h.dim}, {"history", h.history_length}, {"history_decay", h.history_decay},
-               {"history_normalized", h.normalize_history}, {"repeat_features", h.repeat_features},
-               {"targets", h.targets}, {"batch", h.batch}, {"lambda", h.lambda}, {"lr", h.lr},
-               {"dense_lr", h.dense_lr}, {"lr_decay", h.lr_decay}, {"init", h.init}, {"dropout", h.dropout},
-               {"optimizer", h.optimizer}, {"epochs", h.epochs}, {"patience", h.patience}};
+  Json json = {{"dim", h.dim},
+               {"history", h.history_length},
+               {"history_decay", h.history_decay},
+               {"history_normalized", h.normalize_history},
+               {"repeat_features", h.repeat_features},
+               {"targets", h.targets},
+               {"batch", h.batch},
+               {"lambda", h.lambda},
+               {"lr", h.lr},
+               {"dense_lr", h.dense_lr},
+               {"lr_decay", h.lr_decay},
+               {"init", h.init},
+               {"dropout", h.dropout},
+               {"optimizer", h.optimizer},
+               {"epochs", h.epochs},
+               {"patience", h.patience}};
   if (h.head == Head::kDot) {
     json["negatives"] = h.negatives;
     json["negative_alpha"] = h.negative_alpha;
@@ -209,7 +245,8 @@ Json MetricsJson(const RunData& run) {
   for (const auto& [key, rows] : run.rows) {
     if (!rows.empty()) heads[HeadName(key.first)][key.second] = RowJson(run, key.first, key.second, rows);
   }
-  Json json = {{"data", DataJson(run)}, {"config", ConfigJson(run)}, {"baselines", baselines}, {"heads", heads}};
+  Json json = {
+      {"data", DataJson(run)}, {"config", ConfigJson(run)}, {"baselines", baselines}, {"heads", heads}};
   if (run.interrupted) json["interrupted"] = true;
   return json;
 }
@@ -219,9 +256,9 @@ Json CurvesJson(const RunData& run) {
   for (const auto& [key, rows] : run.rows) {
     Json list = Json::array();
     for (size_t seed = 0; seed < rows.size(); ++seed) {
-      Json curve = {{"seed", seed + 1}, {"epoch", Json::array()}, {"train_loss", Json::array()},
-                    {"valid", Json::array()}, {"seconds", Json::array()},
-                    {"best_epoch", rows[seed].state.best_epoch}};
+      Json curve = {
+          {"seed", seed + 1},       {"epoch", Json::array()},   {"train_loss", Json::array()},
+          {"valid", Json::array()}, {"seconds", Json::array()}, {"best_epoch", rows[seed].state.best_epoch}};
       for (const EpochPoint& point : rows[seed].state.curve) {
         curve["epoch"].push_back(point.epoch);
         curve["train_loss"].push_back(Number(point.train_loss));
@@ -236,7 +273,9 @@ Json CurvesJson(const RunData& run) {
 }
 
 Json PictureJson(const RunData& run) {
-  Json json = {{"items", run.picture_items}, {"names", Json::array()}, {"interest", Json::array()},
+  Json json = {{"items", run.picture_items},
+               {"names", Json::array()},
+               {"interest", Json::array()},
                {"heads", Json::object()}};
   for (const int32_t item : run.picture_items) {
     json["names"].push_back(run.log.item_names[static_cast<size_t>(item)]);
@@ -248,7 +287,10 @@ Json PictureJson(const RunData& run) {
     const int64_t dim = rows[0].dim;
     for (size_t i = 0; i < run.picture_items.size(); ++i) {
       const auto first = rows[0].picture.begin() + static_cast<std::ptrdiff_t>(static_cast<int64_t>(i) * dim);
-      list.push_back(std::vector<float>(first, first + dim));
+      Json row = Json::array();
+      // Four digits are more than a picture shows.
+      for (auto value = first; value != first + dim; ++value) row.push_back(std::round(*value * 1e4) / 1e4);
+      list.push_back(row);
     }
     json["heads"][HeadName(key.first)][key.second] = list;
   }

@@ -55,8 +55,9 @@ std::string FigureTable(const Json& metrics) {
   std::string text;
   bool capped = false;
   for (const auto& [head, rows] : metrics["heads"].items()) {
-    text += head + "\n                    auc au_pop   hr20    new repeat logloss  gap  ratio  epochs seconds  "
-                   "auc over plain\n";
+    text += head +
+            "\n                    auc au_pop   hr20    new repeat logloss  gap  ratio  epochs seconds  "
+            "auc over plain\n";
     for (const char* name : {"popularity", "covisit", "covisit_seen", "itemknn", "itemknn_seen"}) {
       if (metrics["baselines"].contains(name)) AppendRow(name, metrics["baselines"][name], false, &text);
     }

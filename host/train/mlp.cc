@@ -81,7 +81,8 @@ double MlpNet::Block(const Batch& batch, int64_t begin, int64_t end, float inv, 
   s->grad.assign(dense.value.size(), 0.0f);
   const float* w = dense.value.data();
   float* g = s->grad.data();
-  float *a = s->a.data(), *c = s->c.data(), *d_a = s->d_a.data(), *d_c = s->d_c.data(), *shift = s->shift.data();
+  float *a = s->a.data(), *c = s->c.data(), *d_a = s->d_a.data(), *d_c = s->d_c.data(),
+        *shift = s->shift.data();
   const float* history = batch.history + begin * dim_;
   const float* positive = batch.positive + begin * dim_;
   const float* negative = batch.negative + begin * dim_;
@@ -95,7 +96,8 @@ double MlpNet::Block(const Batch& batch, int64_t begin, int64_t end, float inv, 
   ops.gemm_nn(n, kH1, dim_, positive, dim_, w + w_item_, kH1, a, kH1, false);
   ops.gemm_nn(n, kH1, dim_, negative, dim_, w + w_item_, kH1, a + n * kH1, kH1, false);
   ops.gemm_nn(n2, kH1, kF, s->repeat.data(), kF, w + w_repeat_, kH1, a, kH1, true);
-  for (int64_t row = 0; row < n2; ++row) ops.add_relu(a + row * kH1, shift + row % n * kH1, a + row * kH1, kH1);
+  for (int64_t row = 0; row < n2; ++row)
+    ops.add_relu(a + row * kH1, shift + row % n * kH1, a + row * kH1, kH1);
   ops.gemm_nn(n2, kH2, kH1, a, kH1, w + w2_, kH2, c, kH2, false);
   for (int64_t row = 0; row < n2; ++row) ops.add_relu(c + row * kH2, w + b2_, c + row * kH2, kH2);
 
@@ -129,7 +131,8 @@ double MlpNet::Block(const Batch& batch, int64_t begin, int64_t end, float inv, 
   ops.gemm_tn(dim_, kH1, n, negative, dim_, d_a + n * kH1, kH1, g + w_item_, kH1, true);
   ops.gemm_nt(n, dim_, kH1, d_shift, kH1, w + w_history_, kH1, batch.d_history + begin * dim_, dim_, false);
   ops.gemm_nt(n, dim_, kH1, d_a, kH1, w + w_item_, kH1, batch.d_positive + begin * dim_, dim_, false);
-  ops.gemm_nt(n, dim_, kH1, d_a + n * kH1, kH1, w + w_item_, kH1, batch.d_negative + begin * dim_, dim_, false);
+  ops.gemm_nt(n, dim_, kH1, d_a + n * kH1, kH1, w + w_item_, kH1, batch.d_negative + begin * dim_, dim_,
+              false);
   return loss;
 }
 
@@ -140,7 +143,8 @@ void MlpNet::HistoryPart(const float* history, float* shift) const {
 void MlpNet::ItemParts(const float* items, int64_t n, float* parts) const {
   Dense().gemm_nn(n, kH1, dim_, items, dim_, dense.value.data() + w_item_, kH1, parts, kH1, false);
   for (int64_t row = 0; row < n; ++row) {
-    for (int64_t col = 0; col < kH1; ++col) parts[row * kH1 + col] += dense.value[static_cast<size_t>(b1_ + col)];
+    for (int64_t col = 0; col < kH1; ++col)
+      parts[row * kH1 + col] += dense.value[static_cast<size_t>(b1_ + col)];
   }
 }
 
@@ -152,7 +156,8 @@ void MlpNet::AddRepeatPart(const float* repeat, float* part) const {
   }
 }
 
-void MlpNet::Scores(const float* const* parts, const float* shift, int64_t n, float* scratch, float* scores) const {
+void MlpNet::Scores(const float* const* parts, const float* shift, int64_t n, float* scratch,
+                    float* scores) const {
   const DenseOps& ops = Dense();
   const float* w = dense.value.data();
   float *a = scratch, *c = scratch + n * kH1;
@@ -167,24 +172,35 @@ namespace {
 
 class MlpScorer : public Scorer {
  public:
-  MlpScorer(const LogView& view, const Hyper& hyper, const Embedding& embedding, const MlpNet& net, Pool* pool)
-      : view_(view), hyper_(hyper), net_(net), pool_(pool), n_items_(embedding.n_items()), dim_(embedding.dim()),
-        items_(static_cast<size_t>(n_items_ * dim_)), parts_(static_cast<size_t>(n_items_ * kH1)) {
+  MlpScorer(const LogView& view, const Hyper& hyper, const Embedding& embedding, const MlpNet& net,
+            Pool* pool)
+      : view_(view),
+        hyper_(hyper),
+        net_(net),
+        pool_(pool),
+        n_items_(embedding.n_items()),
+        dim_(embedding.dim()),
+        items_(static_cast<size_t>(n_items_ * dim_)),
+        parts_(static_cast<size_t>(n_items_ * kH1)) {
     embedding.Materialize(items_.data());
     constexpr int64_t kRows = 256;
     pool->ParallelFor((n_items_ + kRows - 1) / kRows, [&](int64_t block) {
       const int64_t begin = block * kRows;
-      net.ItemParts(items_.data() + begin * dim_, std::min(kRows, n_items_ - begin), parts_.data() + begin * kH1);
+      net.ItemParts(items_.data() + begin * dim_, std::min(kRows, n_items_ - begin),
+                    parts_.data() + begin * kH1);
     });
   }
 
   void Score(const std::vector<Target>& targets, const std::vector<int32_t>& items, int64_t n_candidates,
              float* scores) override {
-    Run(targets, n_candidates, [&](int64_t target, int64_t c) { return items[static_cast<size_t>(target * n_candidates + c)]; },
+    Run(
+        targets, n_candidates,
+        [&](int64_t target, int64_t c) { return items[static_cast<size_t>(target * n_candidates + c)]; },
         scores);
   }
   void ScoreAll(const std::vector<Target>& targets, float* scores) override {
-    Run(targets, n_items_, [](int64_t, int64_t c) { return static_cast<int32_t>(c); }, scores);
+    Run(
+        targets, n_items_, [](int64_t, int64_t c) { return static_cast<int32_t>(c); }, scores);
   }
   bool HasLikelihood() const override { return true; }
 
@@ -193,7 +209,8 @@ class MlpScorer : public Scorer {
   template <typename ItemOf>
   void Run(const std::vector<Target>& targets, int64_t n_candidates, const ItemOf& item_of, float* scores) {
     constexpr int64_t kChunk = 256, kSlots = 16;
-    const int64_t n_slots = std::min<int64_t>(pool_->width() == 1 ? 1 : kSlots, static_cast<int64_t>(targets.size()));
+    const int64_t n_slots =
+        std::min<int64_t>(pool_->width() == 1 ? 1 : kSlots, static_cast<int64_t>(targets.size()));
     pool_->ParallelFor(n_slots, [&](int64_t slot) {
       RepeatIndex repeat(hyper_.repeat_features ? n_items_ : 0);
       std::vector<int32_t> ids(static_cast<size_t>(hyper_.history_length));
@@ -203,7 +220,8 @@ class MlpScorer : public Scorer {
       float features[kRepeatFeatures];
       for (int64_t t = slot; t < static_cast<int64_t>(targets.size()); t += n_slots) {
         const Target& target = targets[static_cast<size_t>(t)];
-        const int64_t n = FillHistory(view_, hyper_, target.user, target.position, ids.data(), weights.data());
+        const int64_t n =
+            FillHistory(view_, hyper_, target.user, target.position, ids.data(), weights.data());
         PoolRows(items_.data(), dim_, ids.data(), weights.data(), n, pooled.data());
         net_.HistoryPart(pooled.data(), shift.data());
         if (hyper_.repeat_features) repeat.Load(view_, target.user, target.position);
@@ -237,10 +255,14 @@ class MlpScorer : public Scorer {
 
 }  // namespace
 
-MlpLearner::MlpLearner(const Variant& variant, const InterestGraph& graph, const LogView& view, const Hyper& hyper,
-                       uint64_t seed, Pool* pool)
-    : view_(view), hyper_(hyper), seed_(seed), pool_(pool),
-      embedding_(variant, graph, view.log->n_items(), hyper, seed, pool), net_(embedding_.dim(), seed) {}
+MlpLearner::MlpLearner(const Variant& variant, const InterestGraph& graph, const LogView& view,
+                       const Hyper& hyper, uint64_t seed, Pool* pool)
+    : view_(view),
+      hyper_(hyper),
+      seed_(seed),
+      pool_(pool),
+      embedding_(variant, graph, view.log->n_items(), hyper, seed, pool),
+      net_(embedding_.dim(), seed) {}
 
 double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t step, float lr_factor) {
   const std::vector<int32_t>& candidates = view_.training->candidates;
@@ -281,9 +303,15 @@ double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
   for (size_t f = 0; f < lookups.size(); ++f) {
     ApplyDropout(lookups[f]->output.data(), n * embedding_.dim(), dropout, seed_, step, f);
   }
-  MlpNet::Batch batch = {n, history_.output.data(), positive_.output.data(), negative_.output.data(),
-                         positive_repeat_.data(), negative_repeat_.data(),
-                         history_.grad.data(), positive_.grad.data(), negative_.grad.data()};
+  MlpNet::Batch batch = {n,
+                         history_.output.data(),
+                         positive_.output.data(),
+                         negative_.output.data(),
+                         positive_repeat_.data(),
+                         negative_repeat_.data(),
+                         history_.grad.data(),
+                         positive_.grad.data(),
+                         negative_.grad.data()};
   const double loss = net_.LossAndGradients(batch, pool_);
   for (size_t f = 0; f < lookups.size(); ++f) {
     ApplyDropout(lookups[f]->grad.data(), n * embedding_.dim(), dropout, seed_, step, f);

@@ -13,7 +13,8 @@ namespace resembed::train {
 namespace {
 
 // N(0, scale^2 / dim) for every element, by row and column.
-void FillNormal(AlignedVector<float>* table, int64_t dim, double scale, uint64_t seed, uint64_t part, Pool* pool) {
+void FillNormal(AlignedVector<float>* table, int64_t dim, double scale, uint64_t seed, uint64_t part,
+                Pool* pool) {
   const float sigma = static_cast<float>(scale / std::sqrt(static_cast<double>(dim)));
   const int64_t rows = static_cast<int64_t>(table->size()) / dim;
   constexpr int64_t kRows = 1024;
@@ -21,8 +22,9 @@ void FillNormal(AlignedVector<float>* table, int64_t dim, double scale, uint64_t
     for (int64_t row = block * kRows; row < std::min(rows, (block + 1) * kRows); ++row) {
       for (int64_t col = 0; col < dim; ++col) {
         const uint64_t r = static_cast<uint64_t>(row), c = static_cast<uint64_t>(2 * col);
-        (*table)[static_cast<size_t>(row * dim + col)] = sigma * static_cast<float>(
-            NormalOf(Draw(seed, Stream::kInit, part, r, c), Draw(seed, Stream::kInit, part, r, c + 1)));
+        (*table)[static_cast<size_t>(row * dim + col)] =
+            sigma * static_cast<float>(NormalOf(Draw(seed, Stream::kInit, part, r, c),
+                                                Draw(seed, Stream::kInit, part, r, c + 1)));
       }
     }
   });
@@ -136,14 +138,14 @@ void Embedding::Forward(const std::vector<Lookup*>& lookups) {
   args.features = feature_pointers_.data();
   args.n_features = n_features;
   args.bounds = RESEMBED_BOUNDS_TRUST;
-  args.plan = nullptr;
+  args.plan = &plan_;
   CheckStatus(resembed_forward_workspace_size(&args, pool_->place(), &bytes));
   Reserve(&workspace_, bytes);
   CheckStatus(resembed_forward(&args, workspace_.data(), workspace_.size(), pool_->place()));
 }
 
-resembed_optimizer Embedding::Optimizer(AlignedVector<float>* state1, AlignedVector<float>* state2, int64_t step,
-                                        float lr, float weight_decay) const {
+resembed_optimizer Embedding::Optimizer(AlignedVector<float>* state1, AlignedVector<float>* state2,
+                                        int64_t step, float lr, float weight_decay) const {
   resembed_optimizer optimizer = {};
   optimizer.struct_size = sizeof(optimizer);
   optimizer.kind = hyper_.optimizer == "adam" ? RESEMBED_ADAM : RESEMBED_ROWWISE_ADAGRAD;
@@ -225,7 +227,8 @@ void ApplyDropout(float* x, int64_t n, float rate, uint64_t seed, int64_t step, 
   const uint32_t threshold = static_cast<uint32_t>(rate * 65536.0f);
   const float keep = 1.0f / (1.0f - rate);
   for (int64_t i = 0; i < n; i += 4) {
-    const uint64_t bits = Draw(seed, Stream::kDropout, static_cast<uint64_t>(step), tag, static_cast<uint64_t>(i));
+    const uint64_t bits =
+        Draw(seed, Stream::kDropout, static_cast<uint64_t>(step), tag, static_cast<uint64_t>(i));
     for (int64_t j = i; j < std::min(n, i + 4); ++j) {
       x[j] = ((bits >> (16 * (j - i))) & 0xFFFFu) < threshold ? 0.0f : x[j] * keep;
     }
@@ -246,7 +249,8 @@ void AppendDenseState(const std::string& prefix, DenseWeights* dense, std::vecto
   }
 }
 
-void FillHistories(const LogView& view, const Hyper& hyper, const Sample* samples, int64_t n, Lookup* lookup) {
+void FillHistories(const LogView& view, const Hyper& hyper, const Sample* samples, int64_t n,
+                   Lookup* lookup) {
   const size_t most = static_cast<size_t>(n * hyper.history_length);
   lookup->ids.resize(most);
   lookup->weights.resize(most);

@@ -58,8 +58,8 @@ class Embedding {
 
  private:
   void Describe(const std::vector<Lookup*>& lookups);
-  resembed_optimizer Optimizer(AlignedVector<float>* state1, AlignedVector<float>* state2, int64_t step, float lr,
-                               float weight_decay) const;
+  resembed_optimizer Optimizer(AlignedVector<float>* state1, AlignedVector<float>* state2, int64_t step,
+                               float lr, float weight_decay) const;
 
   const Hyper hyper_;
   const bool penalty_;

@@ -8,8 +8,8 @@
 
 namespace resembed::train {
 
-std::vector<Sample> DrawSamples(const Log& log, const std::vector<int32_t>& users, int n_targets, uint64_t seed,
-                                int64_t epoch) {
+std::vector<Sample> DrawSamples(const Log& log, const std::vector<int32_t>& users, int n_targets,
+                                uint64_t seed, int64_t epoch) {
   std::vector<Sample> samples;
   std::vector<int64_t> drawn;
   for (const int32_t user : users) {
@@ -23,7 +23,8 @@ std::vector<Sample> DrawSamples(const Log& log, const std::vector<int32_t>& user
       for (int64_t draw = 0; draw < n_targets; ++draw) {
         const int64_t top = n - n_targets + draw;  // from 0 .. top
         int64_t at = 1 + BelowOf(Draw(seed, Stream::kPositions, static_cast<uint64_t>(epoch),
-                                      static_cast<uint64_t>(user), static_cast<uint64_t>(draw)), top + 1);
+                                      static_cast<uint64_t>(user), static_cast<uint64_t>(draw)),
+                                 top + 1);
         if (std::find(drawn.begin(), drawn.end(), at) != drawn.end()) at = 1 + top;
         drawn.push_back(at);
       }
@@ -72,7 +73,8 @@ void RepeatFeatures(int64_t count, int64_t distance, int64_t history, float* fea
   while (bucket < 7 && distance > kUpTo[bucket]) ++bucket;
   features[bucket] = 1.0f;
   features[8] = static_cast<float>(std::log(static_cast<double>(count)));
-  features[9] = static_cast<float>(0.25 * std::log(static_cast<double>(count) / static_cast<double>(history)));
+  features[9] =
+      static_cast<float>(0.25 * std::log(static_cast<double>(count) / static_cast<double>(history)));
 }
 
 void RepeatIndex::Load(const LogView& view, int32_t user, int64_t position) {

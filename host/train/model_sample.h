@@ -18,8 +18,8 @@ struct Sample {
 };
 
 // Up to n_targets distinct positions of each user, not her first event, drawn anew for each epoch; shuffled.
-std::vector<Sample> DrawSamples(const Log& log, const std::vector<int32_t>& users, int n_targets, uint64_t seed,
-                                int64_t epoch);
+std::vector<Sample> DrawSamples(const Log& log, const std::vector<int32_t>& users, int n_targets,
+                                uint64_t seed, int64_t epoch);
 
 // Everything a model may know about the log; one for all rows of a run.
 struct LogView {

@@ -58,98 +58,162 @@ std::vector<std::string> SplitNames(const std::string& list) {
 void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string* head, std::string* preset) {
   app->add_option("--data", o->data, "Log to read: .tsv or .csv, plain or .gz; without it a log is generated")
       ->group("Data");
-  app->add_option("--columns", o->columns, "Which column is what: user=NAME,item=NAME,order=NAME")->group("Data");
-  app->add_option("--split-seed", o->split_seed, "Seed of the split of users 80/10/10")->capture_default_str()
+  app->add_option("--columns", o->columns, "Which column is what: user=NAME,item=NAME,order=NAME")
+      ->group("Data");
+  app->add_option("--split-seed", o->split_seed, "Seed of the split of users 80/10/10")
+      ->capture_default_str()
       ->group("Data");
   app->add_option("--train-fraction", o->train_fraction, "Share of the training users to keep")
-      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group("Data");
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group("Data");
 
   app->add_option("--out", o->out, "Folder for results")->capture_default_str()->group("Run");
   app->add_option("--seeds", o->seeds, "Runs of every row, with seeds 1..N of initialization and sampling")
-      ->check(CLI::Range(1, 1000))->capture_default_str()->group("Run");
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str()
+      ->group("Run");
   app->add_option("--head", *head, "mlp (ranking), dot (retrieval) or both")
-      ->check(CLI::IsMember({"mlp", "dot", "both"}))->capture_default_str()->group("Run");
+      ->check(CLI::IsMember({"mlp", "dot", "both"}))
+      ->capture_default_str()
+      ->group("Run");
   std::string all;
   for (const Variant& variant : Variants()) all += (all.empty() ? "" : ",") + std::string(variant.name);
   app->add_option("--variants", *variants, "Some of " + all + "; all by default")->group("Run");
   app->add_option("--threads", o->threads, "Threads; 0 = all of the machine. Results do not depend on it")
-      ->check(CLI::Range(0, 4096))->capture_default_str()->group("Run");
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str()
+      ->group("Run");
   app->add_flag("--resume", o->resume, "Continue an interrupted run in --out")->group("Run");
   app->add_flag("!--no-report", o->report, "Do not draw report.html")->group("Run");
-  app->add_option("--preset", *preset, "default, or paper: history = plain sum of 50 events, no repeat features")
-      ->check(CLI::IsMember({"default", "paper"}))->capture_default_str()->group("Run");
+  app->add_option("--preset", *preset,
+                  "default, or paper: history = plain sum of 50 events, no repeat features")
+      ->check(CLI::IsMember({"default", "paper"}))
+      ->capture_default_str()
+      ->group("Run");
 }
 
 void AddModelOptions(CLI::App* app, Options* o) {
   const std::string group = "Model";
-  app->add_option("--dim", o->dim, "Columns of R and C")->check(CLI::Range(1, 4096))->capture_default_str()
+  app->add_option("--dim", o->dim, "Columns of R and C")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str()
       ->group(group);
   app->add_option("--window", o->window, "Radius of the co-visit window of the interest graph")
-      ->check(CLI::Range(1, 1000))->capture_default_str()->group(group);
-  app->add_option("--neighbors", o->neighbors, "Neighbors K of an item")->check(CLI::Range(1, 64))
-      ->capture_default_str()->group(group);
-  app->add_option("--resolution", o->resolution, "Of the assignment of items to centers; larger = more centers")
-      ->check(CLI::Range(0.01, 1000.0))->capture_default_str()->group(group);
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str()
+      ->group(group);
+  app->add_option("--neighbors", o->neighbors, "Neighbors K of an item")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str()
+      ->group(group);
+  app->add_option("--resolution", o->resolution,
+                  "Of the assignment of items to centers; larger = more centers")
+      ->check(CLI::Range(0.01, 1000.0))
+      ->capture_default_str()
+      ->group(group);
   app->add_option("--lambda", o->lambda, "Penalty lambda/2 |R|^2 on touched rows (default by head)")
-      ->check(CLI::NonNegativeNumber)->group(group);
+      ->check(CLI::NonNegativeNumber)
+      ->group(group);
 
   const std::string training = "Training (defaults by head: see docs/concepts.md)";
   app->add_option("--epochs", o->epochs, "Most epochs of a row; a row that gets there is marked capped")
-      ->check(CLI::Range(1, 100000))->capture_default_str()->group(training);
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str()
+      ->group(training);
   app->add_option("--patience", o->patience, "Epochs without a better validation figure before a row ends")
-      ->check(CLI::Range(1, 100000))->capture_default_str()->group(training);
-  app->add_option("--targets", o->targets, "Targets of a training user in an epoch")->check(CLI::Range(1, 100000))
-      ->capture_default_str()->group(training);
-  app->add_option("--batch", o->batch, "Samples of a step (default: an epoch has some 300 steps)")->check(CLI::Range(1, 1 << 20))->group(training);
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str()
+      ->group(training);
+  app->add_option("--targets", o->targets, "Targets of a training user in an epoch")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str()
+      ->group(training);
+  app->add_option("--batch", o->batch, "Samples of a step (default: an epoch has some 300 steps)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->group(training);
   app->add_option("--optimizer", o->optimizer, "Of the tables: adam (lazy) or adagrad (row-wise)")
-      ->check(CLI::IsMember({"adam", "adagrad"}))->group(training);
+      ->check(CLI::IsMember({"adam", "adagrad"}))
+      ->group(training);
   app->add_option("--lr", o->lr, "Learning rate of the tables")->check(CLI::PositiveNumber)->group(training);
-  app->add_option("--dense-lr", o->dense_lr, "Learning rate of the head (Adam)")->check(CLI::PositiveNumber)
+  app->add_option("--dense-lr", o->dense_lr, "Learning rate of the head (Adam)")
+      ->check(CLI::PositiveNumber)
       ->group(training);
   app->add_option("--lr-decay", o->lr_decay, "Rates shrink by this share each epoch")
-      ->check(CLI::Range(0.0, 0.99))->group(training);
-  app->add_option("--init", o->init, "Tables start as N(0, init^2 / dim)")->check(CLI::PositiveNumber)
+      ->check(CLI::Range(0.0, 0.99))
+      ->group(training);
+  app->add_option("--init", o->init, "Tables start as N(0, init^2 / dim)")
+      ->check(CLI::PositiveNumber)
       ->group(training);
   app->add_option("--dropout", o->dropout, "Share of embedding columns dropped in training")
-      ->check(CLI::Range(0.0, 0.9))->group(training);
-  app->add_option("--negatives", o->negatives, "dot: negatives shared by a batch")->check(CLI::Range(1, 1 << 20))
+      ->check(CLI::Range(0.0, 0.9))
+      ->group(training);
+  app->add_option("--negatives", o->negatives, "dot: negatives shared by a batch")
+      ->check(CLI::Range(1, 1 << 20))
       ->group(training);
   app->add_option("--negative-alpha", o->negative_alpha, "dot: negatives are drawn from popularity^alpha")
-      ->check(CLI::Range(0.0, 2.0))->group(training);
+      ->check(CLI::Range(0.0, 2.0))
+      ->group(training);
   app->add_option("--negative-correction", o->negative_correction, "dot: share of log Q taken off the logits")
-      ->check(CLI::Range(0.0, 2.0))->group(training);
-  app->add_option("--scale", o->scale, "dot: first scale of the product")->check(CLI::PositiveNumber)
+      ->check(CLI::Range(0.0, 2.0))
+      ->group(training);
+  app->add_option("--scale", o->scale, "dot: first scale of the product")
+      ->check(CLI::PositiveNumber)
       ->group(training);
   app->add_option("--query-transform", o->query_transform, "dot: 1 = a learned matrix on the pooled history")
-      ->check(CLI::Range(0, 1))->group(training);
+      ->check(CLI::Range(0, 1))
+      ->group(training);
   app->add_option("--bias-lr", o->bias_lr, "dot: learning rate of item biases (Adagrad)")
-      ->check(CLI::PositiveNumber)->group(training);
+      ->check(CLI::PositiveNumber)
+      ->group(training);
 }
 
 void AddGeneratorOptions(CLI::App* app, GeneratorOptions* g) {
   const std::string group = "Generated log (without --data)";
-  app->add_option("--users", g->n_users, "Users")->check(CLI::Range(1, 100000000))->capture_default_str()
+  app->add_option("--users", g->n_users, "Users")
+      ->check(CLI::Range(1, 100000000))
+      ->capture_default_str()
       ->group(group);
-  app->add_option("--items", g->n_items, "Items")->check(CLI::Range(1, 1000000000))->capture_default_str()
+  app->add_option("--items", g->n_items, "Items")
+      ->check(CLI::Range(1, 1000000000))
+      ->capture_default_str()
       ->group(group);
-  app->add_option("--interests", g->n_interests, "Interests")->check(CLI::Range(1, 100000000))
-      ->capture_default_str()->group(group);
-  app->add_option("--period", g->period, "Clicks of one interest period")->check(CLI::Range(1, 100000))
-      ->capture_default_str()->group(group);
-  app->add_option("--mean-periods", g->mean_periods, "Mean periods of a user")->check(CLI::Range(1.0, 400.0))
-      ->capture_default_str()->group(group);
-  app->add_option("--zipf", g->zipf, "Skew of popularity inside an interest")->check(CLI::Range(0.0, 10.0))
-      ->capture_default_str()->group(group);
-  app->add_option("--interest-zipf", g->interest_zipf, "Skew of the interests' sizes")->check(CLI::Range(0.0, 10.0))
-      ->capture_default_str()->group(group);
+  app->add_option("--interests", g->n_interests, "Interests")
+      ->check(CLI::Range(1, 100000000))
+      ->capture_default_str()
+      ->group(group);
+  app->add_option("--period", g->period, "Clicks of one interest period")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str()
+      ->group(group);
+  app->add_option("--mean-periods", g->mean_periods, "Mean periods of a user")
+      ->check(CLI::Range(1.0, 400.0))
+      ->capture_default_str()
+      ->group(group);
+  app->add_option("--zipf", g->zipf, "Skew of popularity inside an interest")
+      ->check(CLI::Range(0.0, 10.0))
+      ->capture_default_str()
+      ->group(group);
+  app->add_option("--interest-zipf", g->interest_zipf, "Skew of the interests' sizes")
+      ->check(CLI::Range(0.0, 10.0))
+      ->capture_default_str()
+      ->group(group);
   app->add_option("--overlap", g->overlap, "Share of clicks from a neighboring interest")
-      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(group);
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
   app->add_option("--noise", g->noise, "Share of clicks drawn from the whole catalogue")
-      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(group);
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
   app->add_option("--repeat", g->repeat, "Share of clicks that repeat an earlier click")
-      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(group);
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
   app->add_option("--stay", g->stay, "Chance that the next interest is one the user had before")
-      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(group);
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
   app->add_option("--log-seed", g->seed, "Seed of the generated log")->capture_default_str()->group(group);
 }
 
@@ -188,8 +252,9 @@ Hyper HyperOf(const Options& o, Head head, int64_t n_samples) {
 }
 
 bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
-  CLI::App app{"Trains residual embeddings from a behavior log and compares them with plain tables and with counts.",
-               "resembed-train"};
+  CLI::App app{
+      "Trains residual embeddings from a behavior log and compares them with plain tables and with counts.",
+      "resembed-train"};
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   std::string variants, head = "both", preset = "default";
   AddRunOptions(&app, options, &variants, &head, &preset);
@@ -213,7 +278,8 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   if (head != "both") options->heads = {head == "mlp" ? Head::kMlp : Head::kDot};
   if (preset == "paper") options->preset = Preset::kPaper;
   options->variants = SplitNames(variants);
-  if (app.count("--variants") > 0 && options->variants.empty()) return fail("--variants is empty; needs a name");
+  if (app.count("--variants") > 0 && options->variants.empty())
+    return fail("--variants is empty; needs a name");
   std::string names;
   for (const Variant& variant : Variants()) {
     names += (names.empty() ? "" : ", ") + std::string(variant.name);
@@ -222,8 +288,8 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   for (size_t i = 0; i < options->variants.size(); ++i) {
     const std::string& name = options->variants[i];
     if (FindVariant(name) == nullptr) return fail("--variants has " + name + "; needs some of " + names);
-    if (std::find(options->variants.begin(), options->variants.begin() + static_cast<std::ptrdiff_t>(i), name) !=
-        options->variants.begin() + static_cast<std::ptrdiff_t>(i)) {
+    if (std::find(options->variants.begin(), options->variants.begin() + static_cast<std::ptrdiff_t>(i),
+                  name) != options->variants.begin() + static_cast<std::ptrdiff_t>(i)) {
       return fail("--variants has " + name + " twice; needs each name once");
     }
   }

@@ -30,7 +30,8 @@ class Pool {
   template <typename Body>
   void ParallelFor(int64_t n_tasks, Body&& body) {
     using BodyT = std::remove_reference_t<Body>;
-    Run(n_tasks, [](void* arg, int64_t index) { (*static_cast<BodyT*>(arg))(index); },
+    Run(
+        n_tasks, [](void* arg, int64_t index) { (*static_cast<BodyT*>(arg))(index); },
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 

@@ -23,8 +23,11 @@ std::string FormatSeconds(double seconds) {
 }
 
 Progress::Progress(std::vector<Row> rows, int expected_epochs, int patience)
-    : rows_(std::move(rows)), expected_epochs_(expected_epochs), patience_(patience),
-      terminal_(isatty(STDERR_FILENO) != 0), last_line_(std::chrono::steady_clock::now()) {}
+    : rows_(std::move(rows)),
+      expected_epochs_(expected_epochs),
+      patience_(patience),
+      terminal_(isatty(STDERR_FILENO) != 0),
+      last_line_(std::chrono::steady_clock::now()) {}
 
 // Measured over expected seconds of the group's finished rows and of the current one; else of any row.
 double Progress::Correction(const std::string& group) const {
@@ -81,11 +84,12 @@ void Progress::Note(const std::string& text) {
 void Progress::BeginRow(size_t row) {
   current_ = row;
   current_expected_ = current_actual_ = 0;
-  current_left_ = Correction(rows_[row].group) * (expected_epochs_ * rows_[row].epoch_cost + rows_[row].fixed_cost);
+  current_left_ =
+      Correction(rows_[row].group) * (expected_epochs_ * rows_[row].epoch_cost + rows_[row].fixed_cost);
 }
 
-void Progress::Step(size_t row, int epoch, double share, double seconds, double samples_per_second, double valid,
-                    int best_epoch) {
+void Progress::Step(size_t row, int epoch, double share, double seconds, double samples_per_second,
+                    double valid, int best_epoch) {
   const double done = epoch - 1 + share;
   if (done > 0.1) {
     current_expected_ = done * rows_[row].epoch_cost;
@@ -99,12 +103,14 @@ void Progress::Step(size_t row, int epoch, double share, double seconds, double 
   if (since < (terminal_ ? 0.2 : 5.0)) return;
   char text[256];
   if (best_epoch > 0) {
-    std::snprintf(text, sizeof(text), "[%zu/%zu] %s  epoch %d  %.0f samples/s  best %.4f at epoch %d  left %s",
-                  row + 1, rows_.size(), rows_[row].name.c_str(), epoch, samples_per_second, valid, best_epoch,
+    std::snprintf(text, sizeof(text),
+                  "[%zu/%zu] %s  epoch %d  %.0f samples/s  best %.4f at epoch %d  left %s", row + 1,
+                  rows_.size(), rows_[row].name.c_str(), epoch, samples_per_second, valid, best_epoch,
                   FormatSeconds(SecondsLeft()).c_str());
   } else {
-    std::snprintf(text, sizeof(text), "[%zu/%zu] %s  epoch %d  %.0f samples/s  left %s", row + 1, rows_.size(),
-                  rows_[row].name.c_str(), epoch, samples_per_second, FormatSeconds(SecondsLeft()).c_str());
+    std::snprintf(text, sizeof(text), "[%zu/%zu] %s  epoch %d  %.0f samples/s  left %s", row + 1,
+                  rows_.size(), rows_[row].name.c_str(), epoch, samples_per_second,
+                  FormatSeconds(SecondsLeft()).c_str());
   }
   Line(text, false);
 }
@@ -121,8 +127,8 @@ void Progress::EndRow(size_t row, int epochs, double seconds, const std::string&
   found->second.epochs += epochs;
   found->second.rows += 1;
   char text[320];
-  std::snprintf(text, sizeof(text), "[%zu/%zu] %s  %s  left %s", row + 1, rows_.size(), rows_[row].name.c_str(),
-                result.c_str(), FormatSeconds(SecondsLeft()).c_str());
+  std::snprintf(text, sizeof(text), "[%zu/%zu] %s  %s  left %s", row + 1, rows_.size(),
+                rows_[row].name.c_str(), result.c_str(), FormatSeconds(SecondsLeft()).c_str());
   Line(text, true);
 }
 

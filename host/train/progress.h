@@ -13,9 +13,9 @@ class Progress {
   // Seconds each row is expected to take, in the order they run, from a cost model; measured rows correct it.
   struct Row {
     std::string name;
-    std::string group;        // rows of a group share their correction (the head)
-    double epoch_cost;        // seconds of one epoch by the model
-    double fixed_cost;        // of the row's evaluation
+    std::string group;  // rows of a group share their correction (the head)
+    double epoch_cost;  // seconds of one epoch by the model
+    double fixed_cost;  // of the row's evaluation
     bool done = false;
   };
   Progress(std::vector<Row> rows, int expected_epochs, int patience);

@@ -44,11 +44,16 @@ std::string ItemsTable(const Log& log) {
   for (size_t item = 0; item < log.item_names.size(); ++item) {
     text += std::to_string(item) + "\t";
     for (const char c : log.item_names[item]) {
-      if (c == '\t') text += "\\t";
-      else if (c == '\n') text += "\\n";
-      else if (c == '\r') text += "\\r";
-      else if (c == '\\') text += "\\\\";
-      else text += c;
+      if (c == '\t')
+        text += "\\t";
+      else if (c == '\n')
+        text += "\\n";
+      else if (c == '\r')
+        text += "\\r";
+      else if (c == '\\')
+        text += "\\\\";
+      else
+        text += c;
     }
     text += "\n";
   }
@@ -62,9 +67,14 @@ Json Fingerprint(const RunData& run) {
   const auto mix = [&hash](int64_t value) { hash = (hash ^ static_cast<uint64_t>(value)) * 1099511628211u; };
   for (const int64_t offset : run.log.offsets) mix(offset);
   for (const int32_t item : run.log.items) mix(item);
-  return {{"log", std::to_string(hash)}, {"events", run.log.n_events()}, {"split_seed", o.split_seed},
-          {"train_fraction", o.train_fraction}, {"window", o.window}, {"neighbors", o.neighbors},
-          {"resolution", o.resolution}, {"mlp", HyperJson(HyperOf(o, Head::kMlp, run.n_samples))},
+  return {{"log", std::to_string(hash)},
+          {"events", run.log.n_events()},
+          {"split_seed", o.split_seed},
+          {"train_fraction", o.train_fraction},
+          {"window", o.window},
+          {"neighbors", o.neighbors},
+          {"resolution", o.resolution},
+          {"mlp", HyperJson(HyperOf(o, Head::kMlp, run.n_samples))},
           {"dot", HyperJson(HyperOf(o, Head::kDot, run.n_samples))}};
 }
 
@@ -84,7 +94,8 @@ std::string FirstDifference(const Json& before, const Json& now, const std::stri
 class Runner {
  public:
   Runner(const Options& options, const std::atomic<bool>& stop)
-      : options_(options), stop_(stop),
+      : options_(options),
+        stop_(stop),
         pool_(options.threads > 0 ? options.threads
                                   : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {
     run_.options = &options;
@@ -118,8 +129,10 @@ class Runner {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
   void Note(const std::string& text) {
-    if (progress_ != nullptr) progress_->Note(text);
-    else std::fprintf(stderr, "%s\n", text.c_str());
+    if (progress_ != nullptr)
+      progress_->Note(text);
+    else
+      std::fprintf(stderr, "%s\n", text.c_str());
   }
 
   void Prepare() {
@@ -146,11 +159,12 @@ class Runner {
     run_.valid = MakeEvalSet(log, run_.view, SampleUsers(log, split.valid, kMaxValidUsers, kEvalSeed),
                              kMaxValidUsers, kEvalSeed);
     run_.test = MakeEvalSet(log, run_.view, split.test, kMaxRankedUsers, kEvalSeed + 1);
-    run_.trained = MakeEvalSet(log, run_.view, SampleUsers(log, split.train, kMaxValidUsers, kEvalSeed),
-                               1, kEvalSeed + 2);
-    std::fprintf(stderr, "%s: %lld users, %lld items, %lld events; %zu users to train, %zu to validate, %zu to test\n",
-                 log.source.c_str(), static_cast<long long>(log.n_users()), static_cast<long long>(log.n_items()),
-                 static_cast<long long>(log.n_events()), split.train.size(), split.valid.size(), split.test.size());
+    run_.trained = MakeEvalSet(log, run_.view, SampleUsers(log, split.train, kMaxValidUsers, kEvalSeed), 1,
+                               kEvalSeed + 2);
+    std::fprintf(
+        stderr, "%s: %lld users, %lld items, %lld events; %zu users to train, %zu to validate, %zu to test\n",
+        log.source.c_str(), static_cast<long long>(log.n_users()), static_cast<long long>(log.n_items()),
+        static_cast<long long>(log.n_events()), split.train.size(), split.valid.size(), split.test.size());
     for (const int32_t user : split.train) {
       const size_t u = static_cast<size_t>(user);
       run_.n_samples += std::min<int64_t>(options_.targets, log.offsets[u + 1] - log.offsets[u] - 1);
@@ -175,31 +189,37 @@ class Runner {
           const Variant& variant = *FindVariant(name);
           const double dim = static_cast<double>(hyper.dim * variant.dim_factor);
           const double n = static_cast<double>(samples), threads = pool_.width();
-          const double slots = variant.form == RESEMBED_CENTRAL_NONE ? 1
-                               : variant.form == RESEMBED_CENTRAL_ASSIGNMENT ? 2 : 1 + options_.neighbors;
-          const double lookups = head == Head::kMlp ? 12 : 11 + static_cast<double>(hyper.negatives) / hyper.batch;
+          const double slots = variant.form == RESEMBED_CENTRAL_NONE         ? 1
+                               : variant.form == RESEMBED_CENTRAL_ASSIGNMENT ? 2
+                                                                             : 1 + options_.neighbors;
+          const double lookups =
+              head == Head::kMlp ? 12 : 11 + static_cast<double>(hyper.negatives) / hyper.batch;
           const double dense = head == Head::kMlp ? 3 * (3 * dim * 128 + 2 * 128 * 64) * 2
                                                   : 3.0 * dim * hyper.negatives * 2 + 12.0 * hyper.negatives;
           const double evaluation = head == Head::kMlp
-              ? static_cast<double>(run_.valid.targets.size()) * 201 * 8192 * 2
-              : static_cast<double>(run_.valid.ranked.size()) * static_cast<double>(run_.log.n_items()) * dim * 4;
+                                        ? static_cast<double>(run_.valid.targets.size()) * 201 * 8192 * 2
+                                        : static_cast<double>(run_.valid.ranked.size()) *
+                                              static_cast<double>(run_.log.n_items()) * dim * 4;
           const double ranks = static_cast<double>(run_.test.ranked.size()) *
-                               static_cast<double>(run_.log.n_items()) * (head == Head::kMlp ? 16384 : 2 * dim);
+                               static_cast<double>(run_.log.n_items()) *
+                               (head == Head::kMlp ? 16384 : 2 * dim);
           Progress::Row row;
-          row.name = std::string(HeadName(head)) + " " + name + (options_.seeds > 1 ? " seed " + std::to_string(seed) : "");
+          row.name = std::string(HeadName(head)) + " " + name +
+                     (options_.seeds > 1 ? " seed " + std::to_string(seed) : "");
           row.group = HeadName(head);
-          row.epoch_cost = (n * lookups * slots * dim * 4 * 2e-9 + n * dense / 4e10 + evaluation / 4e10 + n * 2e-6) /
-                           threads;
+          row.epoch_cost =
+              (n * lookups * slots * dim * 4 * 2e-9 + n * dense / 4e10 + evaluation / 4e10 + n * 2e-6) /
+              threads;
           row.fixed_cost = ranks / 4e10 / threads + 0.2;
           rows.push_back(row);
           keys_.push_back({head, name, seed});
         }
       }
     }
-    progress_ = std::make_unique<Progress>(rows, std::min(kExpectedEpochs, options_.epochs), options_.patience);
-    Note(std::to_string(keys_.size()) + " rows to train, " + std::to_string(samples) +
-         " samples an epoch, " + std::to_string(pool_.width()) + " threads; about " +
-         FormatSeconds(progress_->SecondsLeft()));
+    progress_ =
+        std::make_unique<Progress>(rows, std::min(kExpectedEpochs, options_.epochs), options_.patience);
+    Note(std::to_string(keys_.size()) + " rows to train, " + std::to_string(samples) + " samples an epoch, " +
+         std::to_string(pool_.width()) + " threads; about " + FormatSeconds(progress_->SecondsLeft()));
   }
 
   fs::path CurrentPath() const { return out_ / "checkpoint" / "current.safetensors"; }
@@ -214,7 +234,8 @@ class Runner {
       if (before.is_discarded()) throw Error{settings.string() + ": damaged; start without --resume"};
       const std::string difference = FirstDifference(before, now, "");
       if (!difference.empty()) {
-        throw Error{"--resume: " + difference + " when " + out_.string() + " was started; needs the same settings"};
+        throw Error{"--resume: " + difference + " when " + out_.string() +
+                    " was started; needs the same settings"};
       }
     } else {
       if (options_.resume) Note("--resume: nothing to continue in " + out_.string() + "; starting");
@@ -250,15 +271,17 @@ class Runner {
     auto saved = begin;
     const double seconds_before = state.seconds;
     int64_t done_here = 0, last_done = -1;
-    TrainTask task = {key.head, &hyper, seed, &view_, &run_.split.train, &run_.valid, &stop_, nullptr, nullptr};
+    TrainTask task = {key.head,    &hyper, seed,    &view_, &run_.split.train,
+                      &run_.valid, &stop_, nullptr, nullptr};
     task.on_step = [&](const TrainState& now, int64_t samples_done, int64_t samples_total) {
       done_here += last_done < 0 || samples_done < last_done ? std::min<int64_t>(samples_done, hyper.batch)
                                                              : samples_done - last_done;
       last_done = samples_done;
       const double here = std::chrono::duration<double>(Clock::now() - begin).count();
-      progress_->Step(index, now.epoch, static_cast<double>(samples_done) / static_cast<double>(samples_total),
-                      seconds_before + here, static_cast<double>(done_here) / std::max(here, 1e-9), now.best_valid,
-                      now.best_epoch);
+      progress_->Step(index, now.epoch,
+                      static_cast<double>(samples_done) / static_cast<double>(samples_total),
+                      seconds_before + here, static_cast<double>(done_here) / std::max(here, 1e-9),
+                      now.best_valid, now.best_epoch);
     };
     task.on_epoch = [&](const TrainState& now) {
       if (std::chrono::duration<double>(Clock::now() - saved).count() < kCheckpointSeconds) return;
@@ -301,11 +324,15 @@ class Runner {
     static const char* const kForms[] = {"none", "assignment", "uniform", "stored", "attention"};
     const fs::path folder = out_ / HeadName(key.head) / key.variant;
     fs::create_directories(folder);
-    const Json description = {
-        {"head", HeadName(key.head)}, {"variant", key.variant}, {"seed", std::to_string(key.seed)},
-        {"central_form", kForms[variant.form]}, {"dim", std::to_string(learner->embedding().dim())},
-        {"graph", "../../graph.safetensors"}, {"items", "../../items.tsv"}, {"best_epoch", state.best_epoch},
-        {"hyper", HyperJson(hyper).dump()}};
+    const Json description = {{"head", HeadName(key.head)},
+                              {"variant", key.variant},
+                              {"seed", std::to_string(key.seed)},
+                              {"central_form", kForms[variant.form]},
+                              {"dim", std::to_string(learner->embedding().dim())},
+                              {"graph", "../../graph.safetensors"},
+                              {"items", "../../items.tsv"},
+                              {"best_epoch", state.best_epoch},
+                              {"hyper", HyperJson(hyper).dump()}};
     SaveModel((folder / ("seed" + std::to_string(key.seed) + ".safetensors")).string(), learner, description);
   }
 
@@ -320,13 +347,13 @@ class Runner {
 
   Json WriteResults() {
     const Json metrics = MetricsJson(run_);
-    WriteText((out_ / "metrics.json").string(), metrics.dump(1) + "\n");
-    // Names of items are bytes of the log; what is not UTF-8 is replaced.
-    const auto dump = [](const Json& json) {
-      return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    // Names of items and columns are bytes of the log; what is not UTF-8 is replaced.
+    const auto dump = [](const Json& json, int indent) {
+      return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
     };
-    WriteText((out_ / "curves.json").string(), dump(CurvesJson(run_)));
-    WriteText((out_ / "picture.json").string(), dump(PictureJson(run_)));
+    WriteText((out_ / "metrics.json").string(), dump(metrics, 1));
+    WriteText((out_ / "curves.json").string(), dump(CurvesJson(run_), -1));
+    WriteText((out_ / "picture.json").string(), dump(PictureJson(run_), -1));
     return metrics;
   }
 

@@ -39,8 +39,9 @@ std::string FindScript() {
   namespace fs = std::filesystem;
   std::error_code error;
   const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  for (const fs::path& path : {self.parent_path() / "report.py",
-                               self.parent_path() / "../share/resembed/report.py", fs::path(RESEMBED_REPORT_SOURCE)}) {
+  for (const fs::path& path :
+       {self.parent_path() / "report.py", self.parent_path() / "../share/resembed/report.py",
+        fs::path(RESEMBED_REPORT_SOURCE)}) {
     if (fs::exists(path, error)) return path.string();
   }
   return "";
@@ -58,7 +59,8 @@ std::string DrawReport(const std::string& out) {
     return "no report: " + script + " ended with status " + std::to_string(status);
   }
   return "no report: no python3 with numpy and matplotlib (Debian: apt-get install python3-numpy "
-         "python3-matplotlib); then: python3 " + script + " " + out;
+         "python3-matplotlib); then: python3 " +
+         script + " " + out;
 }
 
 }  // namespace resembed::train

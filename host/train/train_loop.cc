@@ -59,8 +59,9 @@ bool TrainRow(const TrainTask& task, Learner* learner, TrainState* state) {
         return false;
       }
       const int64_t begin = state->step * hyper.batch, count = std::min<int64_t>(hyper.batch, n - begin);
-      state->loss_sum += static_cast<double>(count) *
-                         learner->Step(samples.data() + begin, count, state->epoch, state->total_steps, lr_factor);
+      state->loss_sum +=
+          static_cast<double>(count) *
+          learner->Step(samples.data() + begin, count, state->epoch, state->total_steps, lr_factor);
       ++state->step;
       ++state->total_steps;
       if (task.on_step) task.on_step(*state, begin + count, n);

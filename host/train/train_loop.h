@@ -21,11 +21,11 @@ struct EpochPoint {
 // Where a row stands: everything but the tensors. Steps are a function of (seed, epoch, step), so this and
 // the tensors are all that an interrupted row needs.
 struct TrainState {
-  int epoch = 1;         // being trained, from 1
-  int64_t step = 0;      // next step inside the epoch
+  int epoch = 1;     // being trained, from 1
+  int64_t step = 0;  // next step inside the epoch
   int64_t total_steps = 0;
-  double loss_sum = 0;   // over the samples of the epoch so far
-  int best_epoch = 0;    // 0: none yet
+  double loss_sum = 0;  // over the samples of the epoch so far
+  int best_epoch = 0;   // 0: none yet
   double best_valid = 0;
   double seconds = 0;
   bool finished = false;

@@ -7,8 +7,10 @@ const std::vector<Variant>& Variants() {
   static const std::vector<Variant> variants = {
       {"plain", RESEMBED_CENTRAL_NONE, true, false, 1, "one row per item"},
       {"plain_l2", RESEMBED_CENTRAL_NONE, true, true, 1, "plain with the penalty that R gets"},
-      {"plain_2x", RESEMBED_CENTRAL_NONE, true, false, 2, "plain of twice the dim: as many parameters as avg"},
-      {"central", RESEMBED_CENTRAL_UNIFORM, false, false, 1, "mean of the neighbors' central rows, no residual"},
+      {"plain_2x", RESEMBED_CENTRAL_NONE, true, false, 2,
+       "plain of twice the dim: as many parameters as avg"},
+      {"central", RESEMBED_CENTRAL_UNIFORM, false, false, 1,
+       "mean of the neighbors' central rows, no residual"},
       {"avg", RESEMBED_CENTRAL_UNIFORM, true, true, 1, "mean of the neighbors' central rows + residual"},
       {"gcn", RESEMBED_CENTRAL_STORED, true, true, 1, "central rows weighted by the graph + residual"},
       {"att", RESEMBED_CENTRAL_ATTENTION, true, true, 1, "central rows weighted by attention + residual"},

@@ -27,7 +27,8 @@
 #define RESEMBED_VERSION_MAJOR 0
 #define RESEMBED_VERSION_MINOR 1
 #define RESEMBED_VERSION_PATCH 0
-#define RESEMBED_VERSION (RESEMBED_VERSION_MAJOR * 10000 + RESEMBED_VERSION_MINOR * 100 + RESEMBED_VERSION_PATCH)
+#define RESEMBED_VERSION \
+  (RESEMBED_VERSION_MAJOR * 10000 + RESEMBED_VERSION_MINOR * 100 + RESEMBED_VERSION_PATCH)
 
 /* Partial sums are cut every so many terms; part of the numerics, never tuned. */
 #define RESEMBED_SUM_BLOCK 256
@@ -69,17 +70,14 @@ RESEMBED_API resembed_cpu_isa resembed_best_isa(void);
  * residual_row_of in range, a list ends at its first -1, no residual row shared. Operations trust
  * them. CPU: maps in ordinary memory. A host service: reads the maps on the calling thread, and may
  * allocate residual_rows bits. Errors: out_of_range with item and value. */
-RESEMBED_API resembed_status resembed_check_maps(const resembed_table* table,
-                                                 const resembed_place* place);
+RESEMBED_API resembed_status resembed_check_maps(const resembed_table* table, const resembed_place* place);
 
 /* Writes the descriptors of many tables into caller-owned device memory, for calls whose descriptors
  * would not fit into kernel parameters. The set may be used by any number of calls. */
 RESEMBED_API resembed_status resembed_table_set_size(const resembed_tables* tables,
-                                                     const resembed_place* place,
-                                                     size_t* memory_bytes);
+                                                     const resembed_place* place, size_t* memory_bytes);
 RESEMBED_API resembed_status resembed_table_set_prepare(const resembed_tables* tables, void* memory,
-                                                        size_t memory_bytes,
-                                                        resembed_table_set* set,
+                                                        size_t memory_bytes, resembed_table_set* set,
                                                         const resembed_place* place);
 
 /* ---- forward -------------------------------------------------------------------------------- */
@@ -89,8 +87,7 @@ RESEMBED_API resembed_status resembed_table_set_prepare(const resembed_tables* t
  * tables or ids. With args->plan (of the same features) each unique item may be composed once and pooled
  * from there; the bits are the same. */
 RESEMBED_API resembed_status resembed_forward_workspace_size(const resembed_forward_args* args,
-                                                             const resembed_place* place,
-                                                             size_t* bytes);
+                                                             const resembed_place* place, size_t* bytes);
 RESEMBED_API resembed_status resembed_forward(const resembed_forward_args* args, void* workspace,
                                               size_t workspace_bytes, const resembed_place* place);
 
@@ -99,15 +96,13 @@ RESEMBED_API resembed_status resembed_forward(const resembed_forward_args* args,
 /* Sorts the ids of all features of a step once, across features that share a table: unique rows, runs of
  * uses, work chunks, central rows. Never reads a table's values, so it may run early and on another
  * stream. plan_bytes and the workspace are functions of shapes and promises alone. */
-RESEMBED_API resembed_status resembed_plan_size(const resembed_plan_args* args,
-                                                const resembed_place* place, size_t* plan_bytes,
-                                                size_t* workspace_bytes);
+RESEMBED_API resembed_status resembed_plan_size(const resembed_plan_args* args, const resembed_place* place,
+                                                size_t* plan_bytes, size_t* workspace_bytes);
 /* Fills `memory` (64-byte aligned, owned by the caller, must outlive the plan) and `*plan`. CPU: a broken
  * promise fails with out_of_range; CUDA: it is recorded in the plan's status word. */
-RESEMBED_API resembed_status resembed_plan(const resembed_plan_args* args, void* memory,
-                                           size_t memory_bytes, resembed_plan_header* plan,
-                                           void* workspace, size_t workspace_bytes,
-                                           const resembed_place* place);
+RESEMBED_API resembed_status resembed_plan(const resembed_plan_args* args, void* memory, size_t memory_bytes,
+                                           resembed_plan_header* plan, void* workspace,
+                                           size_t workspace_bytes, const resembed_place* place);
 /* Pointers into one table's part of the plan. Host only, reads no device memory. */
 RESEMBED_API resembed_status resembed_plan_view(const resembed_plan_header* plan, int32_t table,
                                                 resembed_plan_table* view);
@@ -120,51 +115,45 @@ RESEMBED_API resembed_status resembed_plan_view(const resembed_plan_header* plan
  *   dR[i] = dE[i];  dC = W^T dE over unique items;  attention as in docs/concepts.md
  * Same bits on every run and thread count. */
 RESEMBED_API resembed_status resembed_backward_workspace_size(const resembed_backward_args* args,
-                                                              const resembed_place* place,
-                                                              size_t* bytes);
+                                                              const resembed_place* place, size_t* bytes);
 RESEMBED_API resembed_status resembed_backward(const resembed_backward_args* args, void* workspace,
                                                size_t workspace_bytes, const resembed_place* place);
 
 /* One optimizer update of each table from its gradients. */
 RESEMBED_API resembed_status resembed_step_workspace_size(const resembed_step_args* args,
-                                                          const resembed_place* place,
-                                                          size_t* bytes);
+                                                          const resembed_place* place, size_t* bytes);
 RESEMBED_API resembed_status resembed_step(const resembed_step_args* args, void* workspace,
                                            size_t workspace_bytes, const resembed_place* place);
 
 /* Backward and step in one: the gradients never leave the workspace. The same bits as
  * resembed_backward followed by resembed_step: every read of a table that a gradient needs happens
  * before the first write to it. */
-RESEMBED_API resembed_status resembed_backward_step_workspace_size(
-    const resembed_backward_step_args* args, const resembed_place* place, size_t* bytes);
-RESEMBED_API resembed_status resembed_backward_step(const resembed_backward_step_args* args,
-                                                    void* workspace, size_t workspace_bytes,
-                                                    const resembed_place* place);
+RESEMBED_API resembed_status resembed_backward_step_workspace_size(const resembed_backward_step_args* args,
+                                                                   const resembed_place* place,
+                                                                   size_t* bytes);
+RESEMBED_API resembed_status resembed_backward_step(const resembed_backward_step_args* args, void* workspace,
+                                                    size_t workspace_bytes, const resembed_place* place);
 
 /* Sums several compressed gradients of one matrix into one (gradient accumulation, data-parallel ranks):
  * row by row in the order of the inputs, each partial sum rounded to fp32. */
 RESEMBED_API resembed_status resembed_combine_workspace_size(const resembed_combine_args* args,
-                                                             const resembed_place* place,
-                                                             size_t* bytes);
+                                                             const resembed_place* place, size_t* bytes);
 RESEMBED_API resembed_status resembed_combine(const resembed_combine_args* args, void* workspace,
                                               size_t workspace_bytes, const resembed_place* place);
 
 /* ---- whole tables --------------------------------------------------------------------------- */
 
 /* E[i] for a range of items: a plain table for serving, and the honest baseline. */
-RESEMBED_API resembed_status resembed_materialize_workspace_size(
-    const resembed_materialize_args* args, const resembed_place* place, size_t* bytes);
-RESEMBED_API resembed_status resembed_materialize(const resembed_materialize_args* args,
-                                                  void* workspace, size_t workspace_bytes,
-                                                  const resembed_place* place);
+RESEMBED_API resembed_status resembed_materialize_workspace_size(const resembed_materialize_args* args,
+                                                                 const resembed_place* place, size_t* bytes);
+RESEMBED_API resembed_status resembed_materialize(const resembed_materialize_args* args, void* workspace,
+                                                  size_t workspace_bytes, const resembed_place* place);
 
 /* How tight the items of each interest lie, and how large residuals are beside centers. */
 RESEMBED_API resembed_status resembed_envelope_workspace_size(const resembed_envelope_args* args,
-                                                              const resembed_place* place,
-                                                              size_t* bytes);
+                                                              const resembed_place* place, size_t* bytes);
 RESEMBED_API resembed_status resembed_envelope(const resembed_envelope_args* args, void* workspace,
-                                               size_t workspace_bytes,
-                                               const resembed_place* place);
+                                               size_t workspace_bytes, const resembed_place* place);
 
 #ifdef __cplusplus
 }

@@ -96,8 +96,8 @@ struct Table : Descriptor<resembed_table> {
     return *this;
   }
   /// R [n_rows, dim] for some items only: row_of [n_items], -1 = none.
-  Table& ResidualRows(void* rows, int64_t n_rows, const int32_t* row_of,
-                      resembed_dtype dtype = RESEMBED_F32, int64_t stride = 0) {
+  Table& ResidualRows(void* rows, int64_t n_rows, const int32_t* row_of, resembed_dtype dtype = RESEMBED_F32,
+                      int64_t stride = 0) {
     residual_row_of = row_of;
     residual_rows = n_rows;
     return Residual(rows, dtype, stride);
@@ -127,9 +127,7 @@ struct Table : Descriptor<resembed_table> {
     return Neighbors(RESEMBED_CENTRAL_STORED, list, k);
   }
   /// e_i = sum_k softmax_k(C[i] . C[list[i, k]]) C[list[i, k]] + R[i]; C has a row for each item.
-  Table& Attention(const int32_t* list, int32_t k) {
-    return Neighbors(RESEMBED_CENTRAL_ATTENTION, list, k);
-  }
+  Table& Attention(const int32_t* list, int32_t k) { return Neighbors(RESEMBED_CENTRAL_ATTENTION, list, k); }
 
  private:
   Table& Neighbors(resembed_central_form which, const int32_t* list, int32_t k) {
@@ -259,8 +257,7 @@ struct Optimizer : Descriptor<resembed_optimizer> {
   }
 
  private:
-  static Optimizer Make(resembed_optimizer_kind what, float rate, void* first, void* second,
-                        float epsilon) {
+  static Optimizer Make(resembed_optimizer_kind what, float rate, void* first, void* second, float epsilon) {
     Optimizer optimizer;
     optimizer.kind = what;
     optimizer.lr = rate;
@@ -350,8 +347,7 @@ class Batch {
     void* work = workspace_->Reserve(work_bytes);
     if ((memory == nullptr && plan_bytes > 0) || (work == nullptr && work_bytes > 0)) return NoMemory("Plan");
     plan_.struct_size = sizeof(plan_);
-    const Status status(
-        resembed_plan(&args, memory, plan_bytes, &plan_, work, work_bytes, &place_));
+    const Status status(resembed_plan(&args, memory, plan_bytes, &plan_, work, work_bytes, &place_));
     planned_ = status.ok();
     return status;
   }

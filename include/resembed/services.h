@@ -24,8 +24,8 @@ typedef struct resembed_covisit resembed_covisit; /* counts; grows with the dist
 
 typedef struct resembed_covisit_options {
   size_t struct_size;
-  int64_t n_items;  /* ids are [0, n_items), n_items < 2^31 */
-  int32_t window;   /* >= 1; 0 = 2, the paper's */
+  int64_t n_items;                  /* ids are [0, n_items), n_items < 2^31 */
+  int32_t window;                   /* >= 1; 0 = 2, the paper's */
   const uint32_t* distance_weights; /* [window] added for a pair at distance 1..window; null = all 1;
                                        a weight of 0 makes no pair */
   size_t buffer_bytes; /* pairs collected before they are sorted and merged; 0 = 256 MiB, least 4 KiB */
@@ -41,8 +41,7 @@ RESEMBED_API resembed_status resembed_covisit_create(const resembed_covisit_opti
  * nothing is added. */
 RESEMBED_API resembed_status resembed_covisit_add(resembed_covisit* counts, const void* ids,
                                                   resembed_dtype id_dtype, const void* offsets,
-                                                  resembed_dtype offset_dtype,
-                                                  int64_t n_sequences);
+                                                  resembed_dtype offset_dtype, int64_t n_sequences);
 /* Distinct unordered pairs so far. */
 RESEMBED_API resembed_status resembed_covisit_n_pairs(resembed_covisit* counts, int64_t* n_pairs);
 /* The whole symmetric matrix as CSR: row_offsets [n_items + 1], columns and values [2 * n_pairs], columns
@@ -52,8 +51,8 @@ RESEMBED_API resembed_status resembed_covisit_export(resembed_covisit* counts, i
 /* The K largest counts of each row, K <= RESEMBED_MAX_NEIGHBORS. Ties at equal count: the lower item id
  * first (documented, tested against a golden file). neighbors [n_items, k], -1 ends a list; counts_out
  * [n_items, k], 0 past the end, or null: then 8 * n_items * k bytes are taken for the time of the call. */
-RESEMBED_API resembed_status resembed_covisit_top_k(resembed_covisit* counts, int32_t k,
-                                                    int32_t* neighbors, int64_t* counts_out);
+RESEMBED_API resembed_status resembed_covisit_top_k(resembed_covisit* counts, int32_t k, int32_t* neighbors,
+                                                    int64_t* counts_out);
 RESEMBED_API void resembed_covisit_destroy(resembed_covisit* counts); /* null is fine */
 
 typedef int32_t resembed_graph_weighting;
@@ -66,8 +65,7 @@ enum {
  * neighbor with an empty list of its own gets 0 under GCN. */
 RESEMBED_API resembed_status resembed_graph_weights(const int32_t* neighbors, const int64_t* counts,
                                                     int64_t n_items, int32_t k,
-                                                    resembed_graph_weighting weighting,
-                                                    float* weights);
+                                                    resembed_graph_weighting weighting, float* weights);
 
 typedef struct resembed_graph_assign_options {
   size_t struct_size;
@@ -113,8 +111,7 @@ RESEMBED_API resembed_status resembed_file_n_tensors(const resembed_file* file, 
 RESEMBED_API resembed_status resembed_file_tensor(const resembed_file* file, int32_t index,
                                                   resembed_tensor* tensor);
 /* Index of the tensor called `name`, or -1. */
-RESEMBED_API resembed_status resembed_file_find(const resembed_file* file, const char* name,
-                                                int32_t* index);
+RESEMBED_API resembed_status resembed_file_find(const resembed_file* file, const char* name, int32_t* index);
 /* Reads tensor `index` into data (row-major; rows row_stride elements apart, 0 = contiguous); bytes is the
  * size of that memory. */
 RESEMBED_API resembed_status resembed_file_read(const resembed_file* file, int32_t index, void* data,

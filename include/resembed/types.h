@@ -102,8 +102,8 @@ enum {
 
 typedef int32_t resembed_decay;
 enum {
-  RESEMBED_DECAY_L2 = 0,          /* gradient += weight_decay * row, rows touched by the step */
-  RESEMBED_DECAY_DECOUPLED = 1,   /* row *= 1 - lr * weight_decay, rows touched by the step */
+  RESEMBED_DECAY_L2 = 0,            /* gradient += weight_decay * row, rows touched by the step */
+  RESEMBED_DECAY_DECOUPLED = 1,     /* row *= 1 - lr * weight_decay, rows touched by the step */
   RESEMBED_DECAY_L2_WHOLE_TABLE = 2 /* as L2, every row of the table takes part in the step */
 };
 
@@ -121,8 +121,7 @@ enum {
 typedef struct resembed_executor {
   size_t struct_size;
   int32_t width; /* >= 1 */
-  void (*parallel_for)(void* context, int64_t n_tasks, void (*task)(void* arg, int64_t index),
-                       void* arg);
+  void (*parallel_for)(void* context, int64_t n_tasks, void (*task)(void* arg, int64_t index), void* arg);
   void* context;
 } resembed_executor;
 
@@ -150,10 +149,10 @@ typedef struct resembed_table {
 
   void* residual; /* R [n_items or residual_rows, dim]; null = no residual part */
   int64_t residual_stride;
-  resembed_dtype residual_dtype;         /* F32, F16, BF16 */
-  const int32_t* residual_row_of;        /* [n_items] or null = identity; -1 = item has no residual;
+  resembed_dtype residual_dtype;  /* F32, F16, BF16 */
+  const int32_t* residual_row_of; /* [n_items] or null = identity; -1 = item has no residual;
                                             no two items share a row */
-  int64_t residual_rows;                 /* with residual_row_of; otherwise n_items (0 = n_items) */
+  int64_t residual_rows;          /* with residual_row_of; otherwise n_items (0 = n_items) */
 
   void* central; /* C [central_rows, dim]; null exactly when form is NONE */
   int64_t central_rows;
@@ -163,9 +162,9 @@ typedef struct resembed_table {
   const void* center_of;          /* ASSIGNMENT: [n_items]; I32 with -1 = none, U16 with 65535 */
   resembed_dtype center_of_dtype; /* I32 or U16 */
 
-  const int32_t* neighbors; /* other forms: [n_items, n_neighbors]; -1 ends an item's list */
-  int32_t n_neighbors;      /* K, 1..64 */
-  int64_t neighbors_stride; /* 0 = n_neighbors */
+  const int32_t* neighbors;      /* other forms: [n_items, n_neighbors]; -1 ends an item's list */
+  int32_t n_neighbors;           /* K, 1..64 */
+  int64_t neighbors_stride;      /* 0 = n_neighbors */
   const float* neighbor_weights; /* STORED: [n_items, n_neighbors] */
   int64_t neighbor_weights_stride;
 
@@ -196,14 +195,14 @@ typedef struct resembed_feature {
   const void* offsets;         /* [n_bags + 1], non-decreasing, 0 .. n_ids; null = fixed length */
   resembed_dtype offset_dtype; /* I32 or I64 when offsets is given */
   int64_t n_bags;
-  int64_t bag_length;          /* with offsets == null: n_ids == n_bags * bag_length */
+  int64_t bag_length; /* with offsets == null: n_ids == n_bags * bag_length */
 
   const float* weights; /* per-sample weights a [n_ids], or null */
   int32_t has_padding;  /* 0: every id is an item */
   int64_t padding_id;   /* with has_padding: left out of pooling and divisor, no gradient */
 
-  void* output; /* y [n_bags, dim] (pooling NONE: [n_ids, dim]); forward only */
-  int64_t output_stride; /* 0 = dim */
+  void* output;                /* y [n_bags, dim] (pooling NONE: [n_ids, dim]); forward only */
+  int64_t output_stride;       /* 0 = dim */
   resembed_dtype output_dtype; /* F32, F16, BF16 */
 
   int32_t* saved_argmax; /* MAX: [n_bags, dim] position in the bag, -1 when empty; forward writes it
@@ -233,8 +232,8 @@ typedef struct resembed_feature_grad {
 typedef struct resembed_grad {
   size_t struct_size;
   resembed_grad_layout layout;
-  float* rows; /* COMPRESSED: [capacity, dim], the first *n_rows are written; DENSE: [table rows, dim] */
-  int64_t stride; /* 0 = dim */
+  float* rows;      /* COMPRESSED: [capacity, dim], the first *n_rows are written; DENSE: [table rows, dim] */
+  int64_t stride;   /* 0 = dim */
   int64_t* row_ids; /* COMPRESSED: [capacity], strictly increasing. For R these are item ids (the
                        table maps them to rows), for C central rows. */
   int64_t* n_rows;  /* COMPRESSED: [1] device memory */
@@ -272,16 +271,16 @@ typedef struct resembed_optimizer {
   float eps;
   float weight_decay;
   resembed_decay decay;
-  float max_row_norm;  /* after the update a longer row is scaled down to this norm; 0 = no cap */
-  float grad_scale;    /* multiplies the gradient; 0 means 1 */
-  int64_t step;        /* t = 1, 2, ...: Adam's bias correction and the random generator */
-  const float* lr_device;      /* [1] overrides lr, read when the step runs */
-  const int64_t* step_device;  /* [1] overrides step */
+  float max_row_norm;            /* after the update a longer row is scaled down to this norm; 0 = no cap */
+  float grad_scale;              /* multiplies the gradient; 0 means 1 */
+  int64_t step;                  /* t = 1, 2, ...: Adam's bias correction and the random generator */
+  const float* lr_device;        /* [1] overrides lr, read when the step runs */
+  const int64_t* step_device;    /* [1] overrides step */
   const float* inv_scale_device; /* [1] multiplies the gradient as well (loss scale) */
   const float* found_inf_device; /* [1] non-zero: the whole step is skipped */
-  int64_t* n_skipped_rows; /* [1] device memory, incremented by rows left out; or null */
+  int64_t* n_skipped_rows;       /* [1] device memory, incremented by rows left out; or null */
 
-  void* state1; /* shapes above; null for SGD */
+  void* state1;          /* shapes above; null for SGD */
   int64_t state1_stride; /* 0 = dim (matrix states) or 1 (row states) */
   void* state2;
   int64_t state2_stride;
@@ -343,7 +342,7 @@ typedef struct resembed_plan_args {
   resembed_bad_ids* bad_ids;         /* [1] device memory or null */
   const int64_t* max_unique;         /* [n_tables] host; promises, or null = the worst case */
   const int64_t* max_unique_central; /* [n_tables] host */
-  int32_t skip_central; /* 1: no gradient of C will be asked of this plan */
+  int32_t skip_central;              /* 1: no gradient of C will be asked of this plan */
 } resembed_plan_args;
 
 typedef struct resembed_forward_args {
@@ -362,8 +361,8 @@ typedef struct resembed_forward_args {
 typedef struct resembed_backward_args {
   size_t struct_size;
   const resembed_plan_header* plan;
-  const resembed_tables* tables;                     /* those the plan was made for */
-  const resembed_feature* const* features;           /* those the plan was made for */
+  const resembed_tables* tables;           /* those the plan was made for */
+  const resembed_feature* const* features; /* those the plan was made for */
   int32_t n_features;
   const resembed_feature_grad* const* feature_grads; /* [n_features]; null entry = no gradient */
   const resembed_table_grad* const* table_grads;     /* [n_tables]; null entry = not asked for */
@@ -391,7 +390,7 @@ typedef struct resembed_combine_args {
   const resembed_grad* const* inputs; /* [n_inputs] compressed, summed in this order */
   int32_t n_inputs;
   int64_t dim;
-  int64_t table_rows; /* ids are in [0, table_rows) */
+  int64_t table_rows;          /* ids are in [0, table_rows) */
   const resembed_grad* output; /* compressed; overlaps no input */
 } resembed_combine_args;
 
@@ -414,15 +413,15 @@ typedef struct resembed_envelope_args {
   const float* quantiles; /* [n_quantiles] host, in [0, 1]; nearest rank */
   int32_t n_quantiles;
   /* outputs, device memory, each may be null; an interest without items gets 0 */
-  int64_t* count;           /* [n_interests] */
-  float* radius;            /* [n_interests] largest distance to the mean of the members */
-  float* radius_quantiles;  /* [n_interests, n_quantiles] of that distance */
-  float* residual_norm;     /* [n_interests] mean |R[i]| */
+  int64_t* count;                 /* [n_interests] */
+  float* radius;                  /* [n_interests] largest distance to the mean of the members */
+  float* radius_quantiles;        /* [n_interests, n_quantiles] of that distance */
+  float* residual_norm;           /* [n_interests] mean |R[i]| */
   float* residual_norm_quantiles; /* [n_interests, n_quantiles] */
-  float* central_norm;      /* [n_interests] mean |central part of i| */
-  float* ratio;             /* [n_interests] median |R[i]| / |central part of i| over the members that
+  float* central_norm;            /* [n_interests] mean |central part of i| */
+  float* ratio;                   /* [n_interests] median |R[i]| / |central part of i| over the members that
                                have a central part, 0 when none has */
-  float* global;            /* [4]: RMS distance of all grouped items to their global mean; mean |R|;
+  float* global;                  /* [4]: RMS distance of all grouped items to their global mean; mean |R|;
                                mean |central part|; median ratio over all grouped items */
 } resembed_envelope_args;
 

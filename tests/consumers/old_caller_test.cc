@@ -46,7 +46,10 @@ class OldCaller : public testing::Test {
  protected:
   static Table MakeTable(float* rows) { return Table(3, 2).Residual(rows); }
   Feature MakeFeature() {
-    return Feature(0, RESEMBED_POOLING_SUM).Ids(ids_.data(), 4).Offsets(offsets_.data(), 2).Output(pooled_.data());
+    return Feature(0, RESEMBED_POOLING_SUM)
+        .Ids(ids_.data(), 4)
+        .Offsets(offsets_.data(), 2)
+        .Output(pooled_.data());
   }
 
   std::vector<float> rows_ = {1, 2, 3, 4, 5, 6}, pooled_ = std::vector<float>(4, -1.0f);
@@ -120,7 +123,8 @@ TEST_F(OldCaller, PlanAndStepTakeMissingFieldsAsZero) {
   full_step.residual = sgd.get();
   const Cut<resembed_table_step> step(full_step, THROUGH(resembed_table_step, residual));
   const resembed_table_step* steps[] = {step.get()};
-  const Cut<resembed_feature_grad> grad(FeatureGrad(grad_.data()), THROUGH(resembed_feature_grad, grad_output));
+  const Cut<resembed_feature_grad> grad(FeatureGrad(grad_.data()),
+                                        THROUGH(resembed_feature_grad, grad_output));
   const resembed_feature_grad* grads[] = {grad.get()};
   Descriptor<resembed_backward_step_args> args;
   args.plan = &plan;

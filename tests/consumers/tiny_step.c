@@ -1,7 +1,6 @@
 /* A C11 program with nothing but the public header: forward, plan and one fused SGD step over a table of
  * four items and two centers, with numbers small enough to check by hand. */
 #include <resembed/resembed.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,12 +28,12 @@ static void* Allocate(size_t bytes) {
   return memory;
 }
 
-static float residual[] = {1, 2, 3, 4, 5, 6, 7, 8};         /* R [4, 2] */
-static float central[] = {10, 20, 100, 200};                /* C [2, 2] */
-static const int32_t center_of[] = {0, 1, 0, -1};           /* item 3 has no center */
+static float residual[] = {1, 2, 3, 4, 5, 6, 7, 8}; /* R [4, 2] */
+static float central[] = {10, 20, 100, 200};        /* C [2, 2] */
+static const int32_t center_of[] = {0, 1, 0, -1};   /* item 3 has no center */
 static int64_t ids[] = {0, 1, 0, 2, 3};
-static const int32_t offsets[] = {0, 3, 3, 5};              /* the bag in the middle is empty */
-static const float grad_output[] = {1, 2, 9, 9, 3, 4};      /* dL/dy [3, 2] */
+static const int32_t offsets[] = {0, 3, 3, 5};         /* the bag in the middle is empty */
+static const float grad_output[] = {1, 2, 9, 9, 3, 4}; /* dL/dy [3, 2] */
 static float pooled[6];
 
 static void Forward(const resembed_tables* tables, const resembed_feature* const* features,
@@ -48,7 +47,8 @@ static void Forward(const resembed_tables* tables, const resembed_feature* const
   free(workspace);
   if (expected == RESEMBED_OK) Check(status, "forward");
   if (status != expected) {
-    fprintf(stderr, "forward returned %s; needs %s\n", resembed_status_name(status), resembed_status_name(expected));
+    fprintf(stderr, "forward returned %s; needs %s\n", resembed_status_name(status),
+            resembed_status_name(expected));
     exit(1);
   }
 }
@@ -73,8 +73,7 @@ static void BackwardStep(const resembed_tables* tables, const resembed_feature* 
     exit(1);
   }
 
-  const resembed_optimizer sgd = {
-      .struct_size = sizeof sgd, .kind = RESEMBED_SGD, .lr = 0.5f, .step = 1};
+  const resembed_optimizer sgd = {.struct_size = sizeof sgd, .kind = RESEMBED_SGD, .lr = 0.5f, .step = 1};
   const resembed_table_step step = {.struct_size = sizeof step, .residual = &sgd, .central = &sgd};
   const resembed_table_step* steps[] = {&step};
   const resembed_feature_grad grad = {.struct_size = sizeof grad, .grad_output = grad_output};

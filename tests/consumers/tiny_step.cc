@@ -1,8 +1,7 @@
 // A C++17 program with nothing but resembed.hpp: forward, plan and one fused SGD step, numbers checked by hand
 // (the problem of tiny_step.c with the neighbors form: item 0 has two central rows, item 3 none).
-#include <resembed/resembed.hpp>
-
 #include <cstdio>
+#include <resembed/resembed.hpp>
 #include <vector>
 
 namespace {

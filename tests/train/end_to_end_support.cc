@@ -48,7 +48,8 @@ Outcome Train(const std::vector<std::string>& arguments, int stop_after_ms, cons
   int status = 0;
   pid_t ended = 0;
   if (stop_after_ms >= 0) {
-    while (!fs::exists(fs::path(out) / "graph.safetensors") && (ended = waitpid(child, &status, WNOHANG)) == 0) {
+    while (!fs::exists(fs::path(out) / "graph.safetensors") &&
+           (ended = waitpid(child, &status, WNOHANG)) == 0) {
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(stop_after_ms));
@@ -66,9 +67,13 @@ std::string ReadFile(const std::string& path) {
   return text.str();
 }
 
-void WriteFile(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+void WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
 
-nlohmann::json ReadJson(const std::string& path) { return nlohmann::json::parse(ReadFile(path), nullptr, false); }
+nlohmann::json ReadJson(const std::string& path) {
+  return nlohmann::json::parse(ReadFile(path), nullptr, false);
+}
 
 nlohmann::json WithoutTimes(nlohmann::json json) {
   if (json.is_object()) {

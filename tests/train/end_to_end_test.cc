@@ -20,8 +20,8 @@ std::vector<std::string> With(std::vector<std::string> arguments, const std::vec
 
 TEST(Train, LearnsAboveChanceAndWritesEveryFile) {
   const Folder out("learns");
-  const Outcome run = Train(With(SmallLog(), {"--out", out.path(), "--variants", "plain,avg", "--epochs", "12",
-                                              "--patience", "12", "--seeds", "2"}));
+  const Outcome run = Train(With(SmallLog(), {"--out", out.path(), "--variants", "plain,avg", "--epochs",
+                                              "12", "--patience", "12", "--seeds", "2"}));
   ASSERT_EQ(run.exit_code, 0) << run.err;
   const json metrics = ReadJson(out / "metrics.json");
   ASSERT_TRUE(metrics.is_object());
@@ -29,8 +29,9 @@ TEST(Train, LearnsAboveChanceAndWritesEveryFile) {
     for (const char* variant : {"plain", "avg"}) {
       SCOPED_TRACE(std::string(head) + " " + variant);
       const json& row = metrics["heads"][head][variant];
-      for (const char* key : {"epochs", "capped", "valid", "auc", "auc_pop", "hr20", "hr20_new", "hr20_repeat",
-                              "logloss", "gap", "parameters", "seconds", "ratio", "envelope", "over_plain"}) {
+      for (const char* key :
+           {"epochs", "capped", "valid", "auc", "auc_pop", "hr20", "hr20_new", "hr20_repeat", "logloss",
+            "gap", "parameters", "seconds", "ratio", "envelope", "over_plain"}) {
         EXPECT_TRUE(row.contains(key)) << key;
       }
       // 40 test users: one standard error of the mean share is below .05.
@@ -54,7 +55,8 @@ TEST(Train, LearnsAboveChanceAndWritesEveryFile) {
     const json& over = metrics["heads"][head]["avg"]["over_plain"]["auc"];
     EXPECT_NEAR(over["mean"].get<double>(),
                 metrics["heads"][head]["avg"]["auc"]["mean"].get<double>() -
-                    metrics["heads"][head]["plain"]["auc"]["mean"].get<double>(), 1e-6);
+                    metrics["heads"][head]["plain"]["auc"]["mean"].get<double>(),
+                1e-6);
     EXPECT_LE(over["low"], over["mean"]);
     EXPECT_GE(over["high"], over["mean"]);
   }
@@ -74,12 +76,14 @@ TEST(Train, LearnsAboveChanceAndWritesEveryFile) {
 TEST(Train, AStoppedRunContinuesToTheSameResult) {
   const Folder whole("whole"), parts("parts");
   const std::vector<std::string> options = With(
-      SmallLog(), {"--users", "700", "--variants", "avg,assign", "--epochs", "6", "--patience", "6", "--threads", "2"});
+      SmallLog(),
+      {"--users", "700", "--variants", "avg,assign", "--epochs", "6", "--patience", "6", "--threads", "2"});
   ASSERT_EQ(Train(With(options, {"--out", whole.path()})).exit_code, 0);
   int stops = 0, inside_a_row = 0, code = 130;
   std::string err;
   for (int attempt = 0; code == 130 && attempt < 100; ++attempt) {
-    const Outcome run = Train(With(options, {"--out", parts.path(), "--resume"}), 120 + 40 * attempt, parts.path());
+    const Outcome run =
+        Train(With(options, {"--out", parts.path(), "--resume"}), 120 + 40 * attempt, parts.path());
     code = run.exit_code;
     err = run.err;
     if (code != 130) break;
@@ -91,8 +95,8 @@ TEST(Train, AStoppedRunContinuesToTheSameResult) {
   EXPECT_GE(stops, 1);
   EXPECT_GE(inside_a_row, 1);
   EXPECT_EQ(WithoutTimes(ReadJson(whole / "metrics.json")), WithoutTimes(ReadJson(parts / "metrics.json")));
-  for (const char* model : {"mlp/avg/seed1.safetensors", "dot/avg/seed1.safetensors", "mlp/assign/seed1.safetensors",
-                            "dot/assign/seed1.safetensors"}) {
+  for (const char* model : {"mlp/avg/seed1.safetensors", "dot/avg/seed1.safetensors",
+                            "mlp/assign/seed1.safetensors", "dot/assign/seed1.safetensors"}) {
     EXPECT_EQ(ReadFile(whole / model), ReadFile(parts / model)) << model;
   }
   // Finished rows are kept, not trained again.
@@ -115,7 +119,8 @@ TEST(Train, ThreadsDoNotChangeAnyBit) {
   ASSERT_EQ(Train(With(options, {"--out", three.path(), "--threads", "3"})).exit_code, 0);
   const json metrics = ReadJson(one / "metrics.json");
   EXPECT_EQ(WithoutTimes(metrics), WithoutTimes(ReadJson(three / "metrics.json")));
-  for (const char* model : {"mlp/att/seed1.safetensors", "dot/att/seed1.safetensors", "dot/gcn/seed1.safetensors"}) {
+  for (const char* model :
+       {"mlp/att/seed1.safetensors", "dot/att/seed1.safetensors", "dot/gcn/seed1.safetensors"}) {
     EXPECT_EQ(ReadFile(one / model), ReadFile(three / model)) << model;
   }
   // Two epochs cannot show that a row has converged, and without plain nothing is over plain.
@@ -139,8 +144,8 @@ std::string FileLog(int n_new) {
 TEST(Train, AnItemNeverSeenInTrainingIsAMissAndItsShareIsSaid) {
   const Folder out("unknown");
   WriteFile(out / "log.tsv", FileLog(60));
-  const Outcome run = Train({"--data", out / "log.tsv", "--out", out / "run", "--variants", "plain,avg", "--dim", "4",
-                             "--epochs", "2", "--no-report"});
+  const Outcome run = Train({"--data", out / "log.tsv", "--out", out / "run", "--variants", "plain,avg",
+                             "--dim", "4", "--epochs", "2", "--no-report"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   const json metrics = ReadJson(out / "run/metrics.json");
   EXPECT_EQ(metrics["data"]["unknown_share"].get<double>(), 1.0);
@@ -152,8 +157,9 @@ TEST(Train, AnItemNeverSeenInTrainingIsAMissAndItsShareIsSaid) {
 TEST(Train, ReadsTheLogAndRunsThePaperPreset) {
   const Folder out("paper");
   WriteFile(out / "log.tsv", FileLog(0));
-  const Outcome run = Train({"--data", out / "log.tsv", "--out", out / "run", "--variants", "central", "--dim", "4",
-                             "--epochs", "2", "--preset", "paper", "--optimizer", "adagrad", "--no-report"});
+  const Outcome run =
+      Train({"--data", out / "log.tsv", "--out", out / "run", "--variants", "central", "--dim", "4",
+             "--epochs", "2", "--preset", "paper", "--optimizer", "adagrad", "--no-report"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   const json config = ReadJson(out / "run/metrics.json")["config"];
   EXPECT_EQ(config["by_head"]["mlp"]["history"], 50);

@@ -16,7 +16,8 @@ namespace {
 AlignedVector<float> Random(int64_t n, uint64_t seed, float scale = 1.0f) {
   AlignedVector<float> values(static_cast<size_t>(n));
   for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = scale * static_cast<float>(NormalOf(Draw(seed, Stream::kInit, i, 0), Draw(seed, Stream::kInit, i, 1)));
+    values[i] = scale * static_cast<float>(
+                            NormalOf(Draw(seed, Stream::kInit, i, 0), Draw(seed, Stream::kInit, i, 1)));
   }
   return values;
 }
@@ -40,7 +41,8 @@ void ExpectSlope(const char* what, AlignedVector<float>* values, const AlignedVe
     };
     const double slope = (at(step) - at(-step)) / (2.0 * static_cast<double>(step));
     *values = start;
-    EXPECT_NEAR(slope / std::sqrt(norm), expected / std::sqrt(norm), 2e-4 + 0.02 * std::abs(expected) / std::sqrt(norm))
+    EXPECT_NEAR(slope / std::sqrt(norm), expected / std::sqrt(norm),
+                2e-4 + 0.02 * std::abs(expected) / std::sqrt(norm))
         << what << " trial " << trial;
   }
 }
@@ -55,12 +57,19 @@ TEST(MlpNet, GradientsAreTheSlopesOfTheLoss) {
   constexpr int64_t kN = 150, kDim = 6;  // three blocks, the last one short
   Pool pool(2);
   MlpNet net(kDim, 3);
-  AlignedVector<float> history = Random(kN * kDim, 1), positive = Random(kN * kDim, 2), negative = Random(kN * kDim, 4);
+  AlignedVector<float> history = Random(kN * kDim, 1), positive = Random(kN * kDim, 2),
+                       negative = Random(kN * kDim, 4);
   const AlignedVector<float> repeat = Random(2 * kN * kRepeatFeatures, 5, 0.5f);
   AlignedVector<float> d_history(history.size()), d_positive(history.size()), d_negative(history.size());
   const auto loss = [&] {
-    const MlpNet::Batch batch = {kN, history.data(), positive.data(), negative.data(), repeat.data(),
-                                 repeat.data() + kN * kRepeatFeatures, d_history.data(), d_positive.data(),
+    const MlpNet::Batch batch = {kN,
+                                 history.data(),
+                                 positive.data(),
+                                 negative.data(),
+                                 repeat.data(),
+                                 repeat.data() + kN * kRepeatFeatures,
+                                 d_history.data(),
+                                 d_positive.data(),
                                  d_negative.data()};
     return net.LossAndGradients(batch, &pool);
   };
@@ -80,8 +89,14 @@ TEST(MlpNet, EvaluationScoresAreThoseOfTraining) {
   const AlignedVector<float> history = Random(kDim, 1), items = Random(2 * kDim, 2);
   const AlignedVector<float> repeat = Random(2 * kRepeatFeatures, 5);
   AlignedVector<float> unused(3 * kDim), parts(2 * MlpNet::kHidden1), shift(MlpNet::kHidden1), scores(2);
-  const MlpNet::Batch batch = {1, history.data(), items.data(), items.data() + kDim, repeat.data(),
-                               repeat.data() + kRepeatFeatures, unused.data(), unused.data() + kDim,
+  const MlpNet::Batch batch = {1,
+                               history.data(),
+                               items.data(),
+                               items.data() + kDim,
+                               repeat.data(),
+                               repeat.data() + kRepeatFeatures,
+                               unused.data(),
+                               unused.data() + kDim,
                                unused.data() + 2 * kDim};
   const double loss = net.LossAndGradients(batch, &pool);
   net.HistoryPart(history.data(), shift.data());
@@ -104,9 +119,11 @@ TEST_P(DotGradient, GradientsAreTheSlopesOfTheLoss) {
   constexpr int64_t kN = 70, kM = 130, kDim = 6;  // three blocks of samples, three stripes of negatives
   Pool pool(2);
   DotNet net(kDim, GetParam(), 0.7f);
-  AlignedVector<float> history = Random(kN * kDim, 1), target = Random(kN * kDim, 2), negative = Random(kM * kDim, 4);
+  AlignedVector<float> history = Random(kN * kDim, 1), target = Random(kN * kDim, 2),
+                       negative = Random(kM * kDim, 4);
   AlignedVector<float> target_shift = Random(kN, 6), negative_shift = Random(kM, 7);
-  for (int64_t f = 0; f < kRepeatFeatures; ++f) net.dense.value[static_cast<size_t>(f)] = 0.1f * static_cast<float>(f);
+  for (int64_t f = 0; f < kRepeatFeatures; ++f)
+    net.dense.value[static_cast<size_t>(f)] = 0.1f * static_cast<float>(f);
   const AlignedVector<float> repeat = Random(kN * kRepeatFeatures, 8);
   std::vector<int32_t> target_ids(kN), negative_ids(kM);
   for (int64_t i = 0; i < kN; ++i) target_ids[static_cast<size_t>(i)] = static_cast<int32_t>(i);
@@ -122,15 +139,27 @@ TEST_P(DotGradient, GradientsAreTheSlopesOfTheLoss) {
   AlignedVector<float> d_history(history.size()), d_target(target.size()), d_negative(negative.size()),
       d_target_shift(kN), d_negative_shift(kM);
   const auto loss = [&] {
-    const DotNet::Batch batch = {kN, kM, history.data(), target.data(), negative.data(), target_shift.data(),
-                                 negative_shift.data(), target_ids.data(), negative_ids.data(), repeat.data(),
-                                 seen.data(), d_history.data(), d_target.data(), d_negative.data(),
-                                 d_target_shift.data(), d_negative_shift.data()};
+    const DotNet::Batch batch = {kN,
+                                 kM,
+                                 history.data(),
+                                 target.data(),
+                                 negative.data(),
+                                 target_shift.data(),
+                                 negative_shift.data(),
+                                 target_ids.data(),
+                                 negative_ids.data(),
+                                 repeat.data(),
+                                 seen.data(),
+                                 d_history.data(),
+                                 d_target.data(),
+                                 d_negative.data(),
+                                 d_target_shift.data(),
+                                 d_negative_shift.data()};
     return net.LossAndGradients(batch, &pool);
   };
   EXPECT_GT(loss(), 1.0);
-  const AlignedVector<float> dense = net.dense.grad, h = d_history, t = d_target, n = d_negative, ts = d_target_shift,
-                             ns = d_negative_shift;
+  const AlignedVector<float> dense = net.dense.grad, h = d_history, t = d_target, n = d_negative,
+                             ts = d_target_shift, ns = d_negative_shift;
   for (const auto* grad : {&dense, &h, &t, &n, &ts, &ns}) EXPECT_GT(Norm(*grad), 1e-3);
   ExpectSlope("dense", &net.dense.value, dense, loss);
   ExpectSlope("history", &history, h, loss);
@@ -143,13 +172,15 @@ TEST_P(DotGradient, GradientsAreTheSlopesOfTheLoss) {
 TEST(DotNet, ANegativeThatIsTheTargetIsMasked) {
   Pool pool(1);
   DotNet net(2, false, 1.0f);
-  const float history[] = {1, 0}, target[] = {2, 0}, negative[] = {2, 0, 1, 0}, shift[] = {0, 0}, repeat[10] = {};
+  const float history[] = {1, 0}, target[] = {2, 0}, negative[] = {2, 0, 1, 0}, shift[] = {0, 0},
+              repeat[10] = {};
   const int32_t target_id = 4, negative_ids[] = {4, 9};
   const std::vector<std::vector<DotNet::Seen>> seen(1);
   float d_history[2], d_target[2], d_negative[4], d_target_shift[1], d_negative_shift[2];
-  const double loss = net.LossAndGradients({1, 2, history, target, negative, shift, shift, &target_id, negative_ids,
-                                            repeat, seen.data(), d_history, d_target, d_negative, d_target_shift,
-                                            d_negative_shift}, &pool);
+  const double loss =
+      net.LossAndGradients({1, 2, history, target, negative, shift, shift, &target_id, negative_ids, repeat,
+                            seen.data(), d_history, d_target, d_negative, d_target_shift, d_negative_shift},
+                           &pool);
   EXPECT_NEAR(loss, std::log1p(std::exp(-1.0)), 1e-6);
   EXPECT_EQ(d_negative_shift[0], 0.0f);
   EXPECT_GT(d_negative_shift[1], 0.1f);

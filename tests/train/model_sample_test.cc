@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "host/train/model_sample.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <set>
-
-#include "host/train/model_sample.h"
 
 namespace resembed::train {
 namespace {
@@ -56,7 +56,8 @@ TEST(DrawSamples, IsAFunctionOfSeedAndEpoch) {
   const Fixture f;
   const auto positions = [&](uint64_t seed, int64_t epoch) {
     std::vector<int64_t> list;
-    for (const Sample& sample : DrawSamples(f.log, {0, 1, 2}, 10, seed, epoch)) list.push_back(sample.position);
+    for (const Sample& sample : DrawSamples(f.log, {0, 1, 2}, 10, seed, epoch))
+      list.push_back(sample.position);
     return list;
   };
   EXPECT_EQ(positions(1, 1), positions(1, 1));
