@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/backward_args.h"
 #include "host/descriptor.h"
+#include "host/nvtx.h"
 
 namespace resembed::detail {
 namespace {
@@ -195,11 +196,15 @@ resembed_status resembed_backward(const resembed_backward_args* args, void* work
   Call call;
   RESEMBED_RETURN_IF_ERROR(ReadArgs(args, place, &call));
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace("backward", workspace, workspace_bytes, WorkspaceBytes(call)));
+  const BackwardArgs& batch = call.backward.args;
+  const NvtxRange range(NvtxOp::kBackward, [&] {
+    return BackwardSize(batch.features, batch.feature_grads, batch.n_features, call.backward.tables);
+  });
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
     if (!request.items() && !request.sample_weights) continue;
     Workspace carve(workspace);
-    const TableBackward work = TakeBackward(call.backward.args, index, request, call.backward.place, &carve);
+    const TableBackward work = TakeBackward(batch, index, request, call.backward.place, &carve);
     RunTable(call, index, work, &carve);
   }
   return RESEMBED_OK;

@@ -8,6 +8,7 @@
 #include "host/cpu/tasks.h"
 #include "host/descriptor.h"
 #include "host/executor.h"
+#include "host/nvtx.h"
 #include "host/validate.h"
 #include "host/workspace.h"
 
@@ -247,6 +248,7 @@ resembed_status resembed_combine(const resembed_combine_args* args, void* worksp
   Workspace count(nullptr);
   Regions::Take(call.args, &count);
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace("combine", workspace, workspace_bytes, count.used()));
+  const NvtxRange range(NvtxOp::kCombine, [&] { return CombineSize(call.args); });
   Workspace carve(workspace);
   return Combine(call, Regions::Take(call.args, &carve));
 }

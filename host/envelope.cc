@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "host/descriptor.h"
+#include "host/nvtx.h"
 #include "host/validate.h"
 
 namespace resembed::detail {
@@ -89,6 +90,7 @@ resembed_status resembed_envelope(const resembed_envelope_args* args, void* work
   Workspace count(nullptr);
   cpu::CarveEnvelope(given, table, &count);
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace(kOp, workspace, workspace_bytes, count.used()));
+  const NvtxRange range(NvtxOp::kEnvelope, [&] { return ItemsSize(table, table.n_items, 0); });
   RESEMBED_RETURN_IF_ERROR(CheckInterests(given, table.n_items));
   Workspace memory(workspace);
   const cpu::EnvelopeWork work = cpu::CarveEnvelope(given, table, &memory);

@@ -2,6 +2,7 @@
 #include "host/cpu/forward.h"
 
 #include "host/descriptor.h"
+#include "host/nvtx.h"
 #include "host/validate.h"
 #include "host/workspace.h"
 
@@ -141,6 +142,8 @@ resembed_status resembed_forward(const resembed_forward_args* args, void* worksp
   Workspace count(nullptr);
   cpu::CarveForward(given, tables, &count);
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace(kOp, workspace, workspace_bytes, count.used()));
+  const NvtxRange range(NvtxOp::kForward,
+                        [&] { return ForwardSize(given.features, given.n_features, tables); });
   RESEMBED_RETURN_IF_ERROR(
       CheckIds(kOp, given.features, given.n_features, tables, given.bounds, given.bad_ids, where));
   if (given.n_features == 0) return RESEMBED_OK;

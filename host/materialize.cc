@@ -5,6 +5,7 @@
 #include "host/cpu/item_stream.h"
 #include "host/descriptor.h"
 #include "host/executor.h"
+#include "host/nvtx.h"
 #include "host/validate.h"
 #include "host/workspace.h"
 
@@ -140,6 +141,9 @@ resembed_status resembed_materialize(const resembed_materialize_args* args, void
   Workspace count(nullptr);
   Carve(given, table.dim, &count);
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace(kOp, workspace, workspace_bytes, count.used()));
+  const NvtxRange range(NvtxOp::kMaterialize, [&] {
+    return ItemsSize(table, given.n_items, given.n_items * table.dim * ElementBytes(given.output_dtype));
+  });
   Workspace memory(workspace);
   const Work work = Carve(given, table.dim, &memory);
   Run(given, table, work, GetRowOps(where.isa), Executor(where));

@@ -4,6 +4,7 @@
 #include "host/cpu/bags.h"
 #include "host/cpu/plan_build.h"
 #include "host/descriptor.h"
+#include "host/nvtx.h"
 #include "host/workspace.h"
 
 namespace resembed::detail {
@@ -338,6 +339,8 @@ resembed_status resembed_plan(const resembed_plan_args* args, void* memory, size
     return Fail(RESEMBED_INVALID_ARGUMENT, "plan: memory is overlapping workspace; needs memory of its own");
   }
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace("plan", workspace, workspace_bytes, sizes.workspace));
+  const NvtxRange range(NvtxOp::kPlan,
+                        [&] { return PlanSize(read.args.features, read.args.n_features, read.tables); });
   RESEMBED_RETURN_IF_ERROR(CheckIds("plan", read.args.features, read.args.n_features, read.tables,
                                     read.args.bounds, read.args.bad_ids, read.place));
   // From here on an earlier plan in this memory is gone, whatever happens.

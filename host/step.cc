@@ -4,6 +4,7 @@
 #include "host/backward_args.h"
 #include "host/cpu/tasks.h"
 #include "host/descriptor.h"
+#include "host/nvtx.h"
 #include "host/optimizer.h"
 
 namespace resembed::detail {
@@ -201,6 +202,7 @@ resembed_status resembed_step(const resembed_step_args* args, void* workspace, s
   RESEMBED_RETURN_IF_ERROR(ReadStep(args, place, &call));
   RESEMBED_RETURN_IF_ERROR(CheckInputs(call));
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace("step", workspace, workspace_bytes, StepBytes(call)));
+  const NvtxRange range(NvtxOp::kStep, [&] { return StepSize(call.args, call.tables); });
   const Executor executor(call.place);
   for (int32_t index = 0; index < call.tables.size(); ++index) {
     const resembed_table table = call.tables[index];
@@ -231,11 +233,15 @@ resembed_status resembed_backward_step(const resembed_backward_step_args* args, 
   FusedCall call;
   RESEMBED_RETURN_IF_ERROR(ReadFused(args, place, &call));
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace("backward_step", workspace, workspace_bytes, FusedBytes(call)));
+  const BackwardArgs& batch = call.backward.args;
+  const NvtxRange range(NvtxOp::kBackwardStep, [&] {
+    return BackwardSize(batch.features, batch.feature_grads, batch.n_features, call.backward.tables);
+  });
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
     if (!request.items() && !request.sample_weights) continue;
     Workspace carve(workspace);
-    const TableBackward work = TakeBackward(call.backward.args, index, request, call.backward.place, &carve);
+    const TableBackward work = TakeBackward(batch, index, request, call.backward.place, &carve);
     RunFused(call, index, work, &carve);
   }
   return RESEMBED_OK;
