@@ -135,8 +135,8 @@ void PlanBackwardStep(benchmark::State& state, const UpdateCase& c) {
   Check(resembed_backward_step_workspace_size(&args, &place, &workspace_bytes));
   HugeArray<char> workspace(static_cast<int64_t>(workspace_bytes));
 
-  const int64_t row_bytes = std::max<int64_t>(64, dim * ElementBytes(c.table.dtype) / 64 * 64);
-  RefreshLimits(row_bytes);
+  const MemoryTable limit_of = MemoryTableOf(c.table.rows, dim * ElementBytes(c.table.dtype));
+  RefreshLimits(limit_of);
   Timings whole, planning;
   size_t number = 0;
   for (auto _ : state) {
@@ -146,11 +146,11 @@ void PlanBackwardStep(benchmark::State& state, const UpdateCase& c) {
       Check(resembed_backward_step(&args, workspace.data(), workspace_bytes, &place));
     });
   }
-  RefreshLimits(row_bytes);
+  RefreshLimits(limit_of);
 
   const StateShape state_shape = StateOf(c.optimizer);
   const auto compulsory = static_cast<double>(CompulsoryUpdate(batches[0].shape, state_shape));
-  const double limit = Limits(row_bytes).update_gbps, median = whole.Median();
+  const double limit = Limits(limit_of).update_gbps, median = whole.Median();
   state.counters["bytes"] = compulsory;
   state.counters["GBps"] = 1e-9 * compulsory / median;
   state.counters["logical_GBps"] =

@@ -52,19 +52,19 @@ void Forward(benchmark::State& state, const ForwardCase& c) {
   Check(resembed_forward_workspace_size(&args, &place, &workspace_bytes));
   HugeArray<char> workspace(static_cast<int64_t>(workspace_bytes));
 
-  const int64_t row_bytes = std::max<int64_t>(64, c.table.dim * ElementBytes(c.table.dtype) / 64 * 64);
-  RefreshLimits(row_bytes);
+  const MemoryTable limit_of = MemoryTableOf(c.table.rows, c.table.dim * ElementBytes(c.table.dtype));
+  RefreshLimits(limit_of);
   Timings fused;
   size_t number = 0;
   for (auto _ : state) {
     feature = &batches[number++ % kBatches].feature;
     fused.Time([&] { Check(resembed_forward(&args, workspace.data(), workspace_bytes, &place)); });
   }
-  RefreshLimits(row_bytes);
+  RefreshLimits(limit_of);
 
   const ForwardBytes logical = LogicalForward(batches[0].shape),
                      compulsory = CompulsoryForward(batches[0].shape);
-  const double limit = Limits(row_bytes).read_gbps, median = fused.Median();
+  const double limit = Limits(limit_of).read_gbps, median = fused.Median();
   const double gbps = 1e-9 * static_cast<double>(logical.rows) / median;
   state.counters["bytes"] = static_cast<double>(logical.total);
   state.counters["GBps"] = gbps;

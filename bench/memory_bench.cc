@@ -7,9 +7,11 @@
 namespace resembed::bench {
 namespace {
 
+constexpr int64_t kTableBytes = int64_t{1} << 30;
+
 void RandomRows(benchmark::State& state, int64_t row_bytes, Pages pages) {
   MemoryLimits limits;
-  for (auto _ : state) limits = MeasureLimits(row_bytes, pages);
+  for (auto _ : state) limits = MeasureLimits({row_bytes, kTableBytes}, pages);
   state.counters["read_GBps"] = limits.read_gbps;
   state.counters["read_ahead"] = limits.read_ahead;
   state.counters["update_GBps"] = limits.update_gbps;

@@ -8,6 +8,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "bench/support/parallel.h"
@@ -16,25 +17,33 @@
 namespace resembed::bench {
 namespace {
 
-constexpr int64_t kArenaBytes = int64_t{1} << 30;
 constexpr int64_t kLineBytes = 64;
 constexpr int kBatches = 6;
 constexpr std::array<int, 9> kDistances = {4, 8, 12, 16, 24, 32, 48, 64, 128};
 
 typedef float Line __attribute__((vector_size(64), may_alias));
 
+// What is done with a row, and to which cache it is asked for ahead of time.
+enum class Access { kRead, kReadBySecondLevel, kUpdate };
+
+template <Access kAccess>
+void Request(const char* line) {
+  constexpr int kLocality = kAccess == Access::kReadBySecondLevel ? 1 : 3;
+  __builtin_prefetch(line, kAccess == Access::kUpdate, kLocality);
+}
+
 // kLines 0: any number of lines.
-template <int kLines, bool kUpdate>
+template <int kLines, Access kAccess>
 float WalkRows(char* arena, int64_t n_lines, const int64_t* rows, int64_t first, int64_t last, int ahead) {
   constexpr int kSums = kLines == 0 ? 4 : (kLines < 8 ? kLines : 8);
   const int64_t lines = kLines == 0 ? n_lines : kLines;
   Line sums[kSums] = {};
   for (int64_t at = first; at < last; ++at) {
     const char* next = arena + rows[at + ahead];  // the list is padded with its own start
-    for (int64_t line = 0; line < lines; ++line) __builtin_prefetch(next + line * kLineBytes, kUpdate, 3);
+    for (int64_t line = 0; line < lines; ++line) Request<kAccess>(next + line * kLineBytes);
     auto* row = reinterpret_cast<Line*>(arena + rows[at]);
     for (int64_t line = 0; line < lines; ++line) {
-      if (kUpdate) {
+      if (kAccess == Access::kUpdate) {
         row[line] = row[line] * 0.999f + 1e-6f;
       } else {
         sums[line % kSums] += row[line];
@@ -45,28 +54,28 @@ float WalkRows(char* arena, int64_t n_lines, const int64_t* rows, int64_t first,
   return sums[0][0];
 }
 
-template <bool kUpdate>
+template <Access kAccess>
 float Walk(char* arena, int64_t n_lines, const int64_t* rows, int64_t first, int64_t last, int ahead) {
   switch (n_lines) {
     case 1:
-      return WalkRows<1, kUpdate>(arena, n_lines, rows, first, last, ahead);
+      return WalkRows<1, kAccess>(arena, n_lines, rows, first, last, ahead);
     case 2:
-      return WalkRows<2, kUpdate>(arena, n_lines, rows, first, last, ahead);
+      return WalkRows<2, kAccess>(arena, n_lines, rows, first, last, ahead);
     case 4:
-      return WalkRows<4, kUpdate>(arena, n_lines, rows, first, last, ahead);
+      return WalkRows<4, kAccess>(arena, n_lines, rows, first, last, ahead);
     case 8:
-      return WalkRows<8, kUpdate>(arena, n_lines, rows, first, last, ahead);
+      return WalkRows<8, kAccess>(arena, n_lines, rows, first, last, ahead);
     case 16:
-      return WalkRows<16, kUpdate>(arena, n_lines, rows, first, last, ahead);
+      return WalkRows<16, kAccess>(arena, n_lines, rows, first, last, ahead);
     default:
-      return WalkRows<0, kUpdate>(arena, n_lines, rows, first, last, ahead);
+      return WalkRows<0, kAccess>(arena, n_lines, rows, first, last, ahead);
   }
 }
 
 // Byte offsets of the rows of one round, padded for the prefetch.
-std::vector<int64_t> DrawRows(int64_t row_bytes, int64_t n, uint64_t seed) {
+std::vector<int64_t> DrawRows(int64_t table_bytes, int64_t row_bytes, int64_t n, uint64_t seed) {
   RandomStream random(seed);
-  const auto n_rows = static_cast<uint64_t>(kArenaBytes / row_bytes);
+  const auto n_rows = static_cast<uint64_t>(table_bytes / row_bytes);
   std::vector<int64_t> rows(static_cast<size_t>(n));
   for (int64_t& row : rows) row = static_cast<int64_t>(random.Next() % n_rows) * row_bytes;
   rows.insert(rows.end(), rows.begin(), rows.begin() + kDistances.back());
@@ -75,15 +84,16 @@ std::vector<int64_t> DrawRows(int64_t row_bytes, int64_t n, uint64_t seed) {
 
 class Rounds {
  public:
-  Rounds(int64_t row_bytes, char* arena) : row_bytes_(row_bytes), arena_(arena) {
+  Rounds(int64_t row_bytes, const HugeArray<float>& arena)
+      : row_bytes_(row_bytes), arena_(reinterpret_cast<char*>(arena.data())) {
     n_ = std::max<int64_t>(200'000, (int64_t{100} << 20) / row_bytes);
     for (int batch = 0; batch < kBatches; ++batch) {
-      rows_.push_back(DrawRows(row_bytes, n_, static_cast<uint64_t>(batch)));
+      rows_.push_back(DrawRows(arena.size() * 4, row_bytes, n_, static_cast<uint64_t>(batch)));
     }
   }
 
   // Row bytes a second of the fastest round.
-  template <bool kUpdate>
+  template <Access kAccess>
   double BytesPerSecond(int ahead) const {
     double best = std::numeric_limits<double>::infinity();
     for (const std::vector<int64_t>& rows : rows_) {
@@ -91,7 +101,7 @@ class Rounds {
       const double start = Seconds();
       ParallelRanges(n_, [&](int thread, int64_t first, int64_t last) {
         sums[static_cast<size_t>(thread)] =
-            Walk<kUpdate>(arena_, row_bytes_ / kLineBytes, rows.data(), first, last, ahead);
+            Walk<kAccess>(arena_, row_bytes_ / kLineBytes, rows.data(), first, last, ahead);
       });
       best = std::min(best, Seconds() - start);
       for (const float sum : sums) {
@@ -104,11 +114,12 @@ class Rounds {
 
   void Improve(const int* read_ahead, const int* update_ahead, MemoryLimits* limits) const {
     if (read_ahead != nullptr) {
-      const double gbps = 1e-9 * BytesPerSecond<false>(*read_ahead);
+      const double gbps = 1e-9 * std::max(BytesPerSecond<Access::kRead>(*read_ahead),
+                                          BytesPerSecond<Access::kReadBySecondLevel>(*read_ahead));
       if (gbps > limits->read_gbps) limits->read_gbps = gbps, limits->read_ahead = *read_ahead;
     }
     if (update_ahead != nullptr) {
-      const double gbps = 2e-9 * BytesPerSecond<true>(*update_ahead);
+      const double gbps = 2e-9 * BytesPerSecond<Access::kUpdate>(*update_ahead);
       if (gbps > limits->update_gbps) limits->update_gbps = gbps, limits->update_ahead = *update_ahead;
     }
   }
@@ -130,16 +141,22 @@ struct Measured {
   MemoryLimits limits;
 };
 
-Measured& MeasuredFor(int64_t row_bytes) {
-  static auto* const arena = [] {
-    auto* array = new HugeArray<float>(kArenaBytes / 4);
-    FillArena(*array);
-    return array;
-  }();
-  static auto* const measured = new std::map<int64_t, Measured>;
-  Measured& entry = (*measured)[row_bytes];
+// One arena for each table size, kept: its pages are those that every later round meets.
+const HugeArray<float>& ArenaOf(int64_t table_bytes) {
+  static auto* const arenas = new std::map<int64_t, std::unique_ptr<HugeArray<float>>>;
+  std::unique_ptr<HugeArray<float>>& arena = (*arenas)[table_bytes];
+  if (arena == nullptr) {
+    arena = std::make_unique<HugeArray<float>>(table_bytes / 4);
+    FillArena(*arena);
+  }
+  return *arena;
+}
+
+Measured& MeasuredFor(const MemoryTable& table) {
+  static auto* const measured = new std::map<std::pair<int64_t, int64_t>, Measured>;
+  Measured& entry = (*measured)[{table.row_bytes, table.bytes}];
   if (entry.rounds == nullptr) {
-    entry.rounds = std::make_unique<Rounds>(row_bytes, reinterpret_cast<char*>(arena->data()));
+    entry.rounds = std::make_unique<Rounds>(table.row_bytes, ArenaOf(table.bytes));
     for (const int ahead : kDistances) entry.rounds->Improve(&ahead, &ahead, &entry.limits);
   }
   return entry;
@@ -147,19 +164,19 @@ Measured& MeasuredFor(int64_t row_bytes) {
 
 }  // namespace
 
-MemoryLimits MeasureLimits(int64_t row_bytes, Pages pages) {
-  const HugeArray<float> arena(kArenaBytes / 4, pages);
+MemoryLimits MeasureLimits(const MemoryTable& table, Pages pages) {
+  const HugeArray<float> arena(table.bytes / 4, pages);
   FillArena(arena);
-  const Rounds rounds(row_bytes, reinterpret_cast<char*>(arena.data()));
+  const Rounds rounds(table.row_bytes, arena);
   MemoryLimits limits;
   for (const int ahead : kDistances) rounds.Improve(&ahead, &ahead, &limits);
   return limits;
 }
 
-const MemoryLimits& Limits(int64_t row_bytes) { return MeasuredFor(row_bytes).limits; }
+const MemoryLimits& Limits(const MemoryTable& table) { return MeasuredFor(table).limits; }
 
-void RefreshLimits(int64_t row_bytes) {
-  Measured& entry = MeasuredFor(row_bytes);
+void RefreshLimits(const MemoryTable& table) {
+  Measured& entry = MeasuredFor(table);
   const int read_ahead = entry.limits.read_ahead, update_ahead = entry.limits.update_ahead;
   entry.rounds->Improve(&read_ahead, &update_ahead, &entry.limits);
 }

@@ -14,14 +14,25 @@ struct MemoryLimits {
   int read_ahead = 0, update_ahead = 0;
 };
 
-// Rows of row_bytes (a multiple of 64), uniform, known in advance, on NumThreads() threads; the best of
-// several prefetch distances. 1 GiB of rows.
-MemoryLimits MeasureLimits(int64_t row_bytes, Pages pages);
+// Rows are a multiple of 64 bytes.
+struct MemoryTable {
+  int64_t row_bytes, bytes;
+};
 
-// The limits of this process on huge pages, measured once for a row size. Refresh() runs a few more rounds
-// with the distances found and keeps the better figure: on a shared machine the first sweep may have met a
-// neighbor.
-const MemoryLimits& Limits(int64_t row_bytes);
-void RefreshLimits(int64_t row_bytes);
+// The table whose limit is that of n_rows rows of so many elements; short rows count as one cache line.
+inline MemoryTable MemoryTableOf(int64_t n_rows, int64_t row_bytes) {
+  const int64_t whole = row_bytes < 64 ? 64 : row_bytes / 64 * 64;
+  return {whole, n_rows * whole};
+}
+
+// Uniform rows, known in advance, on NumThreads() threads; the best of several prefetch distances, asked for
+// from the first or the second level of the cache.
+MemoryLimits MeasureLimits(const MemoryTable& table, Pages pages);
+
+// The limits of this process on huge pages, measured once for a table: a larger one meets more misses of the
+// address translation. Refresh() runs a few more rounds with the distances found and keeps the better figure:
+// on a shared machine the first sweep may have met a neighbor.
+const MemoryLimits& Limits(const MemoryTable& table);
+void RefreshLimits(const MemoryTable& table);
 
 }  // namespace resembed::bench

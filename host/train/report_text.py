@@ -5,6 +5,9 @@ support none of them."""
 from report_data import BASELINES, FIGURES, GRAPH, VALID_FIGURE, interval
 
 
+PARTS = ("hr20_new", "hr20_repeat")
+
+
 def num(value, digits=3):
     text = f"{value:.{digits}f}"
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
@@ -50,11 +53,12 @@ def compare(row, base, base_name, figure):
 
 
 def against(row, base, base_name, text_of):
-    """One sentence comparing two rows in the three main figures; None when nothing can be compared."""
+    """One sentence comparing two rows in the three main figures, and in the parts of hr20 where they differ beyond the
+    interval; None when nothing can be compared."""
     groups = {}
-    for figure in FIGURES:
+    for figure in (*FIGURES, *PARTS):
         result = compare(row, base, base_name, figure)
-        if result:
+        if result and (figure in FIGURES or result[0] in ("above", "below")):
             groups.setdefault(result[0], []).append(result[2])
     words = {
         "above": "higher beyond the interval in",

@@ -101,6 +101,13 @@ class Report(unittest.TestCase):
             "The best model is above the best counting baseline in hr20 (avg .400, itemknn .380)", text
         )
 
+    def test_says_where_a_part_of_hr20_is_lost(self):
+        over = self.metrics["heads"]["mlp"]["avg"]["over_plain"]
+        over["hr20_repeat"] = {"mean": -0.05, "low": -0.09, "high": -0.01}
+        self.assertIn("lower beyond the interval in hr20_repeat -.050 (-.090 to -.010)", self.page())
+        over["hr20_repeat"] = {"mean": -0.05, "low": -0.09, "high": 0.01}
+        self.assertNotIn("hr20_repeat -.050", self.page())
+
     def test_says_when_central_alone_does_as_well(self):
         claim = "So central alone does as well here"
         self.assertIn(claim, self.page())
