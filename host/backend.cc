@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What this build and this machine can run.
 #include "host/cpu/row_ops.h"
+#ifdef RESEMBED_WITH_CUDA
+#include "host/cuda/device.h"
+#endif
 #include "host/status.h"
 #include "resembed/resembed.h"
 
@@ -17,8 +20,12 @@ resembed_status resembed_backend_available(resembed_backend backend, int32_t dev
       }
       return RESEMBED_OK;
     case RESEMBED_CUDA:
+#ifdef RESEMBED_WITH_CUDA
+      return resembed::detail::cuda::CheckBackend("backend_available", device);
+#else
       return Fail(RESEMBED_UNSUPPORTED,
                   "backend_available: backend is cuda; needs cpu (this build has no cuda kernels)");
+#endif
     default:
       return Fail(RESEMBED_INVALID_ARGUMENT, "backend_available: backend is %d; needs cpu (%d) or cuda (%d)",
                   backend, RESEMBED_CPU, RESEMBED_CUDA);

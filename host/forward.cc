@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cpu/forward.h"
 
+#ifdef RESEMBED_WITH_CUDA
+#include "host/cuda/forward.h"
+#endif
 #include "host/descriptor.h"
 #include "host/nvtx.h"
 #include "host/validate.h"
@@ -83,7 +86,7 @@ resembed_status CheckOutputMemory(int32_t index, const resembed_feature* const* 
 // All but outputs: what the size query and the operation share.
 resembed_status CheckShapes(const resembed_forward_args* given, const resembed_place* place,
                             resembed_forward_args* args, resembed_place* where, Tables* tables) {
-  RESEMBED_RETURN_IF_ERROR(CheckPlace(kOp, place, where));
+  RESEMBED_RETURN_IF_ERROR(CheckPlace(kOp, place, where, Backends::kCpuAndCuda));
   if (given == nullptr || given->struct_size == 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: args is %s; needs a resembed_forward_args", kOp,
                 given == nullptr ? "null" : "of struct_size 0");
@@ -97,6 +100,23 @@ resembed_status CheckShapes(const resembed_forward_args* given, const resembed_p
   }
   RESEMBED_RETURN_IF_ERROR(CheckTables(kOp, args->tables, *where, tables));
   return CheckFeatures(kOp, args->features, args->n_features, *tables);
+}
+
+// unsupported where the backend has no kernels.
+resembed_status CountWorkspace(const resembed_forward_args& args, const Tables& tables,
+                               [[maybe_unused]] const resembed_place& place, size_t* bytes) {
+  Workspace count(nullptr);
+#ifdef RESEMBED_WITH_CUDA
+  if (place.backend == RESEMBED_CUDA) {
+    RESEMBED_RETURN_IF_ERROR(cuda::CheckForward(kOp, args, tables));
+    cuda::CarveForward(args, tables, &count);
+    *bytes = count.used();
+    return RESEMBED_OK;
+  }
+#endif
+  cpu::CarveForward(args, tables, &count);
+  *bytes = count.used();
+  return RESEMBED_OK;
 }
 
 }  // namespace
@@ -114,10 +134,7 @@ resembed_status resembed_forward_workspace_size(const resembed_forward_args* arg
   resembed_place where = {};
   Tables tables;
   RESEMBED_RETURN_IF_ERROR(CheckShapes(args, place, &given, &where, &tables));
-  Workspace count(nullptr);
-  cpu::CarveForward(given, tables, &count);
-  *bytes = count.used();
-  return RESEMBED_OK;
+  return CountWorkspace(given, tables, where, bytes);
 }
 
 resembed_status resembed_forward(const resembed_forward_args* args, void* workspace, size_t workspace_bytes,
@@ -134,16 +151,19 @@ resembed_status resembed_forward(const resembed_forward_args* args, void* worksp
   for (int32_t index = 0; index < given.n_features; ++index) {
     RESEMBED_RETURN_IF_ERROR(CheckOutputMemory(index, given.features, tables));
   }
+  size_t needed = 0;
+  RESEMBED_RETURN_IF_ERROR(CountWorkspace(given, tables, where, &needed));
   Plan plan;
   if (given.plan != nullptr) {
     RESEMBED_RETURN_IF_ERROR(
         OpenPlan(kOp, given.plan, tables, given.features, given.n_features, where, &plan));
   }
-  Workspace count(nullptr);
-  cpu::CarveForward(given, tables, &count);
-  RESEMBED_RETURN_IF_ERROR(CheckWorkspace(kOp, workspace, workspace_bytes, count.used()));
+  RESEMBED_RETURN_IF_ERROR(CheckWorkspace(kOp, workspace, workspace_bytes, needed));
   const NvtxRange range(NvtxOp::kForward,
                         [&] { return ForwardSize(given.features, given.n_features, tables); });
+#ifdef RESEMBED_WITH_CUDA
+  if (where.backend == RESEMBED_CUDA) return cuda::Forward(kOp, given, tables, workspace, where);
+#endif
   RESEMBED_RETURN_IF_ERROR(
       CheckIds(kOp, given.features, given.n_features, tables, given.bounds, given.bad_ids, where));
   if (given.n_features == 0) return RESEMBED_OK;

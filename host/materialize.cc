@@ -3,6 +3,10 @@
 #include <algorithm>
 
 #include "host/cpu/item_stream.h"
+#ifdef RESEMBED_WITH_CUDA
+#include "host/cuda/forward.h"
+#include "host/cuda/launch_tables.h"
+#endif
 #include "host/descriptor.h"
 #include "host/executor.h"
 #include "host/nvtx.h"
@@ -24,8 +28,10 @@ struct Work {
   float* scratch;  // [n_tasks, dim]
 };
 
-Work Carve(const resembed_materialize_args& args, int64_t dim, Workspace* workspace) {
+Work Carve(const resembed_materialize_args& args, int64_t dim, const resembed_place& place,
+           Workspace* workspace) {
   Work work = {};
+  if (place.backend != RESEMBED_CPU) return work;
   work.n_tasks = std::min(kMaxTasks, (args.n_items + kItemsPerTask - 1) / kItemsPerTask);
   if (args.output_dtype != RESEMBED_F32) work.scratch = workspace->Take<float>(work.n_tasks * dim);
   return work;
@@ -33,7 +39,7 @@ Work Carve(const resembed_materialize_args& args, int64_t dim, Workspace* worksp
 
 resembed_status Check(const resembed_materialize_args* given, const resembed_place* place,
                       resembed_materialize_args* args, resembed_place* where, resembed_table* table) {
-  RESEMBED_RETURN_IF_ERROR(CheckPlace(kOp, place, where));
+  RESEMBED_RETURN_IF_ERROR(CheckPlace(kOp, place, where, Backends::kCpuAndCuda));
   if (given == nullptr || given->struct_size == 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: args is %s; needs a resembed_materialize_args", kOp,
                 given == nullptr ? "null" : "of struct_size 0");
@@ -65,6 +71,9 @@ resembed_status Check(const resembed_materialize_args* given, const resembed_pla
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: output is %lld rows of stride %lld; needs below 2^62 bytes",
                 kOp, static_cast<ll>(args->n_items), static_cast<ll>(args->output_stride));
   }
+#ifdef RESEMBED_WITH_CUDA
+  if (where->backend == RESEMBED_CUDA) return cuda::CheckForwardTypes(kOp, 0, *table);
+#endif
   return RESEMBED_OK;
 }
 
@@ -125,7 +134,7 @@ resembed_status resembed_materialize_workspace_size(const resembed_materialize_a
   resembed_table table = {};
   RESEMBED_RETURN_IF_ERROR(Check(args, place, &given, &where, &table));
   Workspace count(nullptr);
-  Carve(given, table.dim, &count);
+  Carve(given, table.dim, where, &count);
   *bytes = count.used();
   return RESEMBED_OK;
 }
@@ -139,13 +148,16 @@ resembed_status resembed_materialize(const resembed_materialize_args* args, void
   RESEMBED_RETURN_IF_ERROR(Check(args, place, &given, &where, &table));
   RESEMBED_RETURN_IF_ERROR(CheckOutput(given, table));
   Workspace count(nullptr);
-  Carve(given, table.dim, &count);
+  Carve(given, table.dim, where, &count);
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace(kOp, workspace, workspace_bytes, count.used()));
   const NvtxRange range(NvtxOp::kMaterialize, [&] {
     return ItemsSize(table, given.n_items, given.n_items * table.dim * ElementBytes(given.output_dtype));
   });
+#ifdef RESEMBED_WITH_CUDA
+  if (where.backend == RESEMBED_CUDA) return cuda::Materialize(kOp, given, table, where);
+#endif
   Workspace memory(workspace);
-  const Work work = Carve(given, table.dim, &memory);
+  const Work work = Carve(given, table.dim, where, &memory);
   Run(given, table, work, GetRowOps(where.isa), Executor(where));
   return RESEMBED_OK;
 }

@@ -32,6 +32,11 @@ resembed_status ReadTableSet(const char* op, const resembed_table_set* set, cons
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: tables.set is for %s device %d; needs %s device %d", op,
                 BackendName(given.backend), given.device, BackendName(place.backend), place.device);
   }
+  // The host reads the tables of every call, and device memory is out of its reach.
+  if (place.backend == RESEMBED_CUDA) {
+    return Fail(RESEMBED_UNSUPPORTED, "%s: tables.set is given; needs null on cuda (give an array of tables)",
+                op);
+  }
   const auto* header = static_cast<const SetHeader*>(given.memory);
   if (given.n_tables < 0 || given.memory_bytes < SetBytes(given.n_tables) || header->magic != kMagic ||
       header->table_bytes != sizeof(resembed_table) || header->n_tables != given.n_tables) {

@@ -198,15 +198,27 @@ resembed_table Tables::operator[](int32_t index) const {
   return flat_ != nullptr ? flat_[index] : ReadTable(array_[index]);
 }
 
-resembed_status CheckPlace(const char* op, const resembed_place* place, resembed_place* out) {
+resembed_status CheckPlace(const char* op, const resembed_place* place, resembed_place* out,
+                           [[maybe_unused]] Backends backends) {
   if (place == nullptr || place->struct_size == 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: place is %s; needs a resembed_place", op,
                 place == nullptr ? "null" : "of struct_size 0");
   }
   *out = ReadDescriptor(place);
   if (out->backend == RESEMBED_CUDA) {
+#ifdef RESEMBED_WITH_CUDA
+    if (backends == Backends::kCpu) {
+      return Fail(RESEMBED_UNSUPPORTED,
+                  "%s: place.backend is cuda; needs cpu (no cuda kernels for this operation)", op);
+    }
+    if (out->device < 0) {
+      return Fail(RESEMBED_INVALID_ARGUMENT, "%s: place.device is %d; needs 0 or more", op, out->device);
+    }
+    return RESEMBED_OK;
+#else
     return Fail(RESEMBED_UNSUPPORTED, "%s: place.backend is cuda; needs cpu (this build has no cuda kernels)",
                 op);
+#endif
   }
   if (out->backend != RESEMBED_CPU) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: place.backend is %d; needs cpu (%d) or cuda (%d)", op,

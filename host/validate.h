@@ -33,8 +33,13 @@ class Tables {
 resembed_table ReadTable(const resembed_table* table);
 resembed_feature ReadFeature(const resembed_feature* feature, int64_t dim);
 
-// null, backend, device, stream, executor, isa; *out is the resolved copy (isa never BEST).
-resembed_status CheckPlace(const char* op, const resembed_place* place, resembed_place* out);
+// Backends that an operation is built for, in a build that has them.
+enum class Backends { kCpu, kCpuAndCuda };
+
+// null, backend, device, stream, executor, isa; *out is the resolved copy (isa never BEST on the cpu). Says
+// nothing about a GPU being there: sizes are asked for without one.
+resembed_status CheckPlace(const char* op, const resembed_place* place, resembed_place* out,
+                           Backends backends = Backends::kCpu);
 // `table` is resolved; messages say tables[index].
 resembed_status CheckTable(const char* op, int32_t index, const resembed_table& table);
 // Init, then CheckTable on each.
