@@ -70,6 +70,7 @@ void Forward(benchmark::State& state, const ForwardCase& c) {
   state.counters["GBps"] = gbps;
   state.counters["compulsory_GBps"] = 1e-9 * static_cast<double>(compulsory.rows) / median;
   state.counters["limit_GBps"] = limit;
+  state.counters["limit_l2_GBps"] = Limits(limit_of).read_l2_gbps;
   state.counters["read_frac"] = gbps / limit;
   state.counters["read_frac_best"] = gbps / limit * median / fused.Best();
   state.counters["unique_frac"] = static_cast<double>(batches[0].shape.n_unique) / static_cast<double>(kIds);

@@ -13,6 +13,7 @@ void RandomRows(benchmark::State& state, int64_t row_bytes, Pages pages) {
   MemoryLimits limits;
   for (auto _ : state) limits = MeasureLimits({row_bytes, kTableBytes}, pages);
   state.counters["read_GBps"] = limits.read_gbps;
+  state.counters["read_l2_GBps"] = limits.read_l2_gbps;
   state.counters["read_ahead"] = limits.read_ahead;
   state.counters["update_GBps"] = limits.update_gbps;
   state.counters["update_ahead"] = limits.update_ahead;

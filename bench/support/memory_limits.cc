@@ -114,8 +114,9 @@ class Rounds {
 
   void Improve(const int* read_ahead, const int* update_ahead, MemoryLimits* limits) const {
     if (read_ahead != nullptr) {
-      const double gbps = 1e-9 * std::max(BytesPerSecond<Access::kRead>(*read_ahead),
-                                          BytesPerSecond<Access::kReadBySecondLevel>(*read_ahead));
+      const double gbps = 1e-9 * BytesPerSecond<Access::kRead>(*read_ahead);
+      const double second = 1e-9 * BytesPerSecond<Access::kReadBySecondLevel>(*read_ahead);
+      limits->read_l2_gbps = std::max(limits->read_l2_gbps, second);
       if (gbps > limits->read_gbps) limits->read_gbps = gbps, limits->read_ahead = *read_ahead;
     }
     if (update_ahead != nullptr) {

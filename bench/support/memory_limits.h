@@ -9,8 +9,9 @@
 namespace resembed::bench {
 
 struct MemoryLimits {
-  double read_gbps = 0;    // rows read
-  double update_gbps = 0;  // rows read and written back, both ways counted
+  double read_gbps = 0;     // rows read, lines asked for from the first-level cache
+  double read_l2_gbps = 0;  // the same, asked for from the second level, which keeps more requests open
+  double update_gbps = 0;   // rows read and written back, both ways counted
   int read_ahead = 0, update_ahead = 0;
 };
 
@@ -25,8 +26,7 @@ inline MemoryTable MemoryTableOf(int64_t n_rows, int64_t row_bytes) {
   return {whole, n_rows * whole};
 }
 
-// Uniform rows, known in advance, on NumThreads() threads; the best of several prefetch distances, asked for
-// from the first or the second level of the cache.
+// Uniform rows, known in advance, on NumThreads() threads; the best of several prefetch distances.
 MemoryLimits MeasureLimits(const MemoryTable& table, Pages pages);
 
 // The limits of this process on huge pages, measured once for a table: a larger one meets more misses of the
