@@ -68,7 +68,7 @@ case $kind in
     ;;
   add_subdirectory)
     run cmake -S "$here/add_subdirectory" -B "$work/add_subdirectory" -DRESEMBED_SOURCE_DIR="$source" \
-      -DCMAKE_BUILD_TYPE=Release -DRESEMBED_INSTALL=ON ${LAUNCHER:+-DCMAKE_CXX_COMPILER_LAUNCHER=$LAUNCHER}
+      -DCMAKE_BUILD_TYPE=Release -DRESEMBED_INSTALL=ON ${LAUNCHER:+-DCMAKE_CXX_COMPILER_LAUNCHER="$LAUNCHER" -DCMAKE_CUDA_COMPILER_LAUNCHER="$LAUNCHER"}
     run cmake --build "$work/add_subdirectory"
     run "$work/add_subdirectory/tiny_step_c"
     run "$work/add_subdirectory/tiny_step_cc"
