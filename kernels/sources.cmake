@@ -18,4 +18,5 @@ set(RESEMBED_CUDA_HOST_SOURCES
   host/cuda/launch_tables.cc
 )
 set(RESEMBED_CUDA_TESTS
+  tests/cuda/cuda_forward_test.cc
 )

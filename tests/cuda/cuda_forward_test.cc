@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: Apache-2.0
+// Forward on the cuda backend, emulated or on a GPU: the CPU backend's bits wherever no exp is involved, the float64
+// oracle's bound everywhere.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "host/cuda/forward.h"
+#include "tests/cuda/support/device_problem.h"
+
+namespace resembed::testing {
+namespace {
+
+const resembed_central_form kForms[] = {RESEMBED_CENTRAL_NONE, RESEMBED_CENTRAL_ASSIGNMENT,
+                                        RESEMBED_CENTRAL_UNIFORM, RESEMBED_CENTRAL_STORED,
+                                        RESEMBED_CENTRAL_ATTENTION};
+const resembed_pooling kPoolings[] = {RESEMBED_POOLING_NONE, RESEMBED_POOLING_SUM, RESEMBED_POOLING_MEAN,
+                                      RESEMBED_POOLING_MAX};
+const resembed_dtype kTypes[] = {RESEMBED_F32, RESEMBED_F16, RESEMBED_BF16};
+
+std::vector<int64_t> OffsetsOf(const std::vector<int64_t>& lengths) {
+  std::vector<int64_t> offsets = {0};
+  for (const int64_t length : lengths) offsets.push_back(offsets.back() + length);
+  return offsets;
+}
+
+bool UsesExp(const GradientProblem& problem) {
+  for (const auto& table : problem.tables) {
+    if (table->spec.form == RESEMBED_CENTRAL_ATTENTION) return true;
+  }
+  return false;
+}
+
+// On the device: the bits of the CPU backend, or with attention the oracle's bound.
+void ExpectSameAsCpu(GradientProblem* problem, const ForwardOptions& options = {}) {
+  DeviceProblem device(*problem);
+  const ForwardResult got = RunOnDevice(&device, options);
+  if (UsesExp(*problem)) {
+    ExpectMatchesOracle(problem, got, options.output_dtype);
+  } else {
+    EXPECT_EQ(FirstDifference(got, RunForward(problem, PlaceOf(nullptr), options)), "");
+  }
+}
+
+struct Shape {
+  resembed_central_form form;
+  int64_t dim;
+};
+void PrintTo(const Shape& shape, std::ostream* out) { *out << "form " << shape.form << " dim " << shape.dim; }
+
+class CudaForwardShapes : public ::testing::TestWithParam<Shape> {};
+
+TEST_P(CudaForwardShapes, EveryPoolingAndBagLengthHasTheBitsOfTheCpu) {
+  const Shape shape = GetParam();
+  TableSpec table;
+  table.form = shape.form;
+  table.dim = shape.dim;
+  table.n_items = 60;
+  table.n_neighbors = 5;
+  table.residual = shape.form == RESEMBED_CENTRAL_NONE || shape.dim != 32;
+  table.row_map = shape.dim % 2 == 1;
+  table.u16_centers = shape.dim % 2 == 0;
+  table.residual_dtype = kTypes[static_cast<size_t>(shape.dim) % 3];
+  table.central_dtype = kTypes[static_cast<size_t>(shape.dim / 2) % 3];
+  table.extra_stride = shape.dim == 18 ? 5 : 0;
+  table.misaligned = shape.dim == 130;
+  std::vector<FeatureSpec> features;
+  for (const resembed_pooling pooling : kPoolings) {
+    FeatureSpec feature;
+    feature.pooling = pooling;
+    feature.offsets = OffsetsOf({0, 1, 31, 33, 0, 255, 256, 257, 300, 0, 3});
+    if (pooling == RESEMBED_POOLING_NONE) feature.offsets = OffsetsOf(std::vector<int64_t>(37, 1));
+    feature.weights = pooling != RESEMBED_POOLING_MAX;
+    feature.padding = pooling == RESEMBED_POOLING_MEAN || pooling == RESEMBED_POOLING_MAX;
+    feature.id_dtype = pooling == RESEMBED_POOLING_SUM ? RESEMBED_I32 : RESEMBED_I64;
+    feature.offset_dtype = pooling == RESEMBED_POOLING_MEAN ? RESEMBED_I32 : RESEMBED_I64;
+    features.push_back(feature);
+  }
+  GradientProblem problem({table}, features, 11);
+  ForwardOptions options;
+  options.output_dtype = kTypes[static_cast<size_t>(shape.dim + shape.form) % 3];
+  options.extra_stride = shape.dim == 7 ? 3 : 0;
+  DeviceProblem device(problem);
+  const ForwardResult got = RunOnDevice(&device, options);
+  ExpectMatchesOracle(&problem, got, options.output_dtype);
+  if (shape.form != RESEMBED_CENTRAL_ATTENTION) {
+    EXPECT_EQ(FirstDifference(got, RunForward(&problem, PlaceOf(nullptr), options)), "");
+  }
+}
+
+std::vector<Shape> Shapes() {
+  std::vector<Shape> shapes;
+  for (const resembed_central_form form : kForms) {
+    for (const int64_t dim : {1, 7, 18, 32, 64, 130, 256, 513}) shapes.push_back({form, dim});
+  }
+  return shapes;
+}
+INSTANTIATE_TEST_SUITE_P(Curated, CudaForwardShapes, ::testing::ValuesIn(Shapes()));
+
+TEST(CudaForward, EveryPairOfTypesHasTheBitsOfTheCpu) {
+  for (const resembed_dtype residual : kTypes) {
+    for (const resembed_dtype central : kTypes) {
+      std::vector<TableSpec> tables;
+      std::vector<FeatureSpec> features;
+      for (const int64_t dim : {24, 18}) {
+        for (const resembed_central_form form : {RESEMBED_CENTRAL_ASSIGNMENT, RESEMBED_CENTRAL_STORED}) {
+          TableSpec table;
+          table.form = form;
+          table.dim = dim;
+          table.residual_dtype = residual;
+          table.central_dtype = central;
+          for (const resembed_pooling pooling : kPoolings) {
+            FeatureSpec feature;
+            feature.table = static_cast<int32_t>(tables.size());
+            feature.pooling = pooling;
+            feature.n_bags = 9;
+            feature.max_length = 11;
+            features.push_back(feature);
+          }
+          tables.push_back(table);
+        }
+      }
+      GradientProblem problem(tables, features, 3);
+      for (const resembed_dtype output : kTypes) {
+        SCOPED_TRACE(::testing::Message() << "R " << residual << " C " << central << " output " << output);
+        ForwardOptions options;
+        options.output_dtype = output;
+        options.extra_stride = output == RESEMBED_F16 ? 1 : 0;
+        ExpectSameAsCpu(&problem, options);
+      }
+    }
+  }
+}
+
+GradientProblem RandomProblem(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const auto below = [&random](int64_t n) {
+    return static_cast<int64_t>(random() % static_cast<uint64_t>(n));
+  };
+  std::vector<TableSpec> tables;
+  for (int64_t count = 1 + below(4); count > 0; --count) {
+    TableSpec table;
+    table.form = kForms[below(5)];
+    table.n_items = 1 + below(80);
+    table.central_rows = 1 + below(50);
+    table.dim = below(2) == 0 ? 8 * (1 + below(40)) : 1 + below(140);
+    table.n_neighbors = static_cast<int32_t>(1 + below(below(4) == 0 ? 64 : 9));
+    table.residual = table.form == RESEMBED_CENTRAL_NONE || below(4) != 0;
+    table.row_map = below(3) == 0;
+    table.u16_centers = below(2) == 0;
+    table.residual_dtype = kTypes[below(3)];
+    table.central_dtype = kTypes[below(3)];
+    table.extra_stride = below(2) * below(9);
+    table.misaligned = below(4) == 0;
+    tables.push_back(table);
+  }
+  std::vector<FeatureSpec> features;
+  for (int64_t count = 1 + below(5); count > 0; --count) {
+    FeatureSpec feature;
+    feature.table = static_cast<int32_t>(below(static_cast<int64_t>(tables.size())));
+    feature.pooling = kPoolings[below(4)];
+    feature.n_bags = below(20);
+    feature.max_length = below(6) == 0 ? below(700) : below(12);
+    feature.weights = feature.pooling != RESEMBED_POOLING_MAX && below(2) == 0;
+    feature.padding = below(2) == 0;
+    feature.fixed_length = below(3) == 0;
+    feature.bad_ids = below(3) == 0 ? .2 : 0;
+    feature.same_id = below(3) == 0 ? .7 : 0;
+    feature.id_dtype = below(2) == 0 ? RESEMBED_I32 : RESEMBED_I64;
+    feature.offset_dtype = below(2) == 0 ? RESEMBED_I32 : RESEMBED_I64;
+    features.push_back(feature);
+  }
+  return GradientProblem(tables, features, seed);
+}
+
+TEST(CudaForward, RandomProblemsHaveTheBitsOfTheCpu) {
+  for (uint64_t seed = 2000; seed < 2060; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    GradientProblem problem = RandomProblem(seed);
+    ForwardOptions options;
+    options.output_dtype = kTypes[seed % 3];
+    options.extra_stride = static_cast<int64_t>(seed % 5);
+    ExpectSameAsCpu(&problem, options);
+    if (HasFailure()) return;
+  }
+}
+
+// Bags around the lengths where work is cut, one of them a single id 60,000 times; neighbors in memory of slots.
+GradientProblem LongProblem(resembed_central_form form, int64_t dim, int64_t huge) {
+  TableSpec table;
+  table.form = form;
+  table.dim = dim;
+  table.n_items = 40;
+  table.residual_dtype = dim == 64 ? RESEMBED_BF16 : RESEMBED_F32;
+  table.central_dtype = table.residual_dtype;
+  std::vector<FeatureSpec> features;
+  for (const resembed_pooling pooling : {RESEMBED_POOLING_SUM, RESEMBED_POOLING_MEAN, RESEMBED_POOLING_MAX}) {
+    FeatureSpec feature;
+    feature.pooling = pooling;
+    feature.padding = true;
+    feature.bad_ids = .02;
+    feature.weights = pooling == RESEMBED_POOLING_SUM;
+    feature.offsets = OffsetsOf({0, 513, 513, 1, 512, 514, 0, 767, 768, 769, 1024, 1025, 513, 2000, 511, 3});
+    features.push_back(feature);
+    FeatureSpec fixed = feature;
+    fixed.fixed_length = true;
+    fixed.offsets.clear();
+    fixed.n_bags = 3;
+    fixed.max_length = 700;
+    features.push_back(fixed);
+  }
+  FeatureSpec one;
+  one.offsets = OffsetsOf({2, huge, 2});
+  one.ids.assign(static_cast<size_t>(huge) + 4, 7);
+  features.push_back(one);
+  return GradientProblem({table}, features, 9);
+}
+
+TEST(CudaForward, LongBagsHaveTheBitsOfTheCpu) {
+  for (const resembed_central_form form : {RESEMBED_CENTRAL_ASSIGNMENT, RESEMBED_CENTRAL_UNIFORM}) {
+    for (const int64_t dim : {9, 64}) {
+      GradientProblem problem = LongProblem(form, dim, dim == 9 ? 60000 : 3000);
+      ExpectSameAsCpu(&problem);
+    }
+  }
+}
+
+// Bags whose ids contribute nothing, whole blocks of them included.
+TEST(CudaForward, BagsOfPaddingAreZerosWithoutAMaximum) {
+  TableSpec table;
+  table.dim = 8;
+  std::vector<FeatureSpec> features;
+  for (const resembed_pooling pooling : kPoolings) {
+    FeatureSpec feature;
+    feature.pooling = pooling;
+    feature.padding = true;
+    const int64_t n = pooling == RESEMBED_POOLING_NONE ? 20 : 1800;
+    feature.offsets = pooling == RESEMBED_POOLING_NONE ? OffsetsOf(std::vector<int64_t>(20, 1))
+                                                       : OffsetsOf({600, 5, 600, 0, 595});
+    feature.ids.assign(static_cast<size_t>(n), table.n_items / 2);
+    if (n > 20) feature.ids[1000] = 3;
+    features.push_back(feature);
+  }
+  GradientProblem problem({table}, features, 2);
+  ExpectSameAsCpu(&problem);
+}
+
+TEST(CudaForward, ManyFeaturesOfManyTables) {
+  std::vector<TableSpec> tables;
+  std::vector<FeatureSpec> features;
+  for (int64_t number = 0; number < 40; ++number) {
+    TableSpec table;
+    table.form = number % 3 == 0 ? RESEMBED_CENTRAL_ASSIGNMENT : RESEMBED_CENTRAL_NONE;
+    table.dim = 4 * (1 + number % 7);
+    table.n_items = 10 + number;
+    table.central_rows = 5;
+    tables.push_back(table);
+    FeatureSpec feature;
+    feature.table = static_cast<int32_t>(number);
+    feature.n_bags = number % 4 == 3 ? 0 : 5 + number;
+    feature.bad_ids = .05;
+    features.push_back(feature);
+  }
+  GradientProblem problem(tables, features, 4);
+  resembed_bad_ids want = {}, got = {};
+  ForwardOptions options;
+  options.bad_ids = &want;
+  const ForwardResult on_cpu = RunForward(&problem, PlaceOf(nullptr), options);
+  ASSERT_GT(want.count, 0);
+  DeviceProblem device(problem);
+  options.bad_ids = &got;
+  EXPECT_EQ(FirstDifference(RunOnDevice(&device, options), on_cpu), "");
+  EXPECT_EQ(got.count, want.count);
+  EXPECT_EQ(got.feature, want.feature);
+  EXPECT_EQ(got.position, want.position);
+  EXPECT_EQ(got.value, want.value);
+}
+
+// One launch shape after another, down to one warp that walks over all work.
+TEST(CudaForward, SameBitsForAnyLaunchShape) {
+  for (const resembed_central_form form : kForms) {
+    TableSpec table;
+    table.form = form;
+    table.dim = 40;
+    FeatureSpec feature;
+    feature.offsets = OffsetsOf({3, 0, 700, 20, 1300, 1});
+    FeatureSpec gather;
+    gather.pooling = RESEMBED_POOLING_NONE;
+    gather.n_bags = 50;
+    GradientProblem problem({table}, {feature, gather}, 5);
+    DeviceProblem device(problem);
+    const ForwardResult want = RunOnDevice(&device);
+    ASSERT_EQ(want.status, RESEMBED_OK) << want.message;
+    for (const kernels::LaunchShape shape :
+         {kernels::LaunchShape{32, 1}, kernels::LaunchShape{64, 3}, kernels::LaunchShape{256, 2}}) {
+      const ForwardCall call = [&](const resembed_forward_args& args, void* workspace, size_t,
+                                   const resembed_place& place) {
+        detail::Tables tables;
+        const resembed_status status = detail::CheckTables("forward", args.tables, place, &tables);
+        return status != RESEMBED_OK
+                   ? status
+                   : detail::cuda::Forward("forward", args, tables, workspace, place, shape);
+      };
+      EXPECT_EQ(FirstDifference(RunOnDevice(&device, {}, call), want), "")
+          << "form " << form << ": " << shape.blocks << " blocks of " << shape.threads;
+    }
+  }
+}
+
+TEST(CudaForward, BadIdsAreRecordedAndContributeNothing) {
+  TableSpec table;
+  table.dim = 20;
+  FeatureSpec good, bad;
+  good.n_bags = 30;
+  good.max_length = 60;
+  bad = good;
+  bad.padding = true;
+  bad.bad_ids = .02;
+  FeatureSpec narrow = bad;
+  narrow.id_dtype = RESEMBED_I32;
+  narrow.pooling = RESEMBED_POOLING_NONE;
+  narrow.n_bags = 500;
+  FeatureSpec one_long = bad;
+  one_long.offsets = OffsetsOf({1500});
+  GradientProblem problem({table}, {good, narrow, bad, one_long}, 6);
+  resembed_bad_ids want = {}, got = {};
+  ForwardOptions options;
+  options.bad_ids = &want;
+  const ForwardResult skipped = RunForward(&problem, PlaceOf(nullptr), options);
+  ASSERT_GT(want.count, 10);
+  options.bad_ids = &got;
+  DeviceProblem device(problem);
+  for (const resembed_bounds bounds : {RESEMBED_BOUNDS_SKIP, RESEMBED_BOUNDS_CHECK}) {
+    options.bounds = bounds;
+    got = {};
+    EXPECT_EQ(FirstDifference(RunOnDevice(&device, options), skipped), "");
+    EXPECT_EQ(got.count, want.count);
+    EXPECT_EQ(got.feature, 1);
+    EXPECT_EQ(got.position, want.position);
+    EXPECT_EQ(got.value, want.value);
+  }
+  options.bad_ids = nullptr;
+  EXPECT_EQ(FirstDifference(RunOnDevice(&device, options), skipped), "") << "without a record";
+
+  GradientProblem fine({table}, {good}, 6);
+  DeviceProblem fine_device(fine);
+  options.bad_ids = &got;
+  for (const resembed_bounds bounds : {RESEMBED_BOUNDS_CHECK, RESEMBED_BOUNDS_SKIP, RESEMBED_BOUNDS_TRUST}) {
+    options.bounds = bounds;
+    got = {7, 7, 7, 7};
+    EXPECT_EQ(FirstDifference(RunOnDevice(&fine_device, options), RunForward(&fine, PlaceOf(nullptr))), "");
+    EXPECT_EQ(got.count, 0);
+    EXPECT_EQ(got.feature, -1);
+    EXPECT_EQ(got.position, -1);
+  }
+}
+
+TEST(CudaForward, MaximumIsTheFirstOneAndNaNWins) {
+  TableSpec table;
+  table.dim = 4;
+  table.n_items = 6;
+  FeatureSpec feature;
+  feature.pooling = RESEMBED_POOLING_MAX;
+  feature.padding = true;  // item 3
+  feature.ids = {0, 1, 2, 3, 2, 4, 1, 4, 5};
+  feature.offsets = {0, 5, 5, 9};
+  GradientProblem problem({table}, {feature}, 1);
+  const float nan = std::nanf("");
+  const float rows[6][4] = {{1, 5, -0.f, 2},  {1, 7, 0, nan},  {0, 7, 0, 9},
+                            {99, 99, 99, 99}, {nan, 1, -3, 1}, {4, 1, -2, nan}};
+  for (int64_t row = 0; row < 6; ++row) {
+    std::memcpy(problem.tables[0]->ResidualRow(row), rows[row], sizeof(rows[row]));
+  }
+  DeviceProblem device(problem);
+  const ForwardResult result = RunOnDevice(&device);
+  ASSERT_EQ(result.status, RESEMBED_OK) << result.message;
+  const FeatureOutput& out = result.features[0];
+  EXPECT_EQ(out.argmax, (std::vector<int32_t>{0, 1, 0, 1, -1, -1, -1, -1, 0, 1, 1, 1}));
+  EXPECT_EQ(out.values[1], 7);
+  EXPECT_TRUE(std::isnan(out.values[3]) && std::isnan(out.values[8]) && std::isnan(out.values[11]));
+  for (size_t col = 4; col < 8; ++col) EXPECT_EQ(out.values[col], 0) << "an empty bag";
+}
+
+TEST(CudaForward, EmptyIsValid) {
+  for (const resembed_pooling pooling : kPoolings) {
+    TableSpec none;
+    none.n_items = 0;
+    FeatureSpec feature;
+    feature.pooling = pooling;
+    feature.n_bags = 0;
+    FeatureSpec empty_bags = feature;
+    empty_bags.n_bags = pooling == RESEMBED_POOLING_NONE ? 0 : 5;
+    empty_bags.max_length = 0;
+    FeatureSpec fixed = empty_bags;
+    fixed.fixed_length = true;
+    GradientProblem problem({none}, {feature, empty_bags, fixed}, 1);
+    ExpectSameAsCpu(&problem);
+  }
+  GradientProblem nothing({TableSpec()}, {}, 1);
+  ExpectSameAsCpu(&nothing);
+}
+
+// Wrong offsets give wrong sums, never a read outside the ids (found by the address sanitizer, or memcheck).
+TEST(CudaForward, WrongOffsetsStayInsideTheIds) {
+  FeatureSpec feature;
+  feature.offsets = OffsetsOf({2, 3, 4});
+  GradientProblem problem({TableSpec()}, {feature}, 3);
+  const int64_t wrong[4] = {-5, 1000000, 4, int64_t{1} << 40};
+  std::memcpy(problem.features[0]->offset_bytes.data(), wrong, sizeof(wrong));
+  DeviceProblem device(problem);
+  EXPECT_EQ(RunOnDevice(&device).status, RESEMBED_OK);
+}
+
+// Two calls at once on two streams that nothing orders.
+TEST(CudaForward, StreamsDoNotDisturbEachOther) {
+  GradientProblem problems[2] = {LongProblem(RESEMBED_CENTRAL_STORED, 20, 1500), RandomProblem(2001)};
+  const Stream streams[2];
+  for (int round = 0; round < 2; ++round) {
+    std::deque<DeviceProblem> devices;
+    std::deque<DeviceBuffer> outputs, workspaces;
+    for (int which = 0; which < 2; ++which) {
+      devices.emplace_back(problems[which]);
+      for (resembed_feature& feature : devices.back().features) {
+        const int64_t dim = devices.back().tables[static_cast<size_t>(feature.table)].dim;
+        const int64_t rows = feature.pooling == RESEMBED_POOLING_NONE ? feature.n_ids : feature.n_bags;
+        outputs.emplace_back(static_cast<size_t>(rows * dim * 4));
+        feature.output = outputs.back().data();
+      }
+      resembed_forward_args args = devices.back().Args();
+      args.bounds = RESEMBED_BOUNDS_SKIP;
+      const resembed_place place = CudaPlace(streams[which].get());
+      size_t bytes = 0;
+      ASSERT_EQ(resembed_forward_workspace_size(&args, &place, &bytes), RESEMBED_OK);
+      workspaces.emplace_back(bytes);
+      ASSERT_EQ(PublicForward(args, workspaces.back().data(), bytes, place), RESEMBED_OK)
+          << resembed_last_error_message();
+    }
+    size_t output = 0;
+    for (int which = 0; which < 2; ++which) {
+      ForwardOptions options;
+      options.saved_argmax = false;
+      const ForwardResult want = RunForward(&problems[which], PlaceOf(nullptr), options);
+      for (const FeatureOutput& feature : want.features) {
+        ASSERT_TRUE(outputs[output].Download(streams[which]));
+        EXPECT_TRUE(std::memcmp(outputs[output].host(), feature.bytes.data(), feature.bytes.size()) == 0)
+            << "stream " << which;
+        ++output;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace resembed::testing
