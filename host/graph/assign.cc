@@ -16,24 +16,15 @@
 namespace resembed::detail {
 namespace {
 
-// Count of `item` in the list of `other`; 0 when it is not there.
-int64_t CountBack(const NeighborLists& lists, int64_t other, int64_t item) {
-  const int32_t n = lists.size(other);
-  for (int32_t slot = 0; slot < n; ++slot) {
-    if (lists.neighbor(other, slot) == item) return lists.count(other, slot);
-  }
-  return 0;
-}
-
-// Calls edge(a, b, weight) once for each undirected edge; where both directions are given, the larger count.
+// Calls edge(a, b, weight) once for each undirected edge, self-loops left out; where both directions are given, the larger count.
 template <typename Edge>
 void ForEachEdge(const NeighborLists& lists, int64_t n_items, Edge&& edge) {
   for (int64_t item = 0; item < n_items; ++item) {
     const int32_t n = lists.size(item);
     for (int32_t slot = 0; slot < n; ++slot) {
       const int64_t other = lists.neighbor(item, slot);
-      const int64_t back = CountBack(lists, other, item);
-      if (back > 0 && other < item) continue;
+      const int64_t back = lists.CountOf(other, item);
+      if (other == item || (back > 0 && other < item)) continue;
       edge(static_cast<size_t>(item), static_cast<size_t>(other),
            static_cast<double>(std::max(lists.count(item, slot), back)));
     }

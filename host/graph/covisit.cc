@@ -1,48 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Co-visit counts and their top-K graph (Zhou et al. 2019, Algorithm 1).
+// Co-visit counts (Zhou et al. 2019, Algorithm 1): created, added to, read.
+#include "host/graph/covisit.h"
+
 #include <algorithm>
 #include <limits>
-#include <new>
+#include <memory>
 #include <vector>
 
 #include "host/descriptor.h"
-#include "host/graph/pair_counts.h"
-#include "host/status.h"
-#include "resembed/resembed.h"
-
-struct resembed_covisit {
-  resembed_covisit(int64_t items, std::vector<uint32_t> weights, size_t buffer_bytes)
-      : n_items(items),
-        distance_weights(std::move(weights)),
-        pairs(items, distance_weights, buffer_bytes, resembed::detail::Executor(resembed_place{})) {}
-
-  int64_t n_items;
-  std::vector<uint32_t> distance_weights;  // [window]
-  resembed::detail::PairCounts pairs;
-  bool adding = false;  // stays true when memory runs out halfway
-};
 
 namespace resembed::detail {
 namespace {
-
-constexpr size_t kDefaultBufferBytes = size_t{256} << 20;
-constexpr int32_t kDefaultWindow = 2;
-
-// Runs `body`, which may throw std::bad_alloc.
-template <typename Body>
-resembed_status Guarded(const char* op, resembed_covisit* counts, Body&& body) {
-  if (counts->adding || counts->pairs.broken()) {
-    return Fail(RESEMBED_OUT_OF_MEMORY,
-                "%s: counts is incomplete since a call ran out of memory; needs new counts", op);
-  }
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return Fail(RESEMBED_OUT_OF_MEMORY,
-                "%s: counts is larger than the memory at hand; needs fewer pairs or a smaller buffer_bytes",
-                op);
-  }
-}
 
 template <typename Offset>
 resembed_status CheckOffsets(const Offset* offsets, int64_t n_sequences) {
@@ -73,22 +41,32 @@ resembed_status CheckIds(const Id* ids, int64_t first, int64_t last, int64_t n_i
   return RESEMBED_OK;
 }
 
-template <typename Id>
-void AddSequence(resembed_covisit* counts, const Id* ids, int64_t length) {
-  const auto window = static_cast<int64_t>(counts->distance_weights.size());
-  for (int64_t center = 0; center < length; ++center) {
-    const auto item = static_cast<uint32_t>(ids[center]);
-    const int64_t reach = std::min(window, length - 1 - center);
-    for (int64_t distance = 1; distance <= reach; ++distance) {
-      const auto other = static_cast<uint32_t>(ids[center + distance]);
-      if (other == item || counts->distance_weights[static_cast<size_t>(distance - 1)] == 0) continue;
-      counts->pairs.Add(std::min(item, other), std::max(item, other), static_cast<int32_t>(distance));
+template <typename Offset>
+resembed_status CheckTimesAndSeen(const resembed_covisit_sequences& given, const Offset* offsets) {
+  for (int64_t sequence = 0; sequence < given.n_sequences; ++sequence) {
+    const auto first = static_cast<int64_t>(offsets[sequence]);
+    const auto last = static_cast<int64_t>(offsets[sequence + 1]);
+    for (int64_t at = first + 1; given.times != nullptr && at < last; ++at) {
+      if (given.times[at] < given.times[at - 1]) {
+        return Fail(RESEMBED_INVALID_ARGUMENT,
+                    "covisit_add: times[%lld] is %lld; needs at least the time before (%lld)",
+                    static_cast<long long>(at), static_cast<long long>(given.times[at]),
+                    static_cast<long long>(given.times[at - 1]));
+      }
+    }
+    if (given.n_seen != nullptr && (given.n_seen[sequence] < 0 || given.n_seen[sequence] > last - first)) {
+      return Fail(RESEMBED_OUT_OF_RANGE, "covisit_add: n_seen[%lld] is %lld; needs 0 .. %lld",
+                  static_cast<long long>(sequence), static_cast<long long>(given.n_seen[sequence]),
+                  static_cast<long long>(last - first));
     }
   }
+  return RESEMBED_OK;
 }
 
 template <typename Id, typename Offset>
-resembed_status AddSequences(resembed_covisit* counts, const Id* ids, const Offset* offsets, int64_t n) {
+resembed_status AddSequences(resembed_covisit* counts, const Id* ids, const Offset* offsets,
+                             const resembed_covisit_sequences& given) {
+  const int64_t n = given.n_sequences;
   RESEMBED_RETURN_IF_ERROR(CheckOffsets(offsets, n));
   const auto first = static_cast<int64_t>(offsets[0]), last = static_cast<int64_t>(offsets[n]);
   if (last > first && ids == nullptr) {
@@ -96,12 +74,18 @@ resembed_status AddSequences(resembed_covisit* counts, const Id* ids, const Offs
                 static_cast<long long>(last));
   }
   RESEMBED_RETURN_IF_ERROR(CheckIds(ids, first, last, counts->n_items));
+  RESEMBED_RETURN_IF_ERROR(CheckTimesAndSeen(given, offsets));
   counts->adding = true;
   for (int64_t sequence = 0; sequence < n; ++sequence) {
-    const auto length = static_cast<int64_t>(offsets[sequence + 1] - offsets[sequence]);
-    AddSequence(counts, ids + offsets[sequence], length);
+    const auto begin = static_cast<int64_t>(offsets[sequence]);
+    const auto length = static_cast<int64_t>(offsets[sequence + 1]) - begin;
+    ForEachPair(counts->rules, ids + begin, given.times == nullptr ? nullptr : given.times + begin, length,
+                given.n_seen == nullptr ? 0 : given.n_seen[sequence], &counts->uses,
+                [counts](uint32_t lower, uint32_t higher, int32_t distance) {
+                  counts->pairs.Add(lower, higher, distance);
+                });
   }
-  counts->adding = false;
+  counts->adding = counts->pairs.broken();
   return RESEMBED_OK;
 }
 
@@ -111,28 +95,57 @@ resembed_status CheckIndexType(const char* argument, resembed_dtype dtype) {
               DtypeName(dtype));
 }
 
-// Sorted by count, largest first; partners of a row come in increasing order, so an equal count stays
-// behind those already there.
-void InsertNeighbor(int32_t* neighbors, int64_t* counts, int32_t k, int32_t item, int64_t count) {
-  int32_t slot = k - 1;
-  if (counts[slot] >= count) return;
-  for (; slot > 0 && counts[slot - 1] < count; --slot) {
-    counts[slot] = counts[slot - 1];
-    neighbors[slot] = neighbors[slot - 1];
+resembed_status CheckOptions(const resembed_covisit_options& options) {
+  if (options.n_items < 0 || options.n_items > std::numeric_limits<int32_t>::max()) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: n_items is %lld; needs 0 .. 2147483647",
+                static_cast<long long>(options.n_items));
   }
-  counts[slot] = count;
-  neighbors[slot] = item;
+  if (options.window < 0) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: window is %d; needs >= 1, or 0 for %d",
+                options.window, kDefaultWindow);
+  }
+  constexpr size_t kMaxBytes = std::numeric_limits<size_t>::max() / 4;
+  if (options.buffer_bytes > kMaxBytes || options.spill_bytes > kMaxBytes) {
+    const bool buffer = options.buffer_bytes > kMaxBytes;
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: %s is %zu; needs <= %zu",
+                buffer ? "buffer_bytes" : "spill_bytes", buffer ? options.buffer_bytes : options.spill_bytes,
+                kMaxBytes);
+  }
+  const struct {
+    const char* name;
+    int64_t value;
+  } limits[] = {{"max_sequence_items", options.max_sequence_items},
+                {"max_pair_uses", options.max_pair_uses},
+                {"session_gap", options.session_gap}};
+  for (const auto& limit : limits) {
+    if (limit.value >= 0) continue;
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: %s is %lld; needs >= 1, or 0 for none",
+                limit.name, static_cast<long long>(limit.value));
+  }
+  return RESEMBED_OK;
 }
 
-int32_t LowerItem(const PairCount& pair) { return static_cast<int32_t>(pair.key >> 32); }
-int32_t HigherItem(const PairCount& pair) { return static_cast<int32_t>(pair.key & 0xffffffffu); }
-
 }  // namespace
+
+resembed_status RulesOf(const resembed_covisit_options& options, SequenceRules* rules) {
+  RESEMBED_RETURN_IF_ERROR(CheckOptions(options));
+  const int32_t window = options.window == 0 ? kDefaultWindow : options.window;
+  rules->distance_weights.assign(static_cast<size_t>(window), 1);
+  if (options.distance_weights != nullptr) {
+    rules->distance_weights.assign(options.distance_weights, options.distance_weights + window);
+  }
+  rules->max_items = options.max_sequence_items;
+  rules->max_pair_uses = options.max_pair_uses;
+  rules->session_gap = options.session_gap;
+  return RESEMBED_OK;
+}
+
 }  // namespace resembed::detail
 
 extern "C" {
 
 using resembed::detail::Fail;
+using resembed::detail::PairCount;
 
 resembed_status resembed_covisit_create(const resembed_covisit_options* options, resembed_covisit** counts) {
   if (options == nullptr || counts == nullptr) {
@@ -140,61 +153,65 @@ resembed_status resembed_covisit_create(const resembed_covisit_options* options,
                 options == nullptr ? "options" : "counts");
   }
   const resembed_covisit_options read = resembed::detail::ReadDescriptor(options);
-  if (read.n_items < 0 || read.n_items > std::numeric_limits<int32_t>::max()) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: n_items is %lld; needs 0 .. 2147483647",
-                static_cast<long long>(read.n_items));
-  }
-  if (read.window < 0) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: window is %d; needs >= 1, or 0 for %d",
-                read.window, resembed::detail::kDefaultWindow);
-  }
-  constexpr size_t kMaxBufferBytes = std::numeric_limits<size_t>::max() / 4;
-  if (read.buffer_bytes > kMaxBufferBytes) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: buffer_bytes is %zu; needs <= %zu",
-                read.buffer_bytes, kMaxBufferBytes);
-  }
-  const int32_t window = read.window == 0 ? resembed::detail::kDefaultWindow : read.window;
   try {
-    std::vector<uint32_t> weights(static_cast<size_t>(window), 1);
-    if (read.distance_weights != nullptr) {
-      weights.assign(read.distance_weights, read.distance_weights + window);
+    resembed::detail::SequenceRules rules;
+    RESEMBED_RETURN_IF_ERROR(resembed::detail::RulesOf(read, &rules));
+    const size_t buffer = read.buffer_bytes == 0 ? resembed::detail::kDefaultBufferBytes : read.buffer_bytes;
+    resembed::detail::SpillRules spill;
+    if (read.spill_folder != nullptr) {
+      spill.folder = read.spill_folder;
+      spill.entries =
+          static_cast<int64_t>((read.spill_bytes == 0 ? buffer : read.spill_bytes) / sizeof(PairCount));
     }
-    *counts = new resembed_covisit(
-        read.n_items, std::move(weights),
-        read.buffer_bytes == 0 ? resembed::detail::kDefaultBufferBytes : read.buffer_bytes);
+    *counts = new resembed_covisit(read.n_items, std::move(rules), buffer, std::move(spill));
   } catch (const std::bad_alloc&) {
-    return Fail(RESEMBED_OUT_OF_MEMORY, "covisit_create: window is %d; needs memory for its weights", window);
+    return Fail(RESEMBED_OUT_OF_MEMORY, "covisit_create: window is %d; needs memory for its weights",
+                read.window);
   }
   return RESEMBED_OK;
 }
 
-resembed_status resembed_covisit_add(resembed_covisit* counts, const void* ids, resembed_dtype id_dtype,
-                                     const void* offsets, resembed_dtype offset_dtype, int64_t n_sequences) {
-  if (counts == nullptr) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: counts is null; needs a pointer");
+resembed_status resembed_covisit_add_sequences(resembed_covisit* counts,
+                                               const resembed_covisit_sequences* sequences) {
+  if (counts == nullptr || sequences == nullptr) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: %s is null; needs a pointer",
+                counts == nullptr ? "counts" : "sequences");
   }
-  RESEMBED_RETURN_IF_ERROR(resembed::detail::CheckIndexType("id_dtype", id_dtype));
-  RESEMBED_RETURN_IF_ERROR(resembed::detail::CheckIndexType("offset_dtype", offset_dtype));
-  if (n_sequences < 0) {
+  const resembed_covisit_sequences given = resembed::detail::ReadDescriptor(sequences);
+  RESEMBED_RETURN_IF_ERROR(resembed::detail::CheckIndexType("id_dtype", given.id_dtype));
+  RESEMBED_RETURN_IF_ERROR(resembed::detail::CheckIndexType("offset_dtype", given.offset_dtype));
+  if (given.n_sequences < 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: n_sequences is %lld; needs >= 0",
-                static_cast<long long>(n_sequences));
+                static_cast<long long>(given.n_sequences));
   }
-  if (n_sequences == 0) return RESEMBED_OK;
-  if (offsets == nullptr) {
+  if (given.n_sequences == 0) return RESEMBED_OK;
+  if (given.offsets == nullptr) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: offsets is null; needs %lld offsets",
-                static_cast<long long>(n_sequences + 1));
+                static_cast<long long>(given.n_sequences + 1));
   }
   return resembed::detail::Guarded("covisit_add", counts, [&] {
     const auto add = [&](const auto* typed_ids) {
-      return offset_dtype == RESEMBED_I32
-                 ? resembed::detail::AddSequences(counts, typed_ids, static_cast<const int32_t*>(offsets),
-                                                  n_sequences)
-                 : resembed::detail::AddSequences(counts, typed_ids, static_cast<const int64_t*>(offsets),
-                                                  n_sequences);
+      return given.offset_dtype == RESEMBED_I32
+                 ? resembed::detail::AddSequences(counts, typed_ids,
+                                                  static_cast<const int32_t*>(given.offsets), given)
+                 : resembed::detail::AddSequences(counts, typed_ids,
+                                                  static_cast<const int64_t*>(given.offsets), given);
     };
-    return id_dtype == RESEMBED_I32 ? add(static_cast<const int32_t*>(ids))
-                                    : add(static_cast<const int64_t*>(ids));
+    return given.id_dtype == RESEMBED_I32 ? add(static_cast<const int32_t*>(given.ids))
+                                          : add(static_cast<const int64_t*>(given.ids));
   });
+}
+
+resembed_status resembed_covisit_add(resembed_covisit* counts, const void* ids, resembed_dtype id_dtype,
+                                     const void* offsets, resembed_dtype offset_dtype, int64_t n_sequences) {
+  resembed_covisit_sequences sequences = {};
+  sequences.struct_size = sizeof(sequences);
+  sequences.ids = ids;
+  sequences.id_dtype = id_dtype;
+  sequences.offsets = offsets;
+  sequences.offset_dtype = offset_dtype;
+  sequences.n_sequences = n_sequences;
+  return resembed_covisit_add_sequences(counts, &sequences);
 }
 
 resembed_status resembed_covisit_n_pairs(resembed_covisit* counts, int64_t* n_pairs) {
@@ -203,7 +220,8 @@ resembed_status resembed_covisit_n_pairs(resembed_covisit* counts, int64_t* n_pa
                 counts == nullptr ? "counts" : "n_pairs");
   }
   return resembed::detail::Guarded("covisit_n_pairs", counts, [&]() -> resembed_status {
-    *n_pairs = counts->pairs.Compact().size();
+    counts->pairs.Compact();
+    if (counts->pairs.error() == 0) *n_pairs = counts->pairs.size();
     return RESEMBED_OK;
   });
 }
@@ -214,14 +232,14 @@ resembed_status resembed_covisit_export(resembed_covisit* counts, int64_t* row_o
     return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_export: counts is null; needs a pointer");
   }
   return resembed::detail::Guarded("covisit_export", counts, [&]() -> resembed_status {
-    const resembed::detail::PairRun& pairs = counts->pairs.Compact();
     const auto n_items = static_cast<size_t>(counts->n_items);
     // next[i + 1] counts row i, then becomes its end, then (shifted) the place of its next entry.
     std::vector<int64_t> next(n_items + 1, 0);
-    for (int64_t index = 0; index < pairs.size(); ++index) {
-      ++next[static_cast<size_t>(resembed::detail::LowerItem(pairs[index])) + 1];
-      ++next[static_cast<size_t>(resembed::detail::HigherItem(pairs[index])) + 1];
-    }
+    const bool counted = resembed::detail::ForEachCount(counts, [&](const PairCount& pair) {
+      ++next[static_cast<size_t>(LowerItem(pair)) + 1];
+      ++next[static_cast<size_t>(HigherItem(pair)) + 1];
+    });
+    if (!counted) return resembed::detail::ReadFailed("covisit_export", counts);
     for (size_t item = 0; item < n_items; ++item) next[item + 1] += next[item];
     if (row_offsets != nullptr) std::copy(next.begin(), next.end(), row_offsets);
     if (columns == nullptr && values == nullptr) return RESEMBED_OK;
@@ -231,41 +249,11 @@ resembed_status resembed_covisit_export(resembed_covisit* counts, int64_t* row_o
       if (values != nullptr) values[at] = value;
     };
     // A row meets its lower partners first (as their higher item, in their order), then its higher ones.
-    for (int64_t index = 0; index < pairs.size(); ++index) {
-      const resembed::detail::PairCount pair = pairs[index];
-      put(resembed::detail::HigherItem(pair), resembed::detail::LowerItem(pair), pair.count);
-      put(resembed::detail::LowerItem(pair), resembed::detail::HigherItem(pair), pair.count);
-    }
-    return RESEMBED_OK;
-  });
-}
-
-resembed_status resembed_covisit_top_k(resembed_covisit* counts, int32_t k, int32_t* neighbors,
-                                       int64_t* counts_out) {
-  if (counts == nullptr || (neighbors == nullptr && counts->n_items > 0)) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_top_k: %s is null; needs a pointer",
-                counts == nullptr ? "counts" : "neighbors");
-  }
-  if (k < 1 || k > RESEMBED_MAX_NEIGHBORS) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_top_k: k is %d; needs 1 .. %d", k,
-                RESEMBED_MAX_NEIGHBORS);
-  }
-  return resembed::detail::Guarded("covisit_top_k", counts, [&]() -> resembed_status {
-    const resembed::detail::PairRun& pairs = counts->pairs.Compact();
-    const int64_t n_entries = counts->n_items * k;
-    std::vector<int64_t> own_counts(counts_out == nullptr ? static_cast<size_t>(n_entries) : 0);
-    int64_t* kept = counts_out == nullptr ? own_counts.data() : counts_out;
-    std::fill_n(neighbors, n_entries, -1);
-    std::fill_n(kept, n_entries, 0);
-    for (int64_t index = 0; index < pairs.size(); ++index) {
-      const resembed::detail::PairCount pair = pairs[index];
-      const int64_t lower = resembed::detail::LowerItem(pair), higher = resembed::detail::HigherItem(pair);
-      resembed::detail::InsertNeighbor(neighbors + lower * k, kept + lower * k, k,
-                                       static_cast<int32_t>(higher), pair.count);
-      resembed::detail::InsertNeighbor(neighbors + higher * k, kept + higher * k, k,
-                                       static_cast<int32_t>(lower), pair.count);
-    }
-    return RESEMBED_OK;
+    const bool written = resembed::detail::ForEachCount(counts, [&](const PairCount& pair) {
+      put(HigherItem(pair), LowerItem(pair), pair.count);
+      put(LowerItem(pair), HigherItem(pair), pair.count);
+    });
+    return written ? RESEMBED_OK : resembed::detail::ReadFailed("covisit_export", counts);
   });
 }
 

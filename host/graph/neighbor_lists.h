@@ -10,7 +10,8 @@
 
 namespace resembed::detail {
 
-// neighbors [n_items, k], -1 ends a list; counts [n_items, k] or null, > 0 inside a list.
+// neighbors [n_items, k], -1 ends a list, the item itself may be in it; counts [n_items, k] or null, > 0 inside
+// a list.
 class NeighborLists {
  public:
   resembed_status Init(const char* op, const int32_t* neighbors, const int64_t* counts, int64_t n_items,
@@ -33,10 +34,9 @@ class NeighborLists {
       for (int32_t slot = 0; slot < k; ++slot) {
         const int64_t at = item * k + slot;
         if (neighbors[at] == -1) break;
-        if (neighbors[at] < 0 || neighbors[at] >= n_items || neighbors[at] == item) {
-          return Fail(RESEMBED_OUT_OF_RANGE,
-                      "%s: neighbors[%lld, %d] is %d; needs -1 or another item below %lld", op,
-                      static_cast<long long>(item), slot, neighbors[at], static_cast<long long>(n_items));
+        if (neighbors[at] < 0 || neighbors[at] >= n_items) {
+          return Fail(RESEMBED_OUT_OF_RANGE, "%s: neighbors[%lld, %d] is %d; needs -1 or an item below %lld",
+                      op, static_cast<long long>(item), slot, neighbors[at], static_cast<long long>(n_items));
         }
         if (needs_counts && counts[at] <= 0) {
           return Fail(RESEMBED_OUT_OF_RANGE, "%s: counts[%lld, %d] is %lld; needs > 0", op,
@@ -54,6 +54,14 @@ class NeighborLists {
   }
   int32_t neighbor(int64_t item, int32_t slot) const { return neighbors_[item * k_ + slot]; }
   int64_t count(int64_t item, int32_t slot) const { return counts_[item * k_ + slot]; }
+  // Count of `other` in the list of `item`; 0 when it is not there.
+  int64_t CountOf(int64_t item, int64_t other) const {
+    const int32_t n = size(item);
+    for (int32_t slot = 0; slot < n; ++slot) {
+      if (neighbor(item, slot) == other) return count(item, slot);
+    }
+    return 0;
+  }
 
  private:
   const int32_t* neighbors_ = nullptr;

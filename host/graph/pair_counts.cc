@@ -2,14 +2,15 @@
 #include "host/graph/pair_counts.h"
 
 #include <algorithm>
-#include <limits>
+#include <utility>
 
 namespace resembed::detail {
 namespace {
 
 constexpr int64_t kMaxSortThreads = 8;
 constexpr int64_t kMinKeysPerThread = int64_t{1} << 15;
-constexpr uint64_t kNoKey = std::numeric_limits<uint64_t>::max();  // above every key: items take 31 bits
+// Open at once: 18 MiB of blocks. One more and all become one run.
+constexpr size_t kMaxDiskRuns = 64;
 
 int BitsFor(uint64_t n_values) {
   int bits = 0;
@@ -20,11 +21,6 @@ int BitsFor(uint64_t n_values) {
 uint64_t LowMask(int bits) { return bits >= 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1; }
 
 }  // namespace
-
-void PairRun::AddChunk() {
-  chunks_.reserve(chunks_.size() + 1 + chunks_.size() / 2);
-  chunks_.emplace_back(new PairCount[kChunkEntries]);
-}
 
 uint64_t* RadixSort(uint64_t* keys, uint64_t* scratch, int64_t n, int bits) {
   constexpr int kMaxDigitBits = 11;
@@ -48,79 +44,41 @@ uint64_t* RadixSort(uint64_t* keys, uint64_t* scratch, int64_t n, int bits) {
   return keys;
 }
 
-// A sorted piece of the buffer.
-struct PairCounts::SortedPart {
-  const uint64_t* at;
-  const uint64_t* end;
-  const uint32_t* weights;
-};
-
-// Walks sorted parts of the buffer and runs side by side; equal keys are added up.
-class PairCounts::Merge {
+// A sorted piece of the buffer, reduced as it is read.
+class PairCounts::PartSource final : public PairSource {
  public:
-  Merge(std::vector<SortedPart> parts, std::vector<PairRun> runs, int item_bits)
-      : parts_(std::move(parts)), runs_(std::move(runs)), item_bits_(item_bits) {
-    heads_.resize(parts_.size() + runs_.size());
-    run_at_.resize(runs_.size());
-    for (size_t source = 0; source < heads_.size(); ++source) Advance(source);
-  }
+  PartSource(const uint64_t* begin, const uint64_t* end, const uint32_t* weights, int item_bits)
+      : at_(begin), end_(end), weights_(weights), item_bits_(item_bits) {}
 
-  PairRun Run() {
-    PairRun merged;
-    const size_t n_sources = heads_.size();
-    while (true) {
-      uint64_t key = kNoKey;
-      for (size_t source = 0; source < n_sources; ++source) key = std::min(key, heads_[source].key);
-      if (key == kNoKey) return merged;
+  PairBlock Next() override {
+    const int key_bits = 2 * item_bits_;
+    const uint64_t mask = LowMask(key_bits), item_mask = LowMask(item_bits_);
+    size_t n = 0;
+    for (; n < kBlock && at_ != end_; ++n) {
+      const uint64_t packed = *at_ & mask;
       int64_t count = 0;
-      for (size_t source = 0; source < n_sources; ++source) {
-        if (heads_[source].key != key) continue;
-        count = SaturatingAdd(count, heads_[source].count);
-        Advance(source);
+      for (; at_ != end_ && (*at_ & mask) == packed; ++at_) {
+        count = SaturatingAdd(count, weights_[*at_ >> key_bits]);
       }
-      merged.Append({key, count});
+      block_[n] = {(packed >> item_bits_) << 32 | (packed & item_mask), count};
     }
+    return {block_, block_ + n};
   }
 
  private:
-  void Advance(size_t source) {
-    heads_[source] = source < parts_.size() ? NextOfPart(parts_[source]) : NextOfRun(source - parts_.size());
-  }
-
-  PairCount NextOfPart(SortedPart& part) const {
-    if (part.at == part.end) return {kNoKey, 0};
-    const int key_bits = 2 * item_bits_;
-    const uint64_t mask = LowMask(key_bits);
-    const uint64_t packed = *part.at & mask;
-    int64_t count = 0;
-    for (; part.at != part.end && (*part.at & mask) == packed; ++part.at) {
-      count = SaturatingAdd(count, part.weights[*part.at >> key_bits]);
-    }
-    return {(packed >> item_bits_) << 32 | (packed & LowMask(item_bits_)), count};
-  }
-
-  PairCount NextOfRun(size_t number) {
-    PairRun& run = runs_[number];
-    int64_t& at = run_at_[number];
-    if (at > 0 && at % PairRun::kChunkEntries == 0) run.FreeChunk(at / PairRun::kChunkEntries - 1);
-    if (at == run.size()) {
-      run = PairRun();
-      at = 0;
-      return {kNoKey, 0};
-    }
-    return run[at++];
-  }
-
-  std::vector<SortedPart> parts_;
-  std::vector<PairRun> runs_;
-  std::vector<int64_t> run_at_;
-  std::vector<PairCount> heads_;
+  static constexpr size_t kBlock = 512;
+  const uint64_t* at_;
+  const uint64_t* end_;
+  const uint32_t* weights_;
   int item_bits_;
+  PairCount block_[kBlock];
 };
 
 PairCounts::PairCounts(int64_t n_items, const std::vector<uint32_t>& distance_weights, size_t buffer_bytes,
-                       const Executor& executor)
-    : executor_(executor), item_bits_(std::max(1, BitsFor(static_cast<uint64_t>(n_items)))) {
+                       const Executor& executor, SpillRules spill)
+    : executor_(executor),
+      spill_(std::move(spill)),
+      item_bits_(std::max(1, BitsFor(static_cast<uint64_t>(n_items)))) {
   std::vector<uint32_t> distinct = distance_weights;
   std::sort(distinct.begin(), distinct.end());
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
@@ -160,7 +118,7 @@ void PairCounts::Flush(bool everything) {
   struct Task {
     int64_t begin, size;
     size_t region;
-    SortedPart sorted;
+    const uint64_t* sorted;
   };
   const int64_t n_threads = std::min<int64_t>(executor_.width(), kMaxSortThreads);
   std::vector<Task> tasks;
@@ -169,7 +127,7 @@ void PairCounts::Flush(bool everything) {
     const int64_t n_parts = std::clamp<int64_t>(region.size / kMinKeysPerThread, 1, n_threads);
     for (int64_t part = 0; part < n_parts; ++part) {
       const int64_t first = region.size * part / n_parts, last = region.size * (part + 1) / n_parts;
-      if (first < last) tasks.push_back({region.begin + first, last - first, r, {}});
+      if (first < last) tasks.push_back({region.begin + first, last - first, r, nullptr});
     }
   }
   std::vector<int64_t> n_distinct(tasks.size());
@@ -178,7 +136,7 @@ void PairCounts::Flush(bool everything) {
     Task& task = tasks[static_cast<size_t>(index)];
     const uint64_t* sorted =
         RadixSort(keys_.get() + task.begin, scratch_.get() + task.begin, task.size, key_bits);
-    task.sorted = {sorted, sorted + task.size, regions_[task.region].weights.data()};
+    task.sorted = sorted;
     int64_t distinct = 1;
     for (int64_t i = 1; i < task.size; ++i) {
       distinct += ((sorted[i] ^ sorted[i - 1]) & LowMask(key_bits)) != 0;
@@ -186,32 +144,105 @@ void PairCounts::Flush(bool everything) {
     n_distinct[static_cast<size_t>(index)] = distinct;
   });
 
-  std::vector<SortedPart> parts;
+  Sources sources;
   int64_t n_entries = 0;
   for (size_t task = 0; task < tasks.size(); ++task) {
-    parts.push_back(tasks[task].sorted);
+    sources.push_back(std::make_unique<PartSource>(tasks[task].sorted, tasks[task].sorted + tasks[task].size,
+                                                   regions_[tasks[task].region].weights.data(), item_bits_));
     n_entries += n_distinct[task];
   }
-  merging_ = true;
-  std::vector<PairRun> inputs;
-  while (!runs_.empty() && (everything || runs_.back().size() < 4 * n_entries)) {
-    n_entries += runs_.back().size();
-    inputs.push_back(std::move(runs_.back()));
-    runs_.pop_back();
-  }
-  runs_.push_back(Merge(std::move(parts), std::move(inputs), item_bits_).Run());
+  MergeIn(std::move(sources), n_entries, everything);
   for (Region& region : regions_) region.size = 0;
-  merging_ = false;
 }
 
-const PairRun& PairCounts::Compact() {
+void PairCounts::AddSource(std::unique_ptr<PairSource> source, int64_t n_entries) {
+  Sources sources;
+  sources.push_back(std::move(source));
+  MergeIn(std::move(sources), n_entries, false);
+}
+
+int64_t PairCounts::MemoryEntries() const {
+  int64_t n = 0;
+  for (const PairRun& run : runs_) n += run.size();
+  return n;
+}
+
+void PairCounts::MergeIn(Sources sources, int64_t n_entries, bool everything) {
+  merging_ = true;
+  const bool to_disk = !spill_.folder.empty() && (MemoryEntries() + n_entries) > spill_.entries;
+  while (!runs_.empty() && (everything || to_disk || runs_.back().size() < 4 * n_entries)) {
+    n_entries += runs_.back().size();
+    sources.push_back(ConsumeRun(std::move(runs_.back())));
+    runs_.pop_back();
+  }
+  PairMerge merge(std::move(sources));
+  PairCount pair;
+  if (to_disk) {
+    WriteDiskRun(&merge);
+    if (error_ == 0 && disk_runs_.size() >= kMaxDiskRuns) MergeDiskRuns();
+  } else {
+    PairRun run;
+    while (merge.Next(&pair)) run.Append(pair);
+    runs_.push_back(std::move(run));
+  }
+  if (error_ == 0) error_ = merge.error();
+  merging_ = error_ != 0;
+}
+
+void PairCounts::WriteDiskRun(PairMerge* merge) {
+  DiskRun run;
+  if (error_ == 0) error_ = run.Create(spill_.folder);
+  PairCount pair;
+  while (error_ == 0 && merge->Next(&pair)) error_ = run.Append(pair);
+  if (error_ == 0) error_ = run.Finish();
+  if (error_ == 0) error_ = merge->error();
+  if (error_ == 0) disk_runs_.push_back(std::move(run));
+}
+
+void PairCounts::MergeDiskRuns() {
+  std::vector<DiskRun> inputs = std::move(disk_runs_);
+  disk_runs_.clear();
+  Sources sources;
+  for (const DiskRun& run : inputs) sources.push_back(ReadEntries(run.fd(), 0, run.size()));
+  PairMerge merge(std::move(sources));
+  WriteDiskRun(&merge);
+}
+
+void PairCounts::Compact() {
   bool buffered = false;
   for (const Region& region : regions_) buffered = buffered || region.size > 0;
-  if (buffered || runs_.size() != 1) Flush(true);
+  if (!disk_runs_.empty() && (buffered || !runs_.empty() || disk_runs_.size() > 1)) {
+    // All that is in memory becomes the last run on disk.
+    if (buffered) Flush(true);
+    merging_ = true;
+    if (!runs_.empty()) {
+      Sources sources;
+      for (PairRun& run : runs_) sources.push_back(ConsumeRun(std::move(run)));
+      runs_.clear();
+      PairMerge merge(std::move(sources));
+      WriteDiskRun(&merge);
+    }
+    FreeBuffer();
+    if (error_ == 0 && disk_runs_.size() > 1) MergeDiskRuns();
+    merging_ = error_ != 0;
+  } else if (disk_runs_.empty() && (buffered || runs_.size() != 1)) {
+    Flush(true);
+    if (!disk_runs_.empty()) return Compact();
+  }
+  FreeBuffer();
+}
+
+void PairCounts::FreeBuffer() {
   keys_.reset();
   scratch_.reset();
   region_limit_ = 0;
-  return runs_.front();
+}
+
+int64_t PairCounts::size() const { return disk_runs_.empty() ? MemoryEntries() : disk_runs_.front().size(); }
+
+std::unique_ptr<PairSource> PairCounts::Read() const {
+  if (!disk_runs_.empty()) return ReadEntries(disk_runs_.front().fd(), 0, disk_runs_.front().size());
+  return ReadRun(&runs_.front());
 }
 
 }  // namespace resembed::detail

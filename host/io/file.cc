@@ -12,42 +12,13 @@
 #include <string>
 #include <vector>
 
-#include "host/io/header.h"
+#include "host/io/bytes.h"
+#include "host/io/open_file.h"
 #include "host/status.h"
 #include "resembed/resembed.h"
 
-struct resembed_file {
-  resembed_file() = default;
-  ~resembed_file() {
-    if (fd >= 0) close(fd);
-  }
-  resembed_file(const resembed_file&) = delete;
-  resembed_file& operator=(const resembed_file&) = delete;
-
-  int fd = -1;
-  int64_t data_begin = 0;  // byte in the file where the data section starts
-  std::string path;
-  resembed::detail::FileHeader header;
-};
-
 namespace resembed::detail {
 namespace {
-
-// 0, or the errno of the failure; EIO where the file ends early.
-int ReadAt(int fd, int64_t offset, void* data, int64_t bytes) {
-  char* at = static_cast<char*>(data);
-  while (bytes > 0) {
-    constexpr int64_t kMostAtOnce = int64_t{1} << 30;  // Linux reads at most 2 GiB in a call
-    const ssize_t n = pread(fd, at, static_cast<size_t>(std::min(bytes, kMostAtOnce)), offset);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno;
-    if (n == 0) return EIO;
-    at += n;
-    offset += n;
-    bytes -= n;
-  }
-  return 0;
-}
 
 // Contiguous rows of the file to rows stride_bytes apart, about a megabyte at a time.
 int ReadRows(int fd, int64_t offset, char* out, int64_t n_rows, int64_t row_bytes, int64_t stride_bytes) {

@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes a safetensors file beside its name, then renames it.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <new>
 #include <set>
@@ -14,6 +9,7 @@
 #include <vector>
 
 #include "host/descriptor.h"
+#include "host/io/bytes.h"
 #include "host/io/header.h"
 #include "host/status.h"
 #include "resembed/resembed.h"
@@ -74,52 +70,6 @@ resembed_status CheckTensor(int32_t index, const resembed_tensor* descriptor, Sa
   saved->entry.end = bytes;
   return RESEMBED_OK;
 }
-
-// An open file that is removed unless it has been renamed.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::string& beside) {
-    // O_EXCL and the process number keep two writers of one path apart; 0666 leaves the mode to the umask.
-    for (int attempt = 0; attempt < 1000 && fd_ < 0; ++attempt) {
-      path_ = beside + ".tmp-" + std::to_string(getpid()) + "-" + std::to_string(attempt);
-      fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      if (fd_ < 0 && errno != EEXIST) return;
-    }
-  }
-  ~TemporaryFile() {
-    if (fd_ >= 0) close(fd_);
-    if (fd_ >= 0 || created_) unlink(path_.c_str());
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-  bool ok() const { return fd_ >= 0; }
-  bool Write(const void* data, int64_t bytes) {
-    const char* at = static_cast<const char*>(data);
-    while (bytes > 0) {
-      constexpr int64_t kMostAtOnce = int64_t{1} << 30;  // Linux writes at most 2 GiB in a call
-      const ssize_t n = write(fd_, at, static_cast<size_t>(std::min(bytes, kMostAtOnce)));
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return false;
-      at += n;
-      bytes -= n;
-    }
-    return true;
-  }
-  bool RenameTo(const std::string& path) {
-    const int fd = fd_;
-    fd_ = -1;
-    created_ = true;
-    if (close(fd) != 0 || std::rename(path_.c_str(), path.c_str()) != 0) return false;
-    created_ = false;
-    return true;
-  }
-
- private:
-  std::string path_;
-  int fd_ = -1;
-  bool created_ = false;
-};
 
 bool WriteTensor(const SavedTensor& tensor, TemporaryFile* file) {
   if (tensor.stride_bytes == tensor.row_bytes)

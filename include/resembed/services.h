@@ -29,11 +29,21 @@ typedef struct resembed_covisit_options {
   const uint32_t* distance_weights; /* [window] added for a pair at distance 1..window; null = all 1;
                                        a weight of 0 makes no pair */
   size_t buffer_bytes; /* pairs collected before they are sorted and merged; 0 = 256 MiB, least 4 KiB */
+  /* Departures from Algorithm 1; 0 is the paper's. */
+  int64_t max_sequence_items; /* only the last so many ids of a sequence count; 0 = all */
+  int32_t max_pair_uses;      /* a sequence counts one pair at most so often, the first ones; 0 = no limit */
+  int64_t session_gap;        /* a sequence with times is cut where the next one is more than this later; 0 = never */
+  /* Counts beyond spill_bytes (16 bytes a pair; 0 = buffer_bytes) become sorted runs in nameless files of this
+   * folder, gone when the counts are destroyed. Null = never: all counts in memory. */
+  const char* spill_folder;
+  size_t spill_bytes;
 } resembed_covisit_options;
 
 /* Peak memory: buffer_bytes + 24 bytes per distinct pair + 2 MiB. At rest, after n_pairs, export or top_k:
- * 16 bytes per distinct pair + 2 MiB. When memory runs out while pairs are added or merged (out_of_memory),
- * the counts are incomplete and every later call but destroy says so. */
+ * 16 bytes per distinct pair + 2 MiB. With a spill_folder: buffer_bytes + 1.5 spill_bytes + 20 MiB, whatever
+ * the number of pairs; the disk takes 32 bytes per distinct pair. When memory or disk run out while pairs are
+ * added or merged (out_of_memory, io_error), the counts are incomplete and every later call but destroy says
+ * so. */
 RESEMBED_API resembed_status resembed_covisit_create(const resembed_covisit_options* options,
                                                      resembed_covisit** counts);
 /* Adds sequences: ids [offsets[n_sequences]], offsets [n_sequences + 1] of `dtype` I32 or I64 each. May be
@@ -42,6 +52,25 @@ RESEMBED_API resembed_status resembed_covisit_create(const resembed_covisit_opti
 RESEMBED_API resembed_status resembed_covisit_add(resembed_covisit* counts, const void* ids,
                                                   resembed_dtype id_dtype, const void* offsets,
                                                   resembed_dtype offset_dtype, int64_t n_sequences);
+typedef struct resembed_covisit_sequences {
+  size_t struct_size;
+  const void* ids; /* [offsets[n_sequences]] of id_dtype */
+  resembed_dtype id_dtype;
+  const void* offsets; /* [n_sequences + 1] of offset_dtype */
+  resembed_dtype offset_dtype;
+  int64_t n_sequences;
+  const int64_t* times;  /* one for each id, non-decreasing in a sequence; for session_gap; or null */
+  const int64_t* n_seen; /* [n_sequences] leading ids counted by an earlier call, here for the pairs they make
+                            with later ones: pairs of two of them are left out; null = none */
+} resembed_covisit_sequences;
+/* covisit_add with all there is to say about sequences. A sequence that goes on where an earlier call stopped
+ * begins with the last `window` ids (or more) of what was added, n_seen of them. */
+RESEMBED_API resembed_status resembed_covisit_add_sequences(resembed_covisit* counts,
+                                                            const resembed_covisit_sequences* sequences);
+/* Counts from elsewhere: pairs of different items, either order, in any sequence; equal pairs add up. */
+RESEMBED_API resembed_status resembed_covisit_add_pairs(resembed_covisit* counts, const int32_t* items,
+                                                        const int32_t* others, const int64_t* values,
+                                                        int64_t n_pairs);
 /* Distinct unordered pairs so far. */
 RESEMBED_API resembed_status resembed_covisit_n_pairs(resembed_covisit* counts, int64_t* n_pairs);
 /* The whole symmetric matrix as CSR: row_offsets [n_items + 1], columns and values [2 * n_pairs], columns
@@ -53,6 +82,37 @@ RESEMBED_API resembed_status resembed_covisit_export(resembed_covisit* counts, i
  * [n_items, k], 0 past the end, or null: then 8 * n_items * k bytes are taken for the time of the call. */
 RESEMBED_API resembed_status resembed_covisit_top_k(resembed_covisit* counts, int32_t k, int32_t* neighbors,
                                                     int64_t* counts_out);
+#define RESEMBED_SELF_LOOP_LARGEST (-1)
+typedef struct resembed_graph_options {
+  size_t struct_size;
+  int32_t k;
+  /* Departures from Algorithm 1; 0 is the paper's. */
+  int64_t min_count; /* smaller counts make no neighbor */
+  double popularity; /* neighbors of i are chosen and ordered by Z_ij / D_j^popularity, D = row sums of Z; 0 .. 1.
+                        Counts stay those of Z. Ties still go to the lower id */
+  int64_t self_loop; /* each item stands first in its own list, with this count; RESEMBED_SELF_LOOP_LARGEST: with
+                        the largest count of the list (1 in an empty one). It takes one of the K places */
+} resembed_graph_options;
+/* top_k with options. popularity takes 16 * n_items + 8 * n_items * k bytes for the time of the call. */
+RESEMBED_API resembed_status resembed_covisit_graph(resembed_covisit* counts,
+                                                    const resembed_graph_options* options, int32_t* neighbors,
+                                                    int64_t* counts_out);
+/* All counts in a file (docs/graph.md has the format), to go on from another day. metadata: n_metadata pairs key,
+ * value, key, value, ... beside its own ("kind", "n_items"). */
+RESEMBED_API resembed_status resembed_covisit_save(resembed_covisit* counts, const char* path,
+                                                   const char* const* metadata, int32_t n_metadata);
+typedef struct resembed_covisit_file_options {
+  size_t struct_size;
+  double decay;            /* old counts become floor(count * decay), decay rounded to 2^-32; those at 0 go; 0 = 1.
+                              Counts are integers: with decay, count a pair as e.g. 1000 (distance_weights) */
+  const int32_t* item_map; /* [n_map] new id of each item of the file, -1 = removed; two items may become one.
+                              Null: ids stay, and counts may have more items than the file */
+  int64_t n_map;           /* n_items of the file */
+} resembed_covisit_file_options;
+/* Adds the counts of a file that covisit_save wrote; options may be null. What is malformed is refused before
+ * anything is added. */
+RESEMBED_API resembed_status resembed_covisit_add_file(resembed_covisit* counts, const char* path,
+                                                       const resembed_covisit_file_options* options);
 RESEMBED_API void resembed_covisit_destroy(resembed_covisit* counts); /* null is fine */
 
 typedef int32_t resembed_graph_weighting;
@@ -60,12 +120,55 @@ enum {
   RESEMBED_GRAPH_AVG = 1, /* eq. 6: 1 / number of neighbors */
   RESEMBED_GRAPH_GCN = 2  /* eq. 7: Z_ij / sqrt(D_i D_j), D = row sums of the top-K graph */
 };
-/* Weights of a top-K graph: neighbors and counts [n_items, k] as top_k wrote them, weights [n_items, k],
- * 0 past the end of a list. AVG needs no counts (null is fine). Given lists that no symmetric Z has, a
+/* Weights of a top-K graph: neighbors and counts [n_items, k] as top_k or graph wrote them, weights
+ * [n_items, k], 0 past the end of a list. AVG needs no counts (null is fine). Given lists that no symmetric Z has, a
  * neighbor with an empty list of its own gets 0 under GCN. */
 RESEMBED_API resembed_status resembed_graph_weights(const int32_t* neighbors, const int64_t* counts,
                                                     int64_t n_items, int32_t k,
                                                     resembed_graph_weighting weighting, float* weights);
+
+typedef int32_t resembed_graph_symmetry;
+enum {
+  RESEMBED_GRAPH_MUTUAL = 1, /* an edge stays where both lists have it */
+  RESEMBED_GRAPH_UNION = 2   /* an edge is put where one list has it, with that count */
+};
+/* Neighbors and counts [n_items, k] to [n_items, k_out], ordered by count, ties to the lower id. Mutual lists are
+ * symmetric and fit k_out = k. A union cut at k_out is symmetric but for *n_cut edges (may be null). */
+RESEMBED_API resembed_status resembed_graph_symmetrize(const int32_t* neighbors, const int64_t* counts,
+                                                       int64_t n_items, int32_t k,
+                                                       resembed_graph_symmetry symmetry, int32_t k_out,
+                                                       int32_t* neighbors_out, int64_t* counts_out,
+                                                       int64_t* n_cut);
+/* Two hops in one: the k_out largest entries of each row of one_hop * W + W W (ties to the lower id), W the given
+ * weights; the item itself is one of them where a neighbor leads back. Sums in double, in the order of the slots.
+ * neighbors_out [n_items, k_out], -1 ends a list; weights_out the same, 0 past the end. */
+RESEMBED_API resembed_status resembed_graph_two_hop(const int32_t* neighbors, const float* weights,
+                                                    int64_t n_items, int32_t k, float one_hop, int32_t k_out,
+                                                    int32_t* neighbors_out, float* weights_out);
+/* A graph made elsewhere: edges in any order, counts > 0, no edge twice (scale real weights: eq. 6 and 7 do not
+ * see a common factor). Each row keeps its k largest, ties to the lower id. */
+RESEMBED_API resembed_status resembed_graph_from_edges(const int32_t* items, const int32_t* neighbors_of,
+                                                       const int64_t* values, int64_t n_edges, int64_t n_items,
+                                                       int32_t k, int32_t* neighbors, int64_t* counts);
+
+/* All counts, as covisit_export wrote them. */
+typedef struct resembed_covisit_matrix {
+  size_t struct_size;
+  int64_t n_items;
+  const int64_t* row_offsets; /* [n_items + 1] */
+  const int32_t* columns;     /* [row_offsets[n_items]] */
+  const int64_t* values;
+} resembed_covisit_matrix;
+/* The lists a training user should see: those of the graph without her own sequence. Only rows of her items
+ * change. `counting` is what the matrix was counted with, `sequence` one sequence (n_sequences 1) that was
+ * counted. Writes the distinct items of the sequence, increasing, their number to *n_rows and their lists;
+ * items, neighbors and counts_out have room for as many rows as the sequence has ids. popularity must be 0: its
+ * divisors would change rows of everybody. Any number of threads may call at once. */
+RESEMBED_API resembed_status resembed_graph_leave_out(const resembed_covisit_matrix* all,
+                                                      const resembed_covisit_options* counting,
+                                                      const resembed_covisit_sequences* sequence,
+                                                      const resembed_graph_options* graph, int64_t* n_rows,
+                                                      int32_t* items, int32_t* neighbors, int64_t* counts_out);
 
 typedef struct resembed_graph_assign_options {
   size_t struct_size;
@@ -80,6 +183,19 @@ RESEMBED_API resembed_status resembed_graph_assign(const int32_t* neighbors, con
                                                    int64_t n_items, int32_t k,
                                                    const resembed_graph_assign_options* options,
                                                    int32_t* center_of, int64_t* n_centers);
+
+/* Old rows where new ones are: to[r] = from[source[r]]; rows with source -1 stay as they are (initialize them
+ * first). For R, C and optimizer states when items or centers are renumbered. source [to_rows]; strides in
+ * elements, 0 = dim; `to` is memory of its own. */
+RESEMBED_API resembed_status resembed_carry_rows(const void* from, int64_t from_rows, int64_t from_stride,
+                                                 resembed_dtype dtype, int64_t dim, const int32_t* source,
+                                                 void* to, int64_t to_rows, int64_t to_stride);
+/* The old center a new one goes on from, for carry_rows of C and its states after a new assignment: that which
+ * shares most items with it (ties: the lower one), -1 where they share none. center_of arrays [n_items], -1 =
+ * none; source [n_new]. Two new centers may come from one old center. */
+RESEMBED_API resembed_status resembed_graph_match_centers(const int32_t* old_center_of, int64_t n_old,
+                                                          const int32_t* new_center_of, int64_t n_new,
+                                                          int64_t n_items, int32_t* source);
 
 /* ---- files (safetensors) -------------------------------------------------------------------- */
 

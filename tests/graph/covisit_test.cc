@@ -202,14 +202,26 @@ struct Threads {
   int64_t n_tasks_seen = 0;
 };
 
-PairMap Read(const detail::PairRun& run) {
-  PairMap pairs;
-  for (int64_t index = 0; index < run.size(); ++index) {
-    if (index > 0) {
-      EXPECT_LT(run[index - 1].key, run[index].key);
+std::vector<std::pair<uint64_t, int64_t>> Entries(PairCounts* counts) {
+  counts->Compact();
+  std::vector<std::pair<uint64_t, int64_t>> entries;
+  const auto source = counts->Read();
+  for (detail::PairBlock block = source->Next(); block.begin != block.end; block = source->Next()) {
+    for (const detail::PairCount* pair = block.begin; pair != block.end; ++pair) {
+      if (!entries.empty()) {
+        EXPECT_LT(entries.back().first, pair->key);
+      }
+      entries.push_back({pair->key, pair->count});
     }
-    pairs[{static_cast<int32_t>(run[index].key >> 32), static_cast<int32_t>(run[index].key & 0xffffffffu)}] =
-        run[index].count;
+  }
+  EXPECT_EQ(counts->size(), static_cast<int64_t>(entries.size()));
+  return entries;
+}
+
+PairMap Read(PairCounts* counts) {
+  PairMap pairs;
+  for (const auto& [key, count] : Entries(counts)) {
+    pairs[{static_cast<int32_t>(key >> 32), static_cast<int32_t>(key & 0xffffffffu)}] = count;
   }
   return pairs;
 }
@@ -225,9 +237,7 @@ TEST(PairCounts, AnyNumberOfThreadsGivesTheSameCounts) {
       const auto span = static_cast<uint32_t>(random() % (2999 - lower));
       counts.Add(lower, lower + 1 + span, 1 + i % 2);
     }
-    const detail::PairRun& run = counts.Compact();
-    std::vector<std::pair<uint64_t, int64_t>> pairs;
-    for (int64_t index = 0; index < run.size(); ++index) pairs.push_back({run[index].key, run[index].count});
+    const auto pairs = Entries(&counts);
     if (width == 1) {
       expected = pairs;
     } else {
@@ -255,7 +265,7 @@ TEST(PairCounts, WeightsThatDoNotFitBesideTheKeyShareTheBuffer) {
     expected[{static_cast<int32_t>(lower), static_cast<int32_t>(higher)}] +=
         int64_t{weights[static_cast<size_t>(distance - 1)]};
   }
-  EXPECT_EQ(Read(counts.Compact()), expected);
+  EXPECT_EQ(Read(&counts), expected);
 }
 
 TEST(PairCounts, SumsStayAtTheLargestCount) {

@@ -134,4 +134,74 @@ class Covisit {
   resembed_covisit* counts_ = nullptr;
 };
 
+inline resembed_covisit_options Options(int64_t n_items, int32_t window = 2) {
+  resembed_covisit_options options = {};
+  options.struct_size = sizeof(options);
+  options.n_items = n_items;
+  options.window = window;
+  options.buffer_bytes = 4096;
+  return options;
+}
+
+inline resembed_graph_options GraphOptions(int32_t k) {
+  resembed_graph_options options = {};
+  options.struct_size = sizeof(options);
+  options.k = k;
+  return options;
+}
+
+inline Covisit::TopK GraphWith(Covisit* counts, int64_t n_items, const resembed_graph_options& options) {
+  const auto size = static_cast<size_t>(n_items * options.k);
+  Covisit::TopK top{std::vector<int32_t>(size, 99), std::vector<int64_t>(size, 99)};
+  EXPECT_EQ(resembed_covisit_graph(counts->get(), &options, top.neighbors.data(), top.counts.data()),
+            RESEMBED_OK)
+      << resembed_last_error_message();
+  return top;
+}
+
+class Counting {
+ public:
+  explicit Counting(const resembed_covisit_options& options) {
+    EXPECT_EQ(resembed_covisit_create(&options, &counts_), RESEMBED_OK) << resembed_last_error_message();
+    n_items_ = options.n_items;
+  }
+  ~Counting() { resembed_covisit_destroy(counts_); }
+  Counting(const Counting&) = delete;
+  Counting& operator=(const Counting&) = delete;
+
+  resembed_status Add(const SequenceLog& log, const std::vector<int64_t>& times = {},
+                      const std::vector<int64_t>& n_seen = {}) {
+    resembed_covisit_sequences sequences = {};
+    sequences.struct_size = sizeof(sequences);
+    sequences.ids = log.ids.data();
+    sequences.id_dtype = RESEMBED_I32;
+    sequences.offsets = log.offsets.data();
+    sequences.offset_dtype = RESEMBED_I64;
+    sequences.n_sequences = log.n_sequences();
+    sequences.times = times.empty() ? nullptr : times.data();
+    sequences.n_seen = n_seen.empty() ? nullptr : n_seen.data();
+    return resembed_covisit_add_sequences(counts_, &sequences);
+  }
+  resembed_covisit* get() const { return counts_; }
+  PairMap Pairs() {
+    int64_t n_pairs = -1;
+    EXPECT_EQ(resembed_covisit_n_pairs(counts_, &n_pairs), RESEMBED_OK) << resembed_last_error_message();
+    std::vector<int64_t> offsets(static_cast<size_t>(n_items_) + 1), values(static_cast<size_t>(2 * n_pairs));
+    std::vector<int32_t> columns(values.size());
+    EXPECT_EQ(resembed_covisit_export(counts_, offsets.data(), columns.data(), values.data()), RESEMBED_OK);
+    PairMap pairs;
+    for (int32_t row = 0; row < n_items_; ++row) {
+      for (auto at = static_cast<size_t>(offsets[static_cast<size_t>(row)]);
+           at < static_cast<size_t>(offsets[static_cast<size_t>(row) + 1]); ++at) {
+        if (row < columns[at]) pairs[{row, columns[at]}] = values[at];
+      }
+    }
+    return pairs;
+  }
+
+ private:
+  resembed_covisit* counts_ = nullptr;
+  int64_t n_items_ = 0;
+};
+
 }  // namespace resembed::testing

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <string>
 
 #include "tests/graph/graph_support.h"
 
@@ -91,6 +92,39 @@ INSTANTIATE_TEST_SUITE_P(Covisit, CovisitMemory,
                                            MemoryCase{"dense", 4000000, 1500, 4 << 20},
                                            MemoryCase{"tiny_buffer", 500000, 1000000, 4096},
                                            MemoryCase{"one_buffer", 1000000, 1000000, 64 << 20}));
+
+// The number of pairs does not matter when they go to disk.
+TEST(CovisitMemory, StaysWithinItsBudgetWhenCountsGoToDisk) {
+  resembed_covisit_options options = Options(1000000, 1);
+  options.buffer_bytes = 1 << 20;
+  const std::string folder = ::testing::TempDir();
+  options.spill_folder = folder.c_str();
+  options.spill_bytes = 2 << 20;
+  const int64_t before = live_bytes.load();
+  Counting counts(options);
+  std::mt19937_64 random(2);
+  int64_t worst = 0, n_pairs = 0;
+  SequenceLog log;
+  for (int64_t s = 0; s < 10000; ++s) log.Add({0, 0});
+  const int64_t own = live_bytes.load() - before;
+  peak_bytes = live_bytes.load();
+  for (int64_t added = 0; added < 4000000; added += 10000) {
+    for (int32_t& id : log.ids) id = static_cast<int32_t>(random() % 1000000);
+    ASSERT_EQ(counts.Add(log), RESEMBED_OK) << resembed_last_error_message();
+  }
+  ASSERT_EQ(resembed_covisit_n_pairs(counts.get(), &n_pairs), RESEMBED_OK);
+  worst = peak_bytes.load() - before - own;
+  RecordProperty("peak_bytes", std::to_string(worst));
+  EXPECT_GT(n_pairs, 3900000);  // 62 MB of counts
+  EXPECT_LE(worst, (1 << 20) + 3 * (1 << 20) + 20 * kMiB);
+  // top_k takes its lists on top, no more.
+  peak_bytes = live_bytes.load();
+  const int64_t rest = live_bytes.load();
+  std::vector<int32_t> neighbors(4000000);
+  std::vector<int64_t> values(4000000);
+  ASSERT_EQ(resembed_covisit_top_k(counts.get(), 4, neighbors.data(), values.data()), RESEMBED_OK);
+  EXPECT_LE(peak_bytes.load() - rest, 48000000 + 2 * kMiB);
+}
 
 TEST(CovisitMemory, RunningOutIsAStatusAndIsRemembered) {
   Covisit counts(1000000, 2, {}, 1 << 20);
