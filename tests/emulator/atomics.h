@@ -39,7 +39,7 @@ T Atomic(T* address, Update update) {
   Word old = __atomic_load_n(word, __ATOMIC_RELAXED);
   T value;
   for (;;) {
-    std::memcpy(&value, &old, sizeof value);
+    std::memcpy(static_cast<void*>(&value), &old, sizeof value);
     const T updated = update(value);
     Word next;
     std::memcpy(&next, &updated, sizeof next);

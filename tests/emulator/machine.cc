@@ -58,6 +58,7 @@ bool Machine::Run(const Grid& grid, Order order, std::uint64_t launch, std::stri
   random_.Seed(order.seed * 0x10001 + launch);
   n_threads_ = DimensionOf(grid.threads);
   const std::uint64_t n_blocks = std::uint64_t{grid.blocks.x} * grid.blocks.y * grid.blocks.z;
+  MapShared();
   stacks_.Begin(&Machine::Entry, forget_);
   forget_ = failed_ = false;
   running_ = true;

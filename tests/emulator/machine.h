@@ -91,6 +91,7 @@ class Machine {
   static void Entry();
   void RunThreads();
   void BeginBlock();
+  void MapShared();
   void BeginShared();
   void EndShared();
   void* TakeShared(std::size_t bytes);

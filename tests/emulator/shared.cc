@@ -14,10 +14,12 @@
 namespace resembed::emulator {
 namespace {
 
-constexpr std::size_t kArenaBytes = std::size_t{1} << 30;  // reserved, not taken
 constexpr std::size_t kAlignment = 128;
+#ifndef RESEMBED_EMULATOR_ASAN
+constexpr std::size_t kArenaBytes = std::size_t{1} << 30;  // reserved, not taken
 
 std::size_t RoundUp(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+#endif
 
 // Not memset: sanitizers intercept it.
 void Fill(void* at, std::size_t bytes) {
@@ -34,20 +36,25 @@ void* Machine::TakeShared(std::size_t bytes) {
   void* at = nullptr;
   if (posix_memalign(&at, kAlignment, bytes) != 0) std::abort();
 #else
-  if (arena_ == nullptr) {
-    void* memory = mmap(nullptr, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) {
-      std::perror("emulator: shared memory");
-      std::abort();
-    }
-    arena_ = static_cast<char*>(memory);
-  }
   if (arena_used_ + RoundUp(bytes) > kArenaBytes) arena_used_ = 0;  // blocks this far apart may share an address
   void* at = arena_ + arena_used_;
   arena_used_ += RoundUp(bytes);
 #endif
   Fill(at, bytes);
   return at;
+}
+
+// Before the first CUDA thread takes its identity: the memory is nobody's work.
+void Machine::MapShared() {
+#ifndef RESEMBED_EMULATOR_ASAN
+  if (arena_ != nullptr) return;
+  void* memory = mmap(nullptr, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    std::perror("emulator: shared memory");
+    std::abort();
+  }
+  arena_ = static_cast<char*>(memory);
+#endif
 }
 
 void Machine::BeginShared() {

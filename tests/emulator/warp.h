@@ -31,7 +31,7 @@ T Shuffle(WarpOp op, unsigned mask, T value, unsigned lane_argument, int width, 
   std::uint64_t word = 0;
   std::memcpy(&word, &value, sizeof value);
   word = WarpCollective(op, mask, word, lane_argument, width, static_cast<int>(sizeof value), site);
-  std::memcpy(&value, &word, sizeof value);
+  std::memcpy(static_cast<void*>(&value), &word, sizeof value);
   return value;
 }
 
