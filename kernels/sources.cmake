@@ -19,4 +19,6 @@ set(RESEMBED_CUDA_HOST_SOURCES
 )
 set(RESEMBED_CUDA_TESTS
   tests/cuda/cuda_forward_test.cc
+  tests/cuda/cuda_materialize_test.cc
+  tests/cuda/cuda_refusals_test.cc
 )

@@ -130,8 +130,17 @@ const Case kCases[] = {
     // place
     {"PlaceNull", kNone, [](Call& c) { c.place_or_null = nullptr; }, kInvalid, "place is null"},
     {"PlaceSize", kNone, [](Call& c) { c.place.struct_size = 0; }, kInvalid, "place is of struct_size 0"},
+#ifdef RESEMBED_WITH_CUDA
+    {"Cuda", kNone,
+     [](Call& c) {
+       c.place.backend = RESEMBED_CUDA;
+       c.place.device = -1;
+     },
+     kInvalid, "place.device is -1; needs 0 or more"},
+#else
     {"Cuda", kNone, [](Call& c) { c.place.backend = RESEMBED_CUDA; }, RESEMBED_UNSUPPORTED,
      "place.backend is cuda; needs cpu (this build has no cuda kernels)"},
+#endif
     {"Backend", kNone, [](Call& c) { c.place.backend = 0; }, kInvalid,
      "place.backend is 0; needs cpu (1) or cuda (2)"},
     {"Device", kNone, [](Call& c) { c.place.device = 1; }, kInvalid, "place.device is 1; needs 0"},
@@ -388,8 +397,15 @@ TEST(TableSet, RejectsNullsAndSmallMemory) {
 TEST(Backend, SaysWhatThisBuildHas) {
   EXPECT_EQ(resembed_backend_available(RESEMBED_CPU, 0), RESEMBED_OK);
   EXPECT_EQ(resembed_backend_available(RESEMBED_CPU, 1), kInvalid);
+#ifdef RESEMBED_WITH_CUDA
+  if (const resembed_status status = resembed_backend_available(RESEMBED_CUDA, 0); status != RESEMBED_OK) {
+    EXPECT_EQ(status, RESEMBED_CUDA_ERROR);
+    EXPECT_NE(std::string(resembed_last_error_message()).find("needs a GPU"), std::string::npos);
+  }
+#else
   EXPECT_EQ(resembed_backend_available(RESEMBED_CUDA, 0), RESEMBED_UNSUPPORTED);
   EXPECT_NE(std::string(resembed_last_error_message()).find("no cuda kernels"), std::string::npos);
+#endif
   EXPECT_EQ(resembed_backend_available(7, 0), kInvalid);
   EXPECT_STREQ(resembed_status_name(RESEMBED_WORKSPACE_TOO_SMALL), "workspace_too_small");
   EXPECT_STREQ(resembed_status_name(99), "unknown");

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the cuda backend refuses: status, sentence, and nothing written or enqueued.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/cuda/support/device_problem.h"
+#include "tests/support/gradient_call.h"
+
+namespace resembed::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A call that works until a test spoils something.
+struct CudaCall {
+  CudaCall()
+      : problem({TableSpec()}, {FeatureSpec()}, 3),
+        device(problem),
+        output(20 * 7 * 4),
+        place(CudaPlace(stream.get())) {
+    device.features[0].output = output.data();
+    args = device.Args();
+    args.bounds = RESEMBED_BOUNDS_SKIP;
+  }
+  resembed_status Run() {
+    size_t bytes = 0;
+    const resembed_status status = resembed_forward_workspace_size(&args, &place, &bytes);
+    if (status != RESEMBED_OK) return status;
+    const DeviceBuffer workspace(bytes);
+    return resembed_forward(&args, workspace.data(), bytes, &place);
+  }
+  bool Untouched() {
+    EXPECT_TRUE(output.Download(stream));
+    return std::all_of(output.host(), output.host() + output.size(),
+                       [](unsigned char byte) { return byte == 0xff; });
+  }
+  GradientProblem problem;
+  DeviceProblem device;
+  Stream stream;
+  DeviceBuffer output;
+  resembed_forward_args args;
+  resembed_place place;
+};
+
+void ExpectRefused(CudaCall* call, resembed_status status, const char* words) {
+  EXPECT_EQ(call->Run(), status);
+  EXPECT_THAT(resembed_last_error_message(), HasSubstr(words));
+  EXPECT_TRUE(call->Untouched());
+}
+
+TEST(CudaRejects, APlan) {
+  CudaCall call;
+  resembed_plan_header plan = {};
+  plan.struct_size = sizeof(plan);
+  call.args.plan = &plan;
+  ExpectRefused(&call, RESEMBED_UNSUPPORTED,
+                "forward: plan is given; needs null (plans are not built for cuda)");
+}
+
+TEST(CudaRejects, ATableSet) {
+  CudaCall call;
+  resembed_table_set set = {sizeof(set), RESEMBED_CUDA, 0, 1, call.output.data(), 1000};
+  resembed_tables tables = {};
+  tables.struct_size = sizeof(tables);
+  tables.set = &set;
+  call.args.tables = &tables;
+  ExpectRefused(&call, RESEMBED_UNSUPPORTED, "forward: tables.set is given; needs null on cuda");
+  size_t bytes = 0;
+  EXPECT_EQ(resembed_table_set_size(call.device.Args().tables, &call.place, &bytes), RESEMBED_UNSUPPORTED);
+  EXPECT_THAT(resembed_last_error_message(), HasSubstr("table_set_size: place.backend is cuda; needs cpu"));
+}
+
+TEST(CudaRejects, ADeviceThatIsNotThere) {
+  CudaCall call;
+  call.place.device = 4711;
+  ExpectRefused(&call, RESEMBED_INVALID_ARGUMENT, "forward: place.device is 4711; needs 0 .. ");
+  EXPECT_EQ(resembed_backend_available(RESEMBED_CUDA, 4711), RESEMBED_INVALID_ARGUMENT);
+  call.place.device = -1;
+  ExpectRefused(&call, RESEMBED_INVALID_ARGUMENT, "forward: place.device is -1; needs 0 or more");
+}
+
+TEST(CudaRejects, WhatTheCpuRejects) {
+  CudaCall call;
+  call.device.features[0].output_stride = 3;
+  ExpectRefused(&call, RESEMBED_INVALID_ARGUMENT, "features[0].output_stride is 3; needs at least dim (7)");
+}
+
+TEST(CudaRejects, AWorkspaceThatIsTooSmall) {
+  CudaCall call;
+  EXPECT_EQ(resembed_forward(&call.args, call.output.data(), 1, &call.place), RESEMBED_WORKSPACE_TOO_SMALL);
+  EXPECT_THAT(resembed_last_error_message(), HasSubstr("forward: workspace_bytes is 1; needs 64"));
+  EXPECT_TRUE(call.Untouched());
+}
+
+TEST(CudaRejects, OperationsWithoutKernels) {
+  const Stream stream;
+  Call call(Call::Spec(), {});
+  call.place = CudaPlace(stream.get());
+  size_t bytes = 0, plan_bytes = 0;
+  const char* const words = "place.backend is cuda; needs cpu (no cuda kernels for this operation)";
+  EXPECT_EQ(resembed_plan_size(&call.plan_args, &call.place, &plan_bytes, &bytes), RESEMBED_UNSUPPORTED);
+  EXPECT_THAT(resembed_last_error_message(), HasSubstr(words));
+  EXPECT_EQ(resembed_backward_workspace_size(&call.backward, &call.place, &bytes), RESEMBED_UNSUPPORTED);
+  EXPECT_THAT(resembed_last_error_message(), HasSubstr(words));
+  EXPECT_EQ(resembed_step_workspace_size(&call.step, &call.place, &bytes), RESEMBED_UNSUPPORTED);
+  EXPECT_THAT(resembed_last_error_message(), HasSubstr(words));
+  EXPECT_EQ(resembed_backward_step_workspace_size(&call.fused, &call.place, &bytes), RESEMBED_UNSUPPORTED);
+  EXPECT_THAT(resembed_last_error_message(), HasSubstr(words));
+  resembed_combine_args combine = {};
+  combine.struct_size = sizeof(combine);
+  EXPECT_EQ(resembed_combine_workspace_size(&combine, &call.place, &bytes), RESEMBED_UNSUPPORTED);
+  EXPECT_THAT(resembed_last_error_message(), HasSubstr(words));
+}
+
+#ifdef RESEMBED_EMULATED
+// A machine without a GPU, as the CUDA runtime reports it.
+TEST(CudaRejects, AMachineWithoutAGpu) {
+  CudaCall call;
+  const emulator::Device before = emulator::GetDevice();
+  for (const cudaError_t error : {cudaErrorInsufficientDriver, cudaErrorStubLibrary, cudaErrorNoDevice}) {
+    emulator::Device none = before;
+    none.count = 0;
+    none.count_status = error;
+    emulator::SetDevice(none);
+    EXPECT_EQ(resembed_backend_available(RESEMBED_CUDA, 0), RESEMBED_CUDA_ERROR);
+    EXPECT_THAT(resembed_last_error_message(),
+                HasSubstr("backend_available: place.backend is cuda; needs a GPU ("));
+    size_t bytes = 0;
+    EXPECT_EQ(resembed_forward_workspace_size(&call.args, &call.place, &bytes), RESEMBED_OK)
+        << "sizes need no GPU";
+    std::vector<char> workspace(bytes + 64);
+    auto* aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(workspace.data()) + 63) / 64 * 64);
+    EXPECT_EQ(resembed_forward(&call.args, aligned, bytes, &call.place), RESEMBED_CUDA_ERROR);
+    EXPECT_THAT(resembed_last_error_message(), HasSubstr("forward: place.backend is cuda; needs a GPU ("));
+    EXPECT_EQ(RunForward(&call.problem, PlaceOf(nullptr)).status, RESEMBED_OK) << "the cpu backend goes on";
+  }
+  emulator::SetDevice(before);
+  EXPECT_EQ(resembed_backend_available(RESEMBED_CUDA, 0), RESEMBED_OK);
+  EXPECT_TRUE(call.Untouched());
+}
+
+TEST(CudaRejects, ADeviceThatIsTooOld) {
+  const emulator::Device before = emulator::GetDevice();
+  emulator::Device old = before;
+  old.compute_major = 7;
+  old.compute_minor = 0;
+  emulator::SetDevice(old);
+  EXPECT_EQ(resembed_backend_available(RESEMBED_CUDA, 0), RESEMBED_UNSUPPORTED);
+  EXPECT_THAT(resembed_last_error_message(),
+              HasSubstr("compute capability of device 0 is 7.0; needs 7.5 or higher"));
+  emulator::SetDevice(before);
+}
+#endif
+
+}  // namespace
+}  // namespace resembed::testing
