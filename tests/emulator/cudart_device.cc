@@ -144,7 +144,7 @@ cudaError_t cudaGetLastError() {
   Runtime& runtime = TheRuntime();
   const cudaError_t last = runtime.last_error;
   // A missing driver and a kernel's error stay.
-  if (runtime.device.count_status == cudaSuccess && runtime.faults.empty()) runtime.last_error = cudaSuccess;
+  if (runtime.device.count_status == cudaSuccess && !runtime.broken) runtime.last_error = cudaSuccess;
   return last;
 }
 

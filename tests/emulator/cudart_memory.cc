@@ -39,7 +39,7 @@ bool KindFits(cudaMemcpyKind kind, Side to, Side from) {
 
 void Move(void* to, const void* from, std::size_t bytes) {
   Memory& memory = TheRuntime().memory;
-  memory.Open();
+  memory.Open(false);
   std::memmove(to, from, bytes);
   memory.Close();
 }
@@ -81,7 +81,7 @@ cudaError_t EnqueueFill(void* at, int value, std::size_t bytes, cudaStream_t str
   }
   return runtime.Append(stream, [at, value, bytes] {
     Memory& memory = TheRuntime().memory;
-    memory.Open();
+    memory.Open(false);
     std::memset(at, value, bytes);
     memory.Close();
   });

@@ -39,9 +39,17 @@ struct Device {
 void SetDevice(const Device& device);
 Device GetDevice();
 
-// Faults found so far: kernel errors and what an operation must not do. Taking them makes the emulated device
-// usable again; until then every call that would run something returns cudaErrorLaunchFailure. A test that ends
-// with faults not taken fails (listener.cc).
+// How long one launch may take before the program is ended, with block and thread on standard error: what ends a
+// spin loop without __nanosleep. 60 s unless set.
+void SetWatchdog(unsigned seconds);
+
+// Bytes of a device allocation that no kernel may touch, such as the space between two regions of a workspace:
+// under AddressSanitizer a launch that does is found. Copies may. Forgotten with the allocation.
+void SetGap(const void* at, std::size_t bytes);
+
+// Faults found so far: kernel errors, wrong copies, and what an operation must not do. After a kernel's error every
+// call that would run something returns cudaErrorLaunchFailure until the faults are taken. A test that ends with
+// faults not taken fails (listener.cc).
 std::vector<std::string> TakeFaults();
 
 // While one lives, this OS thread is inside an operation: allocation, synchronization, queries of progress, copies

@@ -18,11 +18,11 @@
 namespace resembed::emulator {
 namespace {
 
-constexpr unsigned kWatchdogSeconds = 60;  // one launch; ends a bare spin loop
+unsigned watchdog_seconds = 60;
 
 void OnAlarm(int) {
   char text[256];
-  int at = std::snprintf(text, sizeof text, "emulator: watchdog: one launch has taken %u s; ", kWatchdogSeconds);
+  int at = std::snprintf(text, sizeof text, "emulator: watchdog: one launch has taken %u s; ", watchdog_seconds);
   TheMachine().Where(text + at, sizeof text - static_cast<std::size_t>(at) - 2);
   std::strcat(text, "\n");
   if (write(2, text, std::strlen(text)) < 0) std::_Exit(3);
@@ -47,6 +47,8 @@ std::uint64_t GreatestDivisor(std::uint64_t a, std::uint64_t b) {
 
 }  // namespace
 
+void SetWatchdog(unsigned seconds) { watchdog_seconds = seconds; }
+
 Machine& TheMachine() {
   static Machine* const machine = new Machine;  // reachable to the end: the fibers' stacks belong to it
   return *machine;
@@ -65,7 +67,7 @@ bool Machine::Run(const Grid& grid, Order order, std::uint64_t launch, std::stri
   ::gridDim = grid.blocks;
   ::blockDim = grid.threads;
   const auto before = std::signal(SIGALRM, OnAlarm);
-  alarm(kWatchdogSeconds);
+  alarm(watchdog_seconds);
   race.BeginLaunch(n_threads_);
   // Random: blocks begin at a random one and go on by a stride without common divisor, which visits each once.
   const std::uint64_t offset = random_.Next() % n_blocks;

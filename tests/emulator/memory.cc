@@ -57,6 +57,7 @@ bool Memory::Free(void* at) {
   if (found == device_.end()) return false;
   bytes_ -= found->second.bytes;
   Allow(found->second.at, found->second.bytes);
+  gaps_.erase(gaps_.lower_bound(found->second.at), gaps_.lower_bound(found->second.at + found->second.bytes));
   device_.erase(found);
   std::free(at);
   return true;
@@ -81,9 +82,13 @@ bool Memory::FreePinned(void* at) {
 const Memory::Region* Memory::Find(const void* at) const { return Holding(device_, at); }
 const Memory::Region* Memory::FindPinned(const void* at) const { return Holding(pinned_, at); }
 
-void Memory::Open() {
+void Memory::SetGap(const void* at, std::size_t bytes) { gaps_[static_cast<const char*>(at)] = bytes; }
+
+void Memory::Open(bool for_kernel) {
   if (open_++ > 0) return;
   for (const auto& [begin, region] : device_) Allow(begin, region.bytes);
+  if (!for_kernel) return;
+  for (const auto& [begin, bytes] : gaps_) Forbid(begin, bytes);
 }
 
 void Memory::Close() {

@@ -37,13 +37,15 @@ class Memory {
   };
   const Region* Find(const void* at) const;
   const Region* FindPinned(const void* at) const;
-  void Open();  // device memory may be touched until Close
+  void SetGap(const void* at, std::size_t bytes);
+  void Open(bool for_kernel);  // device memory may be touched until Close; gaps only by copies
   void Close();
   std::size_t n_live() const { return device_.size(); }
   std::size_t bytes_live() const { return bytes_; }
 
  private:
   std::map<const char*, Region> device_, pinned_;
+  std::map<const char*, std::size_t> gaps_;
   std::size_t bytes_ = 0;
   int open_ = 0;
 };
@@ -61,6 +63,7 @@ struct Runtime {
   Device device;
   Order order;
   std::vector<std::string> faults;
+  bool broken = false;  // a kernel ended in a fault: nothing runs until the faults are taken
   cudaError_t last_error = cudaSuccess;
   std::uint64_t n_enqueued = 0;  // numbers of Work
   std::uint64_t n_launches = 0;
@@ -71,7 +74,7 @@ struct Runtime {
 
   // Every entry point ends with it: keeps what cudaGetLastError returns.
   cudaError_t Return(cudaError_t status);
-  // Success, or why nothing can run: no device, a fault not taken.
+  // Success, or why nothing can run: no device, a kernel's fault not taken.
   cudaError_t Ready() const;
   void Fault(std::string text);
   // A call that an operation must not make; says which.

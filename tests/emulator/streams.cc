@@ -48,7 +48,7 @@ cudaError_t Runtime::Return(cudaError_t status) {
 cudaError_t Runtime::Ready() const {
   if (device.count_status != cudaSuccess) return device.count_status;
   if (device.count < 1) return cudaErrorNoDevice;
-  return faults.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+  return broken ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
 void Runtime::Fault(std::string text) { faults.push_back(std::move(text)); }
@@ -75,7 +75,7 @@ cudaError_t Runtime::Append(cudaStream_t stream, std::function<void()> run, std:
   // The null stream waits for all others, and they for it.
   Forbid("work on the null stream");
   RunAll();
-  if (faults.empty()) work.run();
+  if (!broken) work.run();
   return cudaSuccess;
 }
 
@@ -94,7 +94,7 @@ void Runtime::RunOne(cudaStream_t stream) {
   if (after != 0) RunUntil(after);
   const Work work = std::move(queue.front());
   queue.pop_front();
-  if (faults.empty()) work.run();  // after a kernel's error the device runs nothing more
+  if (!broken) work.run();  // after a kernel's error the device runs nothing more
 }
 
 void Runtime::RunUntil(std::uint64_t number) {
@@ -150,8 +150,11 @@ cudaError_t Enqueue(Grid grid, cudaStream_t stream) {
   return runtime.Return(runtime.Append(stream, [grid = std::move(grid), launch] {
     Runtime& runtime = TheRuntime();
     std::string fault;
-    runtime.memory.Open();
-    if (!TheMachine().Run(grid, runtime.order, launch, &fault)) runtime.Fault(std::move(fault));
+    runtime.memory.Open(true);
+    if (!TheMachine().Run(grid, runtime.order, launch, &fault)) {
+      runtime.Fault(std::move(fault));
+      runtime.broken = true;
+    }
     runtime.memory.Close();
   }));
 }
@@ -188,13 +191,19 @@ void SetDevice(const Device& device) {
   TheRuntime().device = device;
 }
 
+void SetGap(const void* at, std::size_t bytes) {
+  const Entry entry;
+  TheRuntime().memory.SetGap(at, bytes);
+}
+
 Device GetDevice() { return TheRuntime().device; }
 
 std::vector<std::string> TakeFaults() {
   const Entry entry;
   std::vector<std::string> faults;
   faults.swap(TheRuntime().faults);
-  if (!faults.empty()) TheRuntime().last_error = cudaSuccess;
+  if (TheRuntime().broken) TheRuntime().last_error = cudaSuccess;
+  TheRuntime().broken = false;
   return faults;
 }
 
