@@ -99,7 +99,9 @@ resembed_status Assign(const NeighborLists& lists, int64_t n_items,
   const int64_t n = NumberBySize(&community);
   std::fill_n(center_of, n_items, -1);
   for (size_t node = 0; node < node_items.size(); ++node) center_of[node_items[node]] = community[node];
-  *n_centers = n;
+  const bool cold = options.cold_center == 1 && n_nodes < n_items;
+  if (cold) std::replace(center_of, center_of + n_items, -1, static_cast<int32_t>(n));
+  *n_centers = cold ? n + 1 : n;
   return RESEMBED_OK;
 }
 
@@ -126,6 +128,9 @@ extern "C" resembed_status resembed_graph_assign(const int32_t* neighbors, const
     return Fail(RESEMBED_INVALID_ARGUMENT,
                 "graph_assign: resolution is %g; needs a finite number > 0, or 0 for 1",
                 static_cast<double>(read.resolution));
+  }
+  if (read.cold_center != 0 && read.cold_center != 1) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "graph_assign: cold_center is %d; needs 0 or 1", read.cold_center);
   }
   resembed::detail::NeighborLists lists;
   RESEMBED_RETURN_IF_ERROR(lists.Init("graph_assign", neighbors, counts, n_items, k, true));

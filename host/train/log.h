@@ -14,6 +14,7 @@ namespace resembed::train {
 struct Log {
   std::vector<int64_t> offsets;         // [n_users + 1]
   std::vector<int32_t> items;           // [n_events]
+  std::vector<int64_t> times;           // [n_events] whole part of the order; empty unless asked for
   std::vector<std::string> user_names;  // [n_users] as in the file
   std::vector<std::string> item_names;  // [n_items]
   std::vector<int32_t> interest_of;     // [n_items] true interests of a generated log; else empty
@@ -35,6 +36,7 @@ struct ReadOptions {
   // synonyms), without a header the first three columns.
   std::string columns;
   std::function<void(int64_t bytes_read, int64_t bytes_total, int64_t lines)> progress;
+  bool keep_times = false;  // 8 bytes an event more
 };
 
 // Reads FILE.tsv|csv[.gz]; order is a number or ISO 8601 (numbers of 64 bits are compared exactly); quoted

@@ -87,7 +87,7 @@ struct Events {
 };
 
 // Groups by user (stable), then sorts each user's events by order (stable).
-void SortInto(Events* events, int64_t n_users, Log* log) {
+void SortInto(Events* events, int64_t n_users, bool keep_times, Log* log) {
   const size_t n_events = events->user.size();
   log->offsets.assign(static_cast<size_t>(n_users) + 1, 0);
   for (const int32_t user : events->user) ++log->offsets[static_cast<size_t>(user) + 1];
@@ -114,6 +114,10 @@ void SortInto(Events* events, int64_t n_users, Log* log) {
   log->items.resize(n_events);
   for (size_t event = 0; event < n_events; ++event)
     log->items[event] = events->item[static_cast<size_t>(source[event])];
+  if (!keep_times || events->whole.empty()) return;
+  log->times.resize(n_events);
+  for (size_t event = 0; event < n_events; ++event)
+    log->times[event] = events->whole[static_cast<size_t>(source[event])];
 }
 
 }  // namespace
@@ -180,7 +184,7 @@ Log ReadLog(const std::string& path, const ReadOptions& options) {
   log.columns = columns.description;
   log.user_names = users.Take();
   log.item_names = items.Take();
-  SortInto(&events, static_cast<int64_t>(log.user_names.size()), &log);
+  SortInto(&events, static_cast<int64_t>(log.user_names.size()), options.keep_times, &log);
   return log;
 }
 

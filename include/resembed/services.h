@@ -175,10 +175,12 @@ typedef struct resembed_graph_assign_options {
   int64_t max_center_items; /* an interest holds at most so many items; 0 = no limit */
   int64_t max_centers;      /* at most so many centers (smallest merged first); 0 = no limit */
   float resolution;         /* of modularity; larger = more, smaller centers; 0 = 1 */
+  int32_t cold_center;      /* 1: items without a neighbor share one more center, the last one, whatever its size;
+                               0: they get -1, and their embedding is their residual row alone */
 } resembed_graph_assign_options;
 /* One center per item from the graph (made symmetric: an edge where either list has it, weighted by the
  * larger count): Louvain modularity (Blondel et al. 2008), deterministic: items visited in id order, ties
- * to the lowest center. center_of [n_items]; an item without a neighbor gets -1. Centers are numbered 0..*n_centers-1 by size, then by lowest item. */
+ * to the lowest center. center_of [n_items]; an item without a neighbor gets -1 (but see cold_center). Centers are numbered 0..*n_centers-1 by size, then by lowest item. */
 RESEMBED_API resembed_status resembed_graph_assign(const int32_t* neighbors, const int64_t* counts,
                                                    int64_t n_items, int32_t k,
                                                    const resembed_graph_assign_options* options,

@@ -144,6 +144,30 @@ TEST(GraphAssign, CentersAreNumberedBySizeThenByLowestItem) {
   EXPECT_EQ(found.n_centers, 3);
 }
 
+TEST(GraphAssign, ColdItemsMayShareTheLastCenter) {
+  Covisit counts(7, 1);
+  SequenceLog log;
+  log.Add({1, 2, 5});
+  ASSERT_EQ(counts.Add(log), RESEMBED_OK);
+  const Covisit::TopK top = counts.Top(2);
+  resembed_graph_assign_options options = {};
+  options.struct_size = sizeof(options);
+  options.max_centers = 1;
+  options.cold_center = 1;
+  std::vector<int32_t> center_of(7);
+  int64_t n_centers = 0;
+  ASSERT_EQ(resembed_graph_assign(top.neighbors.data(), top.counts.data(), 7, 2, &options, center_of.data(),
+                                  &n_centers),
+            RESEMBED_OK);
+  EXPECT_THAT(center_of, ElementsAre(1, 0, 0, 1, 1, 0, 1));
+  EXPECT_EQ(n_centers, 2);
+  options.cold_center = 2;
+  EXPECT_EQ(resembed_graph_assign(top.neighbors.data(), top.counts.data(), 7, 2, &options, center_of.data(),
+                                  &n_centers),
+            RESEMBED_INVALID_ARGUMENT);
+  EXPECT_STREQ(resembed_last_error_message(), "graph_assign: cold_center is 2; needs 0 or 1");
+}
+
 TEST(GraphAssign, SizeLimitIsKept) {
   const Planted planted = PlantedLog(10, 60, 4000, 2);
   const Covisit::TopK top = Graph(planted.log, 600, 8);

@@ -12,6 +12,7 @@ ALLOWED = {
     "kernels/": ("resembed/", "kernels/"),
     "host/": ("resembed/", "kernels/", "host/"),
     "host/train/": ("resembed/", "host/train/"),
+    "host/graph_tool/": ("resembed/", "host/train/", "host/graph_tool/"),
     "host/torch/": ("resembed/", "host/torch/"),
     "host/jax/": ("resembed/", "host/jax/"),
     "tests/": ("resembed/", "kernels/", "host/", "tests/"),
@@ -20,7 +21,7 @@ ALLOWED = {
     "bench/": ("resembed/", "kernels/", "host/", "bench/"),
     "docs/": ("resembed/",),
 }
-ADAPTERS = ("host/train/", "host/torch/", "host/jax/")
+ADAPTERS = ("host/train/", "host/graph_tool/", "host/torch/", "host/jax/")
 # Headers that belong to one layer only.
 FRAMEWORKS = re.compile(r"^(torch/|ATen/|c10/|pybind11/|Python\.h|jax|xla/)")
 TRAINER_ONLY = re.compile(r"^(Eigen/|CLI/|zlib\.h)")

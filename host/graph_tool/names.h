@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names in tab-separated files: tabs, line ends and backslashes are escaped.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace resembed::graph_tool {
+
+std::string Escape(std::string_view name);
+std::string Unescape(std::string_view text);
+
+// Items by row, and back.
+class ItemNames {
+ public:
+  ItemNames() = default;
+  explicit ItemNames(std::vector<std::string> names);
+
+  int64_t size() const { return static_cast<int64_t>(names_.size()); }
+  const std::string& Name(int64_t row) const { return names_[static_cast<size_t>(row)]; }
+  int32_t Find(const std::string& name) const;  // -1: none
+  int32_t FindOrAdd(const std::string& name);
+
+ private:
+  std::vector<std::string> names_;
+  std::unordered_map<std::string, int32_t> rows_;
+};
+
+// "row <tab> item" lines below a header; rows 0, 1, 2, ... Throws train::Error.
+ItemNames ReadItems(const std::string& path);
+void WriteItems(const ItemNames& items, const std::string& path);
+
+// Writes beside `path`, then renames. Throws train::Error.
+void WriteText(const std::string& path, const std::string& text);
+
+}  // namespace resembed::graph_tool
