@@ -80,12 +80,14 @@ bool Machine::Run(const Grid& grid, Order order, std::uint64_t launch, std::stri
     ::blockIdx = IndexOf(block, grid.blocks);
     BeginBlock();
     Resume(Pick());  // comes back when the last thread has ended, or after Fail
-    current_ = -1;
+    for (int i = 0; failed_ && i < n_threads_; ++i) {  // abandoned, but what comes next comes after them
+      race.Be(i);
+      race.EndThread();
+    }
     race.BeMain();
     EndShared();
   }
   race.EndLaunch();
-  arena_used_ = 0;
   alarm(0);
   std::signal(SIGALRM, before);
   running_ = false;

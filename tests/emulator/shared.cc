@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Shared memory of a block: 0xFF until written, so that a float nobody wrote is NaN and an index is -1. Under
-// AddressSanitizer each array is a heap block of its exact size. Under ThreadSanitizer no two blocks of a launch
-// get the same address, or they would race.
+// AddressSanitizer each array is a heap block of its exact size. Under ThreadSanitizer no two blocks get the same
+// address, or they would race; nor two launches, because the runtime keeps only the last few accesses of a word.
 #include <sys/mman.h>
 
 #include <cstdio>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 128;
 #ifndef RESEMBED_EMULATOR_ASAN
-constexpr std::size_t kArenaBytes = std::size_t{1} << 30;  // reserved, not taken
+constexpr std::size_t kArenaBytes = std::size_t{256} << 20;  // reserved, not taken
 
 std::size_t RoundUp(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 #endif
@@ -47,13 +47,15 @@ void* Machine::TakeShared(std::size_t bytes) {
 // Before the first CUDA thread takes its identity: the memory is nobody's work.
 void Machine::MapShared() {
 #ifndef RESEMBED_EMULATOR_ASAN
-  if (arena_ != nullptr) return;
+  if (arena_ != nullptr && arena_used_ < kArenaBytes / 2) return;
+  if (arena_ != nullptr) munmap(arena_, kArenaBytes);
   void* memory = mmap(nullptr, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
     std::perror("emulator: shared memory");
     std::abort();
   }
   arena_ = static_cast<char*>(memory);
+  arena_used_ = 0;
 #endif
 }
 

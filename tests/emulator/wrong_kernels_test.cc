@@ -32,6 +32,8 @@ std::string FaultOf(void (*kernel)(P...), unsigned threads, A... args) {
   return faults.empty() ? "" : faults[0];
 }
 
+// ThreadSanitizer reports it: race_test.cc.
+#ifndef RESEMBED_EMULATOR_TSAN
 __global__ void MissingBarrierKernel(int* out) {
   RESEMBED_SHARED(int, tile, [64]);
   const int thread = static_cast<int>(threadIdx.x);
@@ -39,8 +41,6 @@ __global__ void MissingBarrierKernel(int* out) {
   out[thread] = tile[(thread + 1) % 64];
 }
 
-// ThreadSanitizer reports it: race_test.cc.
-#ifndef RESEMBED_EMULATOR_TSAN
 TEST(WrongKernels, MissingBarrierReadsPoison) {
   const Stream stream;
   const DeviceArray<int> out(64);

@@ -154,7 +154,7 @@ __global__ void AtomicKernel(const int* in, uint64_t* results, unsigned* tickets
   atomicAnd(words + 14, ~(1u << (thread % 32)));
   atomicOr(words + 16, 1u << (thread % 31));
   atomicXor(words + 18, static_cast<unsigned>(value));
-  unsigned seen = words[20], assumed;
+  unsigned seen = 0, assumed;
   do {
     assumed = seen;
     seen = atomicCAS(words + 20, assumed, assumed + 3);
@@ -174,9 +174,9 @@ __global__ void LastBlockKernel(const int* in, int* partial, unsigned* counter, 
   __syncthreads();
   if (is_last[0] == 0) return;
   __threadfence();
-  int sum = 0;
-  for (int b = 0; b < static_cast<int>(gridDim.x); ++b) sum = 3 * sum + partial[32 * b + thread];
-  out[thread] = sum;
+  unsigned sum = 0;
+  for (int b = 0; b < static_cast<int>(gridDim.x); ++b) sum = 3 * sum + static_cast<unsigned>(partial[32 * b + thread]);
+  out[thread] = static_cast<int>(sum);
 }
 
 __global__ void ScalarKernel(int n, const unsigned* as, const unsigned* bs, uint64_t* out) {
