@@ -1,0 +1,3 @@
+# What a build for a GPU and the emulated one share, from bench/gpu.
+set(gpu_bench_sources device.cc forward_gpu_bench.cc forward_problem.cc kernels.cu streams.cc workload.cc
+  ../support/zipf.cc)
