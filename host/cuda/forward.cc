@@ -60,7 +60,7 @@ Choice ChooseKernel(const resembed_table& table, const resembed_feature& feature
 void CutColumns(const Choice& choice, ForwardFeature* feature) {
   const int64_t columns = choice.variant.wide ? kernels::WideColumns(choice.central, choice.residual) : 1;
   const int64_t packs = (feature->dim + columns - 1) / columns;
-  feature->lane_bits = 0;
+  feature->lane_bits = kernels::kLeastLaneBits;
   while (feature->lane_bits < 5 &&
          ((int64_t{1} << feature->lane_bits) < packs || feature->form == RESEMBED_CENTRAL_ATTENTION)) {
     ++feature->lane_bits;
@@ -150,7 +150,8 @@ void CountWork(Pass pass, int threads, ForwardParams* params) {
     if (pass != Pass::kBags) {
       units = feature.slot_bag == nullptr ? 0 : kernels::SlotsFor(feature.n_ids);
     } else if (feature.pooling == RESEMBED_POOLING_NONE) {
-      units = (feature.n_ids + kernels::kGatherItems - 1) / kernels::kGatherItems;
+      const int64_t batch = std::min(1 << feature.lane_bits, kernels::kGatherItems);
+      units = (feature.n_ids + batch - 1) / batch;
     } else {
       units = feature.n_bags;
     }

@@ -4,10 +4,6 @@
 
 #include "kernels/gpu.cuh"
 
-// A pack is used under the condition it was loaded under, which g++ does not see through.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-
 namespace resembed::kernels {
 
 // kCols elements of T: 2 bytes, or words of 4 bytes that are loaded up to 16 bytes at a time.

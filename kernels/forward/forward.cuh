@@ -3,9 +3,9 @@
 //
 // Work      a group of 2^lane_bits lanes takes a tile of columns of one bag (PoolKernel), of one block of a long
 //           bag, or of kGatherItems positions (GatherKernel). Lane l owns columns [l * kCols, (l + 1) * kCols).
-// Ids       every lane of a group reads the same ids and maps: one address, one transaction. Ids run two batches
-//           ahead of their rows, maps one, so that a row never waits for them.
-// In flight items of a batch, residual and central row each.
+// Ids       lane l of a group reads the id, the maps and the weight of item l of a batch and hands the addresses of
+//           its rows to the others. Ids run two batches ahead of their rows, maps one: no row waits for them.
+// In flight kItemsInFlight items, residual and central row each.
 // Traffic   1 + (central rows) rows in per item, 1 row out per bag.
 #pragma once
 
@@ -40,42 +40,52 @@ __device__ __forceinline__ bool FindWork(const ForwardParams& params, int64_t bl
     place->unit = group / feature.n_tiles;
     tile = group - place->unit * feature.n_tiles;
   }
-  const int lane = static_cast<int>(threadIdx.x) & ((1 << bits) - 1);
-  place->lane.column = ((tile << bits) + lane) * kCols;
-  place->lane.in_row = place->lane.column < feature.dim;
-  place->lane.is_reporter = tile == 0 && lane == 0;
+  Lane& lane = place->lane;
+  const int in_warp = static_cast<int>(threadIdx.x) % kWarp;
+  lane.lanes = 1 << bits;
+  lane.index = in_warp & (lane.lanes - 1);
+  lane.shift = in_warp - lane.index;
+  lane.mask = (0xffffffffu >> (kWarp - lane.lanes)) << lane.shift;
+  lane.column = ((tile << bits) + lane.index) * kCols;
+  lane.in_row = lane.column < feature.dim;
+  lane.reports = tile == 0;
   return true;
 }
 
 // Sum, or maximum, of the items of one block or short bag; this lane's columns.
 template <int kCols, bool kMax>
 struct Pooled {
-  float total[kCols];  // sum of the blocks before this one; maximum so far
-  float block[kCols];  // sum of this block
+  float total[kCols];               // sum of the blocks before this one; maximum so far
+  float block[kMax ? 1 : kCols];    // sum of this block: (0 + a_0 e_0) + ... is never -0
   int32_t argmax[kMax ? kCols : 1];
   int32_t count;  // items that contributed
 
   __device__ __forceinline__ void Begin() {
     count = 0;
 #pragma unroll
-    for (int col = 0; col < kCols; ++col) total[col] = block[col] = 0.0f;
-    if constexpr (kMax) {
-#pragma unroll
-      for (int col = 0; col < kCols; ++col) argmax[col] = -1;
+    for (int col = 0; col < kCols; ++col) {
+      total[col] = 0.0f;
+      if constexpr (kMax) {
+        argmax[col] = -1;
+      } else {
+        block[col] = 0.0f;
+      }
     }
   }
 
-  __device__ __forceinline__ void Add(float a, const float (&e)[kCols], int32_t position) {
+  __device__ __forceinline__ void Add(float a, const float (&e)[kCols]) {
+#pragma unroll
+    for (int col = 0; col < kCols; ++col) block[col] += a * e[col];
+  }
+
+  // The first maximum wins, NaN wins over numbers.
+  __device__ __forceinline__ void Take(const float (&e)[kCols], int32_t position) {
 #pragma unroll
     for (int col = 0; col < kCols; ++col) {
-      if constexpr (kMax) {
-        const float old = total[col];
-        const bool wins = count == 0 || e[col] > old || (e[col] != e[col] && old == old);
-        total[col] = wins ? e[col] : old;
-        argmax[col] = wins ? position : argmax[col];
-      } else {
-        block[col] += a * e[col];
-      }
+      const float old = total[col];
+      const bool wins = count == 0 || e[col] > old || (e[col] != e[col] && old == old);
+      total[col] = wins ? e[col] : old;
+      argmax[col] = wins ? position : argmax[col];
     }
     ++count;
   }
@@ -92,55 +102,62 @@ struct Pooled {
   }
 };
 
+// e = central + residual row; 0 of an item that has neither, where a sum would not hide the sign.
+template <typename CentralT, typename ResidualT, int kCols>
+__device__ __forceinline__ void AddRows(const Pack<CentralT, kCols>& central,
+                                        const Pack<ResidualT, kCols>& residual, float (&e)[kCols]) {
+  float values[kCols];
+  Unpack(e, central);
+  Unpack(values, residual);
+#pragma unroll
+  for (int col = 0; col < kCols; ++col) e[col] += values[col];
+}
+
 // Ids [begin, end), the first of which is at `offset` in its bag.
 template <typename CentralT, typename ResidualT, int kCols, bool kMax>
 __device__ __forceinline__ void PoolCodes(const ForwardParams& params, const ForwardFeature& feature,
                                           const Lane& lane, int64_t begin, int64_t end, int64_t offset,
                                           Pooled<kCols, kMax>* pooled) {
   constexpr int kItems = kItemsInFlight<CentralT, ResidualT, kCols>;
-  int64_t items[kItems], rows[kItems];
-  int32_t centers[kItems];
-  unsigned int here = 0;  // items of the batch that contribute
-  LoadItems(params, feature, lane, begin, end, items);
-  LoadMaps(feature, items, rows, centers);
+  Use use = LoadUse(feature, LoadItem(params, feature, lane, begin + lane.index, end), begin + lane.index);
+  int64_t item = LoadItem(params, feature, lane, begin + lane.lanes + lane.index, end);
+  for (int64_t base = begin; base < end; base += lane.lanes) {
+    const int64_t next_base = base + lane.lanes;
+    const Use next = LoadUse(feature, item, next_base + lane.index);
+    item = LoadItem(params, feature, lane, next_base + lane.lanes + lane.index, end);
+    const unsigned int here = __ballot_sync(lane.mask, use.here) >> lane.shift;
+    const int n = next_base < end ? lane.lanes : static_cast<int>(end - base);
+    for (int from = 0; from < n; from += kItems) {
+      Pack<CentralT, kCols> central[kItems];
+      Pack<ResidualT, kCols> residual[kItems];
+      unsigned int rows = 0;  // items that have any
 #pragma unroll
-  for (int u = 0; u < kItems; ++u) here |= items[u] >= 0 ? 1u << u : 0u;
-  LoadItems(params, feature, lane, begin + kItems, end, items);
-  for (int64_t position = begin; position < end; position += kItems) {
-    Pack<CentralT, kCols> central[kItems];
-    Pack<ResidualT, kCols> residual[kItems];
-    float weights[kItems];
+      for (int u = 0; u < kItems; ++u) {
+        const char* residual_row = FromLane(lane, use.residual, from + u);
+        const char* central_row = FromLane(lane, use.central, from + u);
+        LoadColumns<false>(residual[u], residual_row, lane);
+        LoadColumns<true>(central[u], central_row, lane);
+        if (kMax && (residual_row != nullptr || central_row != nullptr)) rows |= 1u << u;
+      }
 #pragma unroll
-    for (int u = 0; u < kItems; ++u) {
-      if (rows[u] >= 0) LoadResidual(residual[u], feature, rows[u], lane.column);
-      if (centers[u] >= 0) LoadCentral(central[u], feature, centers[u], lane.column);
+      for (int u = 0; u < kItems; ++u) {
+        const float weight = FromLane(lane, use.weight, from + u);
+        float e[kCols];
+        AddRows(central[u], residual[u], e);
+        if constexpr (kMax) {
+          if ((here >> (from + u) & 1u) == 0) continue;
+#pragma unroll
+          for (int col = 0; col < kCols; ++col) e[col] = (rows >> u & 1u) != 0 ? e[col] : 0.0f;
+          pooled->Take(e, static_cast<int32_t>(offset + (base - begin)) + from + u);
+        } else {
+          pooled->Add(weight, e);
+        }
+      }
     }
-#pragma unroll
-    for (int u = 0; u < kItems; ++u) {
-      weights[u] = feature.weights != nullptr && position + u < end ? feature.weights[position + u] : 1.0f;
-    }
-    int64_t next_rows[kItems];
-    int32_t next_centers[kItems];
-    unsigned int next_here = 0;
-    LoadMaps(feature, items, next_rows, next_centers);
-#pragma unroll
-    for (int u = 0; u < kItems; ++u) next_here |= items[u] >= 0 ? 1u << u : 0u;
-    LoadItems(params, feature, lane, position + 2 * kItems, end, items);
-#pragma unroll
-    for (int u = 0; u < kItems; ++u) {
-      if ((here >> u & 1u) == 0) continue;
-      float e[kCols];
-      ComposeFromRows(centers[u], central[u], rows[u], residual[u], e);
-      pooled->Add(weights[u], e, static_cast<int32_t>(offset + (position - begin) + u));
-    }
-    const int64_t done = position + kItems - begin;
-    if (done % kSumBlock == 0 || done >= end - begin) pooled->EndBlock(done <= kSumBlock);
-    here = next_here;
-#pragma unroll
-    for (int u = 0; u < kItems; ++u) {
-      rows[u] = next_rows[u];
-      centers[u] = next_centers[u];
-    }
+    if constexpr (!kMax) pooled->count += __popc(here);
+    const int64_t done = next_base - begin;
+    if (done % kSumBlock == 0 || next_base >= end) pooled->EndBlock(done <= kSumBlock);
+    use = next;
   }
 }
 
@@ -148,19 +165,36 @@ template <typename CentralT, typename ResidualT, int kCols, bool kMax>
 __device__ __forceinline__ void PoolLists(const ForwardParams& params, const ForwardFeature& feature,
                                           const Lane& lane, int64_t begin, int64_t end, int64_t offset,
                                           float* scores, Pooled<kCols, kMax>* pooled) {
-  int64_t item[1], next[1];
-  LoadItems(params, feature, lane, begin, end, item);
-  for (int64_t position = begin; position < end; ++position) {
-    LoadItems(params, feature, lane, position + 1, end, next);
-    if (item[0] >= 0) {
-      float e[kCols];
-      ComposeFromList<CentralT, ResidualT>(feature, lane, item[0], scores, e);
-      const float a = feature.weights != nullptr ? feature.weights[position] : 1.0f;
-      pooled->Add(a, e, static_cast<int32_t>(offset + (position - begin)));
+  int64_t item = LoadItem(params, feature, lane, begin + lane.index, end);
+  int32_t first[kNeighborsInFlight], next_first[kNeighborsInFlight];
+  LoadNeighbors(feature, FromLane(lane, item, 0), 0, first);
+  for (int64_t base = begin; base < end; base += lane.lanes) {
+    const int64_t next_base = base + lane.lanes;
+    const int64_t next_item = LoadItem(params, feature, lane, next_base + lane.index, end);
+    const float weight =
+        item >= 0 && feature.weights != nullptr ? feature.weights[base + lane.index] : 1.0f;
+    const int n = next_base < end ? lane.lanes : static_cast<int>(end - base);
+    for (int from = 0; from < n; ++from) {
+      const int64_t here = FromLane(lane, item, from);
+      const int64_t after = from + 1 < n ? FromLane(lane, item, from + 1) : FromLane(lane, next_item, 0);
+      LoadNeighbors(feature, after, 0, next_first);
+      const float a = FromLane(lane, weight, from);
+      if (here >= 0) {
+        float e[kCols];
+        ComposeFromList<CentralT, ResidualT>(feature, lane, here, first, scores, e);
+        if constexpr (kMax) {
+          pooled->Take(e, static_cast<int32_t>(offset + (base - begin)) + from);
+        } else {
+          pooled->Add(a, e);
+          ++pooled->count;
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < kNeighborsInFlight; ++k) first[k] = next_first[k];
     }
-    const int64_t done = position + 1 - begin;
-    if (done % kSumBlock == 0 || done == end - begin) pooled->EndBlock(done <= kSumBlock);
-    item[0] = next[0];
+    const int64_t done = next_base - begin;
+    if (done % kSumBlock == 0 || next_base >= end) pooled->EndBlock(done <= kSumBlock);
+    item = next_item;
   }
 }
 
@@ -174,7 +208,7 @@ __device__ __forceinline__ void StoreBag(const ForwardFeature& feature, const La
   }
   StoreOutput(feature, bag, lane, pooled->total);
   if constexpr (kMax) {
-    if (feature.saved_argmax == nullptr) return;
+    if (feature.saved_argmax == nullptr || !lane.in_row) return;
     int32_t* saved = feature.saved_argmax + bag * feature.dim + lane.column;
 #pragma unroll
     for (int col = 0; col < kCols; ++col) saved[col] = pooled->argmax[col];
@@ -184,13 +218,14 @@ __device__ __forceinline__ void StoreBag(const ForwardFeature& feature, const La
 template <int kCols, bool kMax>
 __device__ __forceinline__ void StorePartial(const ForwardFeature& feature, const Lane& lane, int64_t slot,
                                              const Pooled<kCols, kMax>& pooled) {
+  if (lane.reports && lane.index == 0) feature.partial_counts[slot] = pooled.count;
+  if (!lane.in_row) return;
   const int64_t at = slot * feature.dim + lane.column;
   StoreValues<float>(feature.partials + at, pooled.total, feature.dim % 4 == 0);
   if constexpr (kMax) {
 #pragma unroll
     for (int col = 0; col < kCols; ++col) feature.partial_argmax[at + col] = pooled.argmax[col];
   }
-  if (lane.is_reporter) feature.partial_counts[slot] = pooled.count;
 }
 
 template <typename CentralT, typename ResidualT, int kCols, bool kList, bool kMax>
@@ -201,8 +236,6 @@ __global__ void __launch_bounds__(kForwardThreads) PoolKernel(const __grid_const
     Place place;
     if (!FindWork<kCols>(params, block, &place)) continue;
     const ForwardFeature& feature = *place.feature;
-    const bool cooperates = kList && feature.form == RESEMBED_CENTRAL_ATTENTION;
-    if (!place.lane.in_row && !cooperates) continue;
     int64_t bag = place.unit, offset = 0;
     if (params.long_blocks) {
       bag = feature.slot_bag[place.unit];
@@ -216,8 +249,8 @@ __global__ void __launch_bounds__(kForwardThreads) PoolKernel(const __grid_const
       end = end - begin < kSumBlock ? end : begin + kSumBlock;
     } else if (feature.slot_bag != nullptr && end - start > kLongBag) {
       const int64_t slot = FirstSlot(start), n_slots = BlocksOf(end - start);
-      if (place.lane.is_reporter) {
-        for (int64_t at = 0; at < n_slots; ++at) feature.slot_bag[slot + at] = bag;
+      for (int64_t at = place.lane.index; place.lane.reports && at < n_slots; at += place.lane.lanes) {
+        feature.slot_bag[slot + at] = bag;
       }
       continue;
     }
@@ -228,7 +261,6 @@ __global__ void __launch_bounds__(kForwardThreads) PoolKernel(const __grid_const
     } else {
       PoolCodes<CentralT, ResidualT>(params, feature, place.lane, begin, end, offset, &pooled);
     }
-    if (!place.lane.in_row) continue;
     if (params.long_blocks) {
       StorePartial(feature, place.lane, place.unit, pooled);
     } else {
@@ -247,62 +279,52 @@ __global__ void __launch_bounds__(kForwardThreads) GatherKernel(const __grid_con
     if (!FindWork<kCols>(params, block, &place)) continue;
     const ForwardFeature& feature = *place.feature;
     const Lane& lane = place.lane;
-    const bool cooperates = kList && feature.form == RESEMBED_CENTRAL_ATTENTION;
-    if (!lane.in_row && !cooperates) continue;
-    const int64_t begin = place.unit * kGatherItems;
-    int64_t items[kGatherItems];
-    LoadItems(params, feature, lane, begin, feature.n_ids, items);
-    float e[kCols];
-    const auto store = [&](int64_t position) {
-      if (!lane.in_row) return;
-      if (feature.weights != nullptr) {
-        const float a = feature.weights[position];
+    const int batch = lane.lanes < kGatherItems ? lane.lanes : kGatherItems;
+    const int64_t begin = place.unit * batch;
+    const int64_t end = begin + batch < feature.n_ids ? begin + batch : feature.n_ids;
+    const int n = static_cast<int>(end - begin);
+    const int64_t item = LoadItem(params, feature, lane, begin + lane.index, end);
+    const Use use = LoadUse(feature, item, begin + lane.index);
+    const unsigned int here = __ballot_sync(lane.mask, use.here) >> lane.shift;
+    const auto store = [&](float(&e)[kCols], int at, bool has_rows) {
+      const float a = FromLane(lane, use.weight, at);
 #pragma unroll
-        for (int col = 0; col < kCols; ++col) e[col] = a * e[col];
+      for (int col = 0; col < kCols; ++col) {
+        e[col] = has_rows ? e[col] : 0.0f;
+        e[col] = feature.weights != nullptr && (here >> at & 1u) != 0 ? a * e[col] : e[col];
       }
-      StoreOutput(feature, position, lane, e);
-    };
-    const auto zero = [&](int64_t position) {
-#pragma unroll
-      for (int col = 0; col < kCols; ++col) e[col] = 0.0f;
-      if (lane.in_row) StoreOutput(feature, position, lane, e);
+      StoreOutput(feature, begin + at, lane, e);
     };
     if constexpr (kList) {
-      for (int u = 0; u < kGatherItems && begin + u < feature.n_ids; ++u) {
-        int64_t item = items[0];
-#pragma unroll
-        for (int other = 1; other < kGatherItems; ++other) item = other == u ? items[other] : item;
-        if (item < 0) {
-          zero(begin + u);
-          continue;
+      for (int at = 0; at < n; ++at) {
+        const int64_t one = FromLane(lane, item, at);
+        float e[kCols] = {};
+        if (one >= 0) {
+          int32_t first[kNeighborsInFlight];
+          LoadNeighbors(feature, one, 0, first);
+          ComposeFromList<CentralT, ResidualT>(feature, lane, one, first, scores, e);
         }
-        ComposeFromList<CentralT, ResidualT>(feature, lane, item, scores, e);
-        store(begin + u);
+        store(e, at, one >= 0);
       }
     } else {
-      int64_t rows[kGatherItems];
-      int32_t centers[kGatherItems];
-      LoadMaps(feature, items, rows, centers);
       constexpr int kItems = kItemsInFlight<CentralT, ResidualT, kCols>;
-#pragma unroll
-      for (int from = 0; from < kGatherItems; from += kItems) {
+      for (int from = 0; from < n; from += kItems) {
         Pack<CentralT, kCols> central[kItems];
         Pack<ResidualT, kCols> residual[kItems];
+        unsigned int rows = 0;
 #pragma unroll
         for (int u = 0; u < kItems; ++u) {
-          if (rows[from + u] >= 0) LoadResidual(residual[u], feature, rows[from + u], lane.column);
-          if (centers[from + u] >= 0) LoadCentral(central[u], feature, centers[from + u], lane.column);
+          const char* residual_row = FromLane(lane, use.residual, from + u);
+          const char* central_row = FromLane(lane, use.central, from + u);
+          LoadColumns<false>(residual[u], residual_row, lane);
+          LoadColumns<true>(central[u], central_row, lane);
+          if (residual_row != nullptr || central_row != nullptr) rows |= 1u << u;
         }
 #pragma unroll
         for (int u = 0; u < kItems; ++u) {
-          const int64_t position = begin + from + u;
-          if (position >= feature.n_ids) continue;
-          if (items[from + u] < 0) {
-            zero(position);
-            continue;
-          }
-          ComposeFromRows(centers[from + u], central[u], rows[from + u], residual[u], e);
-          store(position);
+          float e[kCols];
+          AddRows(central[u], residual[u], e);
+          if (from + u < n) store(e, from + u, (rows >> u & 1u) != 0);
         }
       }
     }

@@ -106,8 +106,10 @@ constexpr LaunchShape kForwardShape = {kForwardThreads, 1 << 30};
 constexpr int WideColumns(resembed_dtype central, resembed_dtype residual) {
   return central == RESEMBED_F32 && residual == RESEMBED_F32 ? 4 : 8;
 }
-// Positions one group of GatherKernel takes.
-constexpr int kGatherItems = 4;
+// Positions one group of GatherKernel takes, or as many as it has lanes.
+constexpr int kGatherItems = 8;
+// Fewest lanes of a group, as a power of two: those that hand out the items in flight.
+constexpr int kLeastLaneBits = 2;
 
 using ForwardLaunch = cudaError_t (*)(const ForwardVariant& variant, const ForwardParams& params,
                                       const LaunchShape& shape, cudaStream_t stream);

@@ -9,11 +9,15 @@ namespace resembed::kernels {
 
 constexpr int kWarp = 32;
 
-// What a group of lanes works on: a tile of columns of one bag.
+// One of the lanes that work on a tile of columns of one bag. All of them take part in shuffles; those past the end
+// of the row read column 0 and store nothing.
 struct Lane {
-  int64_t column;   // first column of this lane
-  bool in_row;      // column < dim
-  bool is_reporter;  // one lane of all that read the same ids
+  int64_t column;     // first column of this lane
+  bool in_row;        // whether that is one
+  bool reports;       // one tile of a bag reports bad ids
+  int index, lanes;   // of the group
+  int shift;          // lane of the warp where the group begins
+  unsigned int mask;  // lanes of the warp that form the group
 };
 
 __device__ __forceinline__ void ReportBadId(const ForwardParams& params, const ForwardFeature& feature,
@@ -24,81 +28,80 @@ __device__ __forceinline__ void ReportBadId(const ForwardParams& params, const F
                                   static_cast<unsigned long long>(position));
 }
 
-// items[u] = the item at position + u, or -1 where nothing contributes: padding, bad ids, positions from `end`.
-template <int kItems>
-__device__ __forceinline__ void LoadItems(const ForwardParams& params, const ForwardFeature& feature,
-                                          const Lane& lane, int64_t position, int64_t end,
-                                          int64_t (&items)[kItems]) {
-  if (feature.ids == nullptr) {
-#pragma unroll
-    for (int u = 0; u < kItems; ++u) items[u] = position + u < end ? feature.first_item + position + u : -1;
-    return;
+// The item at `position`, or -1 where nothing contributes: padding, bad ids, positions from `end`.
+__device__ __forceinline__ int64_t LoadItem(const ForwardParams& params, const ForwardFeature& feature,
+                                            const Lane& lane, int64_t position, int64_t end) {
+  if (position >= end) return -1;
+  if (feature.ids == nullptr) return feature.first_item + position;
+  const int64_t id = feature.wide_ids ? static_cast<const int64_t*>(feature.ids)[position]
+                                      : static_cast<const int32_t*>(feature.ids)[position];
+  if (feature.has_padding && id == feature.padding_id) return -1;
+  if (!params.trust && static_cast<uint64_t>(id) >= static_cast<uint64_t>(feature.n_items)) {
+    if (lane.reports) ReportBadId(params, feature, position);
+    return -1;
   }
-  if (feature.wide_ids) {
-    const int64_t* ids = static_cast<const int64_t*>(feature.ids) + position;
-#pragma unroll
-    for (int u = 0; u < kItems; ++u) items[u] = position + u < end ? ids[u] : -1;
+  return id;
+}
+
+// Row `row` of R, null when it is -1; the same of C.
+__device__ __forceinline__ const char* ResidualRow(const ForwardFeature& feature, int64_t row) {
+  return row < 0 ? nullptr : static_cast<const char*>(feature.residual) + row * feature.residual_pitch;
+}
+__device__ __forceinline__ const char* CentralRow(const ForwardFeature& feature, int64_t row) {
+  return row < 0 ? nullptr : static_cast<const char*>(feature.central) + row * feature.central_pitch;
+}
+
+// Row of R of an item, -1 = none.
+__device__ __forceinline__ int64_t ResidualRowOf(const ForwardFeature& feature, int64_t item) {
+  if (item < 0 || feature.residual == nullptr) return -1;
+  return feature.residual_row_of == nullptr ? item : feature.residual_row_of[item];
+}
+// Row of C of an item under an assignment, -1 = none.
+__device__ __forceinline__ int32_t CenterOf(const ForwardFeature& feature, int64_t item) {
+  if (item < 0 || feature.form != RESEMBED_CENTRAL_ASSIGNMENT) return -1;
+  if (!feature.narrow_centers) return static_cast<const int32_t*>(feature.center_of)[item];
+  const int32_t code = static_cast<const uint16_t*>(feature.center_of)[item];
+  return code == 65535 ? -1 : code;
+}
+
+// What one lane knows of the item at its position.
+struct Use {
+  const char* residual;  // rows, null = none
+  const char* central;
+  float weight;  // per-sample weight; 0 where nothing contributes
+  bool here;     // contributes
+};
+
+__device__ __forceinline__ Use LoadUse(const ForwardFeature& feature, int64_t item, int64_t position) {
+  Use use;
+  use.here = item >= 0;
+  use.residual = ResidualRow(feature, ResidualRowOf(feature, item));
+  use.central = CentralRow(feature, CenterOf(feature, item));
+  use.weight = !use.here ? 0.0f : feature.weights == nullptr ? 1.0f : feature.weights[position];
+  return use;
+}
+
+// The value that lane `from` of the group has.
+template <typename T>
+__device__ __forceinline__ T FromLane(const Lane& lane, T value, int from) {
+  return __shfl_sync(lane.mask, value, from, lane.lanes);
+}
+__device__ __forceinline__ const char* FromLane(const Lane& lane, const char* value, int from) {
+  return reinterpret_cast<const char*>(
+      __shfl_sync(lane.mask, reinterpret_cast<unsigned long long>(value), from, lane.lanes));
+}
+
+// This lane's columns of a row, or -0 where there is no row: x + -0 is x, bit for bit.
+template <bool kKeep, typename T, int kCols>
+__device__ __forceinline__ void LoadColumns(Pack<T, kCols>& pack, const char* row, const Lane& lane) {
+  if (row != nullptr) {
+    LoadPack<kKeep>(pack, row + (lane.in_row ? lane.column : 0) * static_cast<int64_t>(sizeof(T)));
   } else {
-    const int32_t* ids = static_cast<const int32_t*>(feature.ids) + position;
 #pragma unroll
-    for (int u = 0; u < kItems; ++u) items[u] = position + u < end ? ids[u] : -1;
-  }
-#pragma unroll
-  for (int u = 0; u < kItems; ++u) {
-    if (position + u >= end) continue;
-    if (feature.has_padding && items[u] == feature.padding_id) {
-      items[u] = -1;
-    } else if (!params.trust && static_cast<uint64_t>(items[u]) >= static_cast<uint64_t>(feature.n_items)) {
-      items[u] = -1;
-      if (lane.is_reporter) ReportBadId(params, feature, position + u);
+    for (int word = 0; word < Pack<T, kCols>::kWords; ++word) {
+      pack.words[word] = sizeof(T) == 4 ? 0x80000000u : 0x80008000u;
     }
   }
-}
-
-// rows[u] = row of R, centers[u] = row of C of an assignment; -1 = none.
-template <int kItems>
-__device__ __forceinline__ void LoadMaps(const ForwardFeature& feature, const int64_t (&items)[kItems],
-                                         int64_t (&rows)[kItems], int32_t (&centers)[kItems]) {
-#pragma unroll
-  for (int u = 0; u < kItems; ++u) centers[u] = -1;
-  if (feature.form == RESEMBED_CENTRAL_ASSIGNMENT) {
-    if (feature.narrow_centers) {
-      const auto* codes = static_cast<const uint16_t*>(feature.center_of);
-#pragma unroll
-      for (int u = 0; u < kItems; ++u) {
-        if (items[u] >= 0) centers[u] = codes[items[u]];
-      }
-#pragma unroll
-      for (int u = 0; u < kItems; ++u) centers[u] = centers[u] == 65535 ? -1 : centers[u];
-    } else {
-      const auto* codes = static_cast<const int32_t*>(feature.center_of);
-#pragma unroll
-      for (int u = 0; u < kItems; ++u) {
-        if (items[u] >= 0) centers[u] = codes[items[u]];
-      }
-    }
-  }
-#pragma unroll
-  for (int u = 0; u < kItems; ++u) rows[u] = feature.residual == nullptr ? -1 : items[u];
-  if (feature.residual != nullptr && feature.residual_row_of != nullptr) {
-#pragma unroll
-    for (int u = 0; u < kItems; ++u) {
-      if (items[u] >= 0) rows[u] = feature.residual_row_of[items[u]];
-    }
-  }
-}
-
-template <typename T, int kCols>
-__device__ __forceinline__ void LoadCentral(Pack<T, kCols>& pack, const ForwardFeature& feature, int64_t row,
-                                            int64_t column) {
-  LoadPack<true>(pack, static_cast<const char*>(feature.central) + row * feature.central_pitch +
-                           column * static_cast<int64_t>(sizeof(T)));
-}
-template <typename T, int kCols>
-__device__ __forceinline__ void LoadResidual(Pack<T, kCols>& pack, const ForwardFeature& feature, int64_t row,
-                                             int64_t column) {
-  LoadPack<false>(pack, static_cast<const char*>(feature.residual) + row * feature.residual_pitch +
-                            column * static_cast<int64_t>(sizeof(T)));
 }
 
 __device__ __forceinline__ float LoadElement(const void* row, const float*, int64_t column) {
@@ -113,8 +116,8 @@ __device__ __forceinline__ float LoadElement(const void* row, const T*, int64_t 
 // item. Lane j has partial sum j of the dot product (columns j, j + 32, ...); the butterfly adds as the tree 16,
 // 8, 4, 2, 1 does. `scores` is shared by the warp and may be overwritten after the next __syncwarp.
 template <typename CentralT>
-__device__ float AttentionScores(const ForwardFeature& feature, int64_t item, const int32_t* list, int count,
-                                 float* scores) {
+__device__ float AttentionScores(const ForwardFeature& feature, int64_t item, int count, float* scores) {
+  const int32_t* list = feature.neighbors + item * feature.neighbors_stride;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const auto* query = static_cast<const char*>(feature.central) + item * feature.central_pitch;
   for (int k = 0; k < count; ++k) {
@@ -141,44 +144,66 @@ __device__ float AttentionScores(const ForwardFeature& feature, int64_t item, co
 // Neighbors in flight together.
 constexpr int kNeighborsInFlight = 4;
 
-// e = the embedding of `item` from its neighbor list, this lane's columns.
-template <typename CentralT, typename ResidualT, int kCols>
-__device__ __forceinline__ void ComposeFromList(const ForwardFeature& feature, const Lane& lane, int64_t item,
-                                                float* scores, float (&e)[kCols]) {
-  int64_t row = feature.residual == nullptr ? -1 : item;
-  if (row >= 0 && feature.residual_row_of != nullptr) row = feature.residual_row_of[item];
-  Pack<ResidualT, kCols> residual;
-  if (row >= 0 && lane.in_row) LoadResidual(residual, feature, row, lane.column);
+// neighbors[k] = list[from + k], -1 from the end of the list.
+__device__ __forceinline__ void LoadNeighbors(const ForwardFeature& feature, int64_t item, int from,
+                                              int32_t (&neighbors)[kNeighborsInFlight]) {
   const int32_t* list = feature.neighbors + item * feature.neighbors_stride;
-  int count = 0;
-  for (int from = 0; from < feature.n_neighbors && count == from; from += kNeighborsInFlight) {
-    int32_t neighbors[kNeighborsInFlight];
 #pragma unroll
-    for (int k = 0; k < kNeighborsInFlight; ++k) {
-      neighbors[k] = from + k < feature.n_neighbors ? list[from + k] : -1;
-    }
+  for (int k = 0; k < kNeighborsInFlight; ++k) {
+    neighbors[k] = item >= 0 && from + k < feature.n_neighbors ? list[from + k] : -1;
+  }
+}
+
+// Length of the list whose first neighbors are given.
+__device__ __forceinline__ int CountNeighbors(const ForwardFeature& feature, int64_t item,
+                                              const int32_t (&first)[kNeighborsInFlight]) {
+  int count = 0;
+#pragma unroll
+  for (int k = 0; k < kNeighborsInFlight; ++k) count += count == k && first[k] >= 0;
+  for (int from = kNeighborsInFlight; count == from && from < feature.n_neighbors; from += kNeighborsInFlight) {
+    int32_t neighbors[kNeighborsInFlight];
+    LoadNeighbors(feature, item, from, neighbors);
 #pragma unroll
     for (int k = 0; k < kNeighborsInFlight; ++k) count += count == from + k && neighbors[k] >= 0;
   }
+  return count;
+}
+
+// e = the embedding of `item` from its neighbor list, this lane's columns; `first` are the list's first neighbors.
+template <typename CentralT, typename ResidualT, int kCols>
+__device__ __forceinline__ void ComposeFromList(const ForwardFeature& feature, const Lane& lane, int64_t item,
+                                                const int32_t (&first)[kNeighborsInFlight], float* scores,
+                                                float (&e)[kCols]) {
+  const int64_t row = ResidualRowOf(feature, item);
+  Pack<ResidualT, kCols> residual;
+  LoadColumns<false>(residual, ResidualRow(feature, row), lane);
+  const int count = CountNeighbors(feature, item, first);
   float sum = 1.0f;
   if (feature.form == RESEMBED_CENTRAL_ATTENTION && count > 0) {
-    sum = AttentionScores<CentralT>(feature, item, list, count, scores);
+    sum = AttentionScores<CentralT>(feature, item, count, scores);
   }
   const float uniform = 1.0f / static_cast<float>(count);
 #pragma unroll
-  for (int col = 0; col < kCols; ++col) e[col] = 0.0f;
-  for (int from = 0; from < count && lane.in_row; from += kNeighborsInFlight) {
+  for (int col = 0; col < kCols; ++col) e[col] = -0.0f;
+  for (int from = 0; from < count; from += kNeighborsInFlight) {
+    int32_t neighbors[kNeighborsInFlight];
+    if (from == 0) {
+#pragma unroll
+      for (int k = 0; k < kNeighborsInFlight; ++k) neighbors[k] = first[k];
+    } else {
+      LoadNeighbors(feature, item, from, neighbors);
+    }
     Pack<CentralT, kCols> rows[kNeighborsInFlight];
     float weights[kNeighborsInFlight];
 #pragma unroll
     for (int k = 0; k < kNeighborsInFlight; ++k) {
-      if (from + k < count) LoadCentral(rows[k], feature, list[from + k], lane.column);
+      LoadColumns<true>(rows[k], CentralRow(feature, from + k < count ? neighbors[k] : -1), lane);
     }
 #pragma unroll
     for (int k = 0; k < kNeighborsInFlight; ++k) {
-      if (from + k >= count) {
-        weights[k] = 0.0f;
-      } else if (feature.form == RESEMBED_CENTRAL_UNIFORM) {
+      weights[k] = 1.0f;
+      if (from + k >= count) continue;
+      if (feature.form == RESEMBED_CENTRAL_UNIFORM) {
         weights[k] = uniform;
       } else if (feature.form == RESEMBED_CENTRAL_STORED) {
         weights[k] = feature.neighbor_weights[item * feature.weights_stride + from + k];
@@ -188,44 +213,24 @@ __device__ __forceinline__ void ComposeFromList(const ForwardFeature& feature, c
     }
 #pragma unroll
     for (int k = 0; k < kNeighborsInFlight; ++k) {
-      if (from + k >= count) break;
       float values[kCols];
       Unpack(values, rows[k]);
 #pragma unroll
-      for (int col = 0; col < kCols; ++col) {
-        const float term = weights[k] * values[col];
-        e[col] = from + k == 0 ? term : e[col] + term;
-      }
+      for (int col = 0; col < kCols; ++col) e[col] += weights[k] * values[col];
     }
   }
-  if (row >= 0 && lane.in_row) {
-    float values[kCols];
-    Unpack(values, residual);
-#pragma unroll
-    for (int col = 0; col < kCols; ++col) e[col] = count > 0 ? e[col] + values[col] : values[col];
-  }
-  // The scores of the next item replace these.
-  if (feature.form == RESEMBED_CENTRAL_ATTENTION) __syncwarp();
-}
-
-// e = center + residual, as far as the item has them.
-template <typename CentralT, typename ResidualT, int kCols>
-__device__ __forceinline__ void ComposeFromRows(int32_t center, const Pack<CentralT, kCols>& central,
-                                                int64_t row, const Pack<ResidualT, kCols>& residual,
-                                                float (&e)[kCols]) {
   float values[kCols];
-#pragma unroll
-  for (int col = 0; col < kCols; ++col) e[col] = 0.0f;
-  if (center >= 0) Unpack(e, central);
-  if (row < 0) return;
   Unpack(values, residual);
 #pragma unroll
-  for (int col = 0; col < kCols; ++col) e[col] = center >= 0 ? e[col] + values[col] : values[col];
+  for (int col = 0; col < kCols; ++col) e[col] = count == 0 && row < 0 ? 0.0f : e[col] + values[col];
+  // The scores of the next item replace these.
+  if (feature.form == RESEMBED_CENTRAL_ATTENTION) __syncwarp();
 }
 
 template <int kCols>
 __device__ __forceinline__ void StoreOutput(const ForwardFeature& feature, int64_t row, const Lane& lane,
                                             const float (&values)[kCols]) {
+  if (!lane.in_row) return;
   const int64_t at = row * feature.output_stride + lane.column;
   if (feature.output_dtype == RESEMBED_F32) {
     StoreValues<float>(static_cast<float*>(feature.output) + at, values, feature.wide_output);
