@@ -3,6 +3,9 @@
 
 #include "host/cpu/bags.h"
 #include "host/cpu/plan_build.h"
+#ifdef RESEMBED_WITH_CUDA
+#include "host/cuda/plan.h"
+#endif
 #include "host/descriptor.h"
 #include "host/nvtx.h"
 #include "host/workspace.h"
@@ -28,7 +31,7 @@ resembed_status ReadArgs(const resembed_plan_args* given, const resembed_place* 
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: args is %s; needs a resembed_plan_args", op,
                 given == nullptr ? "null" : "of struct_size 0");
   }
-  RESEMBED_RETURN_IF_ERROR(CheckPlace(op, place, &out->place));
+  RESEMBED_RETURN_IF_ERROR(CheckPlace(op, place, &out->place, Backends::kCpuAndCuda));
   out->args = ReadDescriptor(given);
   RESEMBED_RETURN_IF_ERROR(CheckTables(op, out->args.tables, out->place, &out->tables));
   RESEMBED_RETURN_IF_ERROR(CheckFeatures(op, out->args.features, out->args.n_features, out->tables));
@@ -36,11 +39,15 @@ resembed_status ReadArgs(const resembed_plan_args* given, const resembed_place* 
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: bounds is %d; needs check, trust or skip", op,
                 out->args.bounds);
   }
+  if (out->place.backend == RESEMBED_CUDA && out->args.n_features > 0x7fff) {
+    return Fail(RESEMBED_UNSUPPORTED, "%s: n_features is %d; needs at most 32767 on cuda", op,
+                out->args.n_features);
+  }
   for (int32_t index = 0; index < out->tables.size(); ++index) {
     const int64_t n_items = out->tables[index].n_items;
     if (n_items > kMaxItems) {
-      return Fail(RESEMBED_UNSUPPORTED, "%s: tables[%d].n_items is %lld; needs at most 2^31 - 1 on the cpu",
-                  op, index, static_cast<ll>(n_items));
+      return Fail(RESEMBED_UNSUPPORTED, "%s: tables[%d].n_items is %lld; needs at most 2^31 - 1", op, index,
+                  static_cast<ll>(n_items));
     }
     const auto check = [op, index](const char* what, const int64_t* promises) -> resembed_status {
       if (promises == nullptr || promises[index] >= 0) return RESEMBED_OK;
@@ -84,7 +91,7 @@ resembed_status ShapeOf(const Args& args, int32_t index, PlanRecord* out) {
     if (record.n_uses >= kMaxNumber || record.n_rows >= kMaxNumber) {
       return Fail(RESEMBED_UNSUPPORTED,
                   "plan: features over tables[%d] is %lld ids and %lld rows of output; "
-                  "needs below 2^32 - 1 of each on the cpu",
+                  "needs below 2^32 - 1 of each",
                   index, static_cast<ll>(record.n_uses), static_cast<ll>(record.n_rows));
     }
   }
@@ -135,14 +142,29 @@ struct Sizes {
   size_t plan, workspace;
 };
 
-// Walks the tables once: sizes, and with `memory` the records in it.
-resembed_status LayOut(const Args& args, char* memory, PlanScratch* scratch, void* workspace, Sizes* sizes) {
+// Head, records and features: at the start of the plan's memory, or in a layout.
+int64_t FrontBytes(const Args& args) {
+  return static_cast<int64_t>(sizeof(PlanHead)) +
+         args.tables.size() * static_cast<int64_t>(sizeof(PlanRecord)) +
+         args.args.n_features * static_cast<int64_t>(sizeof(PlanFeature));
+}
+static_assert(RESEMBED_PLAN_LAYOUT_BYTES(0, 0) >= sizeof(PlanHead), "of a plan without tables");
+static_assert(RESEMBED_PLAN_LAYOUT_BYTES(1, 0) - RESEMBED_PLAN_LAYOUT_BYTES(0, 0) >= sizeof(PlanRecord),
+              "of a table");
+static_assert(RESEMBED_PLAN_LAYOUT_BYTES(0, 1) - RESEMBED_PLAN_LAYOUT_BYTES(0, 0) >= sizeof(PlanFeature),
+              "of a feature");
+
+// Walks the tables once: sizes, and with `front` the records in it.
+resembed_status LayOut(const Args& args, char* front, PlanScratch* scratch, void* workspace, Sizes* sizes) {
   const int32_t n_tables = args.tables.size();
+  const bool on_gpu = args.place.backend == RESEMBED_CUDA;
   Workspace regions(nullptr);
-  regions.Take<char>(static_cast<int64_t>(sizeof(PlanHead)) +
-                     n_tables * static_cast<int64_t>(sizeof(PlanRecord)) +
-                     args.args.n_features * static_cast<int64_t>(sizeof(PlanFeature)));
-  auto* records = reinterpret_cast<PlanRecord*>(memory + sizeof(PlanHead));
+  if (on_gpu) {
+    regions.Take<kernels::PlanCounts>(n_tables);
+  } else {
+    regions.Take<char>(FrontBytes(args));
+  }
+  auto* records = reinterpret_cast<PlanRecord*>(front + sizeof(PlanHead));
   int64_t n_entries = 0, n_uses = 0;
   for (int32_t index = 0; index < n_tables; ++index) {
     PlanRecord record;
@@ -150,8 +172,20 @@ resembed_status LayOut(const Args& args, char* memory, PlanScratch* scratch, voi
     TakeRegions(&regions, &record);
     n_entries = std::max({n_entries, record.n_uses, record.max_pairs});
     n_uses = std::max(n_uses, record.n_uses);
-    if (memory != nullptr) records[index] = record;
+    if (on_gpu) {
+      record.n_unique = record.max_unique;
+      record.n_unique_central = record.max_unique_central;
+      record.n_long_items = record.max_long_items;
+      record.n_long_pairs = record.max_long_pairs;
+    }
+    if (front != nullptr) records[index] = record;
   }
+#ifdef RESEMBED_WITH_CUDA
+  if (on_gpu) {
+    sizes->plan = regions.used();
+    return cuda::PlanWorkspaceBytes(args.place, n_entries, n_uses, &sizes->workspace);
+  }
+#endif
   Workspace carve(workspace);
   const PlanScratch taken = PlanScratch::Take(&carve, n_entries, n_uses);
   if (scratch != nullptr) *scratch = taken;
@@ -212,9 +246,13 @@ PlanTable Plan::table(int32_t index) const {
   return out;
 }
 
-// The header, and the memory it points to.
+static Plan OpenHeader(const resembed_plan_header& header) {
+  return header.backend == RESEMBED_CPU ? Plan(header.memory) : Plan(header.layout, header.memory);
+}
+
+// The header, and what it points to in ordinary memory. `place` null: any backend.
 static resembed_status CheckHeader(const char* op, const resembed_plan_header* given,
-                                   resembed_plan_header* header) {
+                                   const resembed_place* place, resembed_plan_header* header) {
   if (given == nullptr || given->struct_size == 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: plan is %s; needs a header that resembed_plan filled", op,
                 given == nullptr ? "null" : "of struct_size 0");
@@ -223,11 +261,20 @@ static resembed_status CheckHeader(const char* op, const resembed_plan_header* g
   if (header->memory == nullptr || header->fingerprint == 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: plan is empty; needs a header that resembed_plan filled", op);
   }
-  if (header->backend != RESEMBED_CPU) {
-    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: plan.backend is %s; needs cpu", op,
-                BackendName(header->backend));
+  const resembed_backend backend = place != nullptr ? place->backend : header->backend;
+  if (header->backend != backend || (backend != RESEMBED_CPU && backend != RESEMBED_CUDA)) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: plan.backend is %s; needs %s", op,
+                BackendName(header->backend), place != nullptr ? BackendName(backend) : "cpu or cuda");
   }
-  const PlanHead& head = Plan(header->memory).head();
+  if (place != nullptr && header->device != place->device) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: plan.device is %d; needs %d", op, header->device,
+                place->device);
+  }
+  if (header->backend != RESEMBED_CPU && header->layout == nullptr) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: plan.layout is null; needs the layout the plan was made with",
+                op);
+  }
+  const PlanHead& head = OpenHeader(*header).head();
   if (head.fingerprint != header->fingerprint || head.n_tables != header->n_tables ||
       head.n_features != header->n_features) {
     return Fail(RESEMBED_INVALID_ARGUMENT,
@@ -240,10 +287,10 @@ static resembed_status CheckHeader(const char* op, const resembed_plan_header* g
 }
 
 resembed_status OpenPlan(const char* op, const resembed_plan_header* given, const Tables& tables,
-                         const resembed_feature* const* features, int32_t n_features, const resembed_place&,
-                         Plan* plan) {
+                         const resembed_feature* const* features, int32_t n_features,
+                         const resembed_place& place, Plan* plan) {
   resembed_plan_header header = {};
-  RESEMBED_RETURN_IF_ERROR(CheckHeader(op, given, &header));
+  RESEMBED_RETURN_IF_ERROR(CheckHeader(op, given, &place, &header));
   const uint64_t fingerprint = Fingerprint(tables, features, n_features);
   if (header.fingerprint != fingerprint) {
     return Fail(
@@ -251,47 +298,100 @@ resembed_status OpenPlan(const char* op, const resembed_plan_header* given, cons
         "%s: plan.fingerprint is %016llx; needs %016llx, that of these tables, features and map versions", op,
         static_cast<unsigned long long>(header.fingerprint), static_cast<unsigned long long>(fingerprint));
   }
-  *plan = Plan(header.memory);
+  *plan = OpenHeader(header);
   return RESEMBED_OK;
 }
 
-static resembed_status MakePlan(const Args& args, char* memory, const PlanScratch& scratch,
-                                resembed_plan_header* out, size_t plan_bytes) {
-  const Executor executor(args.place);
-  auto* head = reinterpret_cast<PlanHead*>(memory);
-  auto* records = reinterpret_cast<PlanRecord*>(memory + sizeof(PlanHead));
-  auto* places = reinterpret_cast<PlanFeature*>(records + args.tables.size());
+// The start of a plan: head, records, features. Until the head has a fingerprint the plan is not made.
+struct Front {
+  PlanHead* head;
+  PlanRecord* records;
+  PlanFeature* places;
+};
+
+static Front NumberFeatures(const Args& args, char* at) {
+  const Front front = {
+      reinterpret_cast<PlanHead*>(at), reinterpret_cast<PlanRecord*>(at + sizeof(PlanHead)),
+      reinterpret_cast<PlanFeature*>(at + sizeof(PlanHead) +
+                                     static_cast<size_t>(args.tables.size()) * sizeof(PlanRecord))};
   for (int32_t index = 0; index < args.tables.size(); ++index) {
     int64_t first_use = 0, first_row = 0;
     for (int32_t number = 0; number < args.args.n_features; ++number) {
       if (TableOf(args.args.features[number]) != index) continue;
       const resembed_feature feature = ReadFeature(args.args.features[number], 1);
-      places[number] = {index, first_use, first_row};
+      front.places[number] = {index, first_use, first_row};
       first_use += feature.n_ids;
       first_row += OutputRows(feature);
     }
   }
-  for (int32_t index = 0; index < args.tables.size(); ++index) {
-    const PlanInputs inputs = {index, args.tables[index], args.args.features, args.args.n_features, places};
-    const resembed_status status = BuildPlanTable(inputs, memory, &records[index], scratch, executor);
-    if (status != RESEMBED_OK) {
-      records[index].status = status;
-      return status;
-    }
-  }
-  head->fingerprint = Fingerprint(args.tables, args.args.features, args.args.n_features);
+  return front;
+}
+
+static void FinishPlan(const Args& args, const Front& front, void* memory, size_t plan_bytes,
+                       resembed_plan_header* out) {
+  front.head->fingerprint = Fingerprint(args.tables, args.args.features, args.args.n_features);
   resembed_plan_header header = {};
   header.struct_size = std::min(out->struct_size, sizeof(header));
   header.memory = memory;
   header.memory_bytes = plan_bytes;
-  header.backend = RESEMBED_CPU;
+  header.backend = args.place.backend;
   header.device = args.place.device;
   header.n_tables = args.tables.size();
   header.n_features = args.args.n_features;
-  header.fingerprint = head->fingerprint;
+  header.fingerprint = front.head->fingerprint;
+  if (args.place.backend != RESEMBED_CPU) header.layout = args.args.layout;
   std::memcpy(out, &header, header.struct_size);
+}
+
+static resembed_status MakePlan(const Args& args, char* memory, const PlanScratch& scratch,
+                                resembed_plan_header* out, size_t plan_bytes) {
+  const Executor executor(args.place);
+  const Front front = NumberFeatures(args, memory);
+  for (int32_t index = 0; index < args.tables.size(); ++index) {
+    const PlanInputs inputs = {index, args.tables[index], args.args.features, args.args.n_features,
+                               front.places};
+    const resembed_status status = BuildPlanTable(inputs, memory, &front.records[index], scratch, executor);
+    if (status != RESEMBED_OK) {
+      front.records[index].status = status;
+      return status;
+    }
+  }
+  FinishPlan(args, front, memory, plan_bytes, out);
   return RESEMBED_OK;
 }
+
+// What a plan on a GPU needs beside its memory.
+static resembed_status CheckLayout(const Args& args, const resembed_plan_header& out) {
+  if (args.args.layout == nullptr || reinterpret_cast<uintptr_t>(args.args.layout) % 8 != 0) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "plan: layout is %p; needs ordinary memory, 8-byte aligned",
+                args.args.layout);
+  }
+  const size_t needed = RESEMBED_PLAN_LAYOUT_BYTES(args.tables.size(), args.args.n_features);
+  if (args.args.layout_bytes < needed) {
+    return Fail(RESEMBED_WORKSPACE_TOO_SMALL, "plan: layout_bytes is %zu; needs %zu", args.args.layout_bytes,
+                needed);
+  }
+  if (out.struct_size < offsetof(resembed_plan_header, layout) + sizeof(out.layout)) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "plan: plan.struct_size is %zu; needs %zu on cuda",
+                out.struct_size, sizeof(out));
+  }
+  return RESEMBED_OK;
+}
+
+#ifdef RESEMBED_WITH_CUDA
+static resembed_status MakePlanOnGpu(const Args& args, char* memory, void* workspace,
+                                     resembed_plan_header* out) {
+  char* const layout = static_cast<char*>(args.args.layout);
+  *reinterpret_cast<PlanHead*>(layout) = {0, args.tables.size(), args.args.n_features};
+  Sizes sizes;
+  RESEMBED_RETURN_IF_ERROR(LayOut(args, layout, nullptr, workspace, &sizes));
+  const Front front = NumberFeatures(args, layout);
+  RESEMBED_RETURN_IF_ERROR(cuda::BuildPlan(
+      {args.place, &args.args, &args.tables, front.records, front.places, memory, workspace}));
+  FinishPlan(args, front, memory, sizes.plan, out);
+  return RESEMBED_OK;
+}
+#endif
 
 }  // namespace resembed::detail
 
@@ -339,8 +439,14 @@ resembed_status resembed_plan(const resembed_plan_args* args, void* memory, size
     return Fail(RESEMBED_INVALID_ARGUMENT, "plan: memory is overlapping workspace; needs memory of its own");
   }
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace("plan", workspace, workspace_bytes, sizes.workspace));
+  if (read.place.backend == RESEMBED_CUDA) RESEMBED_RETURN_IF_ERROR(CheckLayout(read, *plan));
   const NvtxRange range(NvtxOp::kPlan,
                         [&] { return PlanSize(read.args.features, read.args.n_features, read.tables); });
+#ifdef RESEMBED_WITH_CUDA
+  if (read.place.backend == RESEMBED_CUDA) {
+    return MakePlanOnGpu(read, static_cast<char*>(memory), workspace, plan);
+  }
+#endif
   RESEMBED_RETURN_IF_ERROR(CheckIds("plan", read.args.features, read.args.n_features, read.tables,
                                     read.args.bounds, read.args.bad_ids, read.place));
   // From here on an earlier plan in this memory is gone, whatever happens.
@@ -355,7 +461,7 @@ resembed_status resembed_plan_view(const resembed_plan_header* plan, int32_t tab
                                    resembed_plan_table* view) {
   using namespace resembed::detail;
   resembed_plan_header header = {};
-  RESEMBED_RETURN_IF_ERROR(CheckHeader("plan_view", plan, &header));
+  RESEMBED_RETURN_IF_ERROR(CheckHeader("plan_view", plan, nullptr, &header));
   if (table < 0 || table >= header.n_tables) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "plan_view: table is %d; needs 0 .. %d (n_tables - 1)", table,
                 header.n_tables - 1);
@@ -365,8 +471,9 @@ resembed_status resembed_plan_view(const resembed_plan_header* plan, int32_t tab
                 "plan_view: view is %s; needs a resembed_plan_table with its struct_size",
                 view == nullptr ? "null" : "of struct_size 0");
   }
-  const PlanRecord& record = Plan(header.memory).record(table);
-  const PlanTable read = Plan(header.memory).table(table);
+  const Plan opened = OpenHeader(header);
+  const PlanRecord& record = opened.record(table);
+  const PlanTable read = opened.table(table);
   resembed_plan_table out = {};
   out.struct_size = std::min(view->struct_size, sizeof(out));
   out.n_unique = &record.n_unique;
@@ -376,6 +483,11 @@ resembed_status resembed_plan_view(const resembed_plan_header* plan, int32_t tab
   out.max_unique = record.max_unique;
   out.max_unique_central = record.max_unique_central;
   out.status = &record.status;
+  if (header.backend != RESEMBED_CPU) {
+    out.n_unique = &opened.counts(table)->n_unique;
+    out.n_unique_central = &opened.counts(table)->n_unique_central;
+    out.status = &opened.counts(table)->status;
+  }
   std::memcpy(view, &out, out.struct_size);
   return RESEMBED_OK;
 }

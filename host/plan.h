@@ -2,7 +2,8 @@
 // What one batch's ids say (design.md 9.3), as the other operations of the CPU backend read it.
 //
 // Plan memory: PlanHead, PlanRecord [n_tables], PlanFeature [n_features], then the regions the records point to by
-// offset. A use is one id of one feature; the uses of a table are numbered feature by feature, position by
+// offset. On a GPU these three lie in the caller's layout, the memory begins with kernels::PlanCounts [n_tables], and
+// where a record says what the batch has the host knows only the capacity. A use is one id of one feature; the uses of a table are numbered feature by feature, position by
 // position, and so are its rows of output (one per bag, or per id when nothing is pooled).
 #pragma once
 
@@ -10,17 +11,15 @@
 
 #include "host/status.h"
 #include "host/validate.h"
+#include "kernels/plan/layout.h"
 #include "resembed/resembed.h"
 
 namespace resembed::detail {
 
 constexpr int64_t kSumBlock = RESEMBED_SUM_BLOCK;
 
-// 256 uses of a run longer than 256, counted from the run's start.
-struct PlanChunk {
-  uint32_t run;
-  uint32_t first;  // index into the ordering, not into the run
-};
+using kernels::MaxLongChunks;
+using kernels::PlanChunk;
 
 // Runs of equal rows in one ordering.
 struct PlanRuns {
@@ -75,19 +74,26 @@ struct PlanHead {
 
 class Plan {
  public:
-  explicit Plan(const void* memory = nullptr) : memory_(static_cast<const char*>(memory)) {}
+  explicit Plan(const void* memory = nullptr) : Plan(memory, memory) {}
+  Plan(const void* layout, const void* memory)
+      : layout_(static_cast<const char*>(layout)), memory_(static_cast<const char*>(memory)) {}
 
-  const PlanHead& head() const { return *reinterpret_cast<const PlanHead*>(memory_); }
+  const PlanHead& head() const { return *reinterpret_cast<const PlanHead*>(layout_); }
   const PlanRecord& record(int32_t table) const {
-    return reinterpret_cast<const PlanRecord*>(memory_ + sizeof(PlanHead))[table];
+    return reinterpret_cast<const PlanRecord*>(layout_ + sizeof(PlanHead))[table];
   }
   const PlanFeature& feature(int32_t index) const {
     return reinterpret_cast<const PlanFeature*>(
-        memory_ + sizeof(PlanHead) + static_cast<size_t>(head().n_tables) * sizeof(PlanRecord))[index];
+        layout_ + sizeof(PlanHead) + static_cast<size_t>(head().n_tables) * sizeof(PlanRecord))[index];
   }
   PlanTable table(int32_t index) const;
+  // On a GPU: device memory.
+  const kernels::PlanCounts* counts(int32_t table) const {
+    return reinterpret_cast<const kernels::PlanCounts*>(memory_) + table;
+  }
 
  private:
+  const char* layout_;
   const char* memory_;
 };
 
@@ -95,10 +101,5 @@ class Plan {
 resembed_status OpenPlan(const char* op, const resembed_plan_header* header, const Tables& tables,
                          const resembed_feature* const* features, int32_t n_features,
                          const resembed_place& place, Plan* plan);
-
-// Chunks of runs longer than kSumBlock among n uses: such a run of length m has ceil(m / 256) <= 2 m / 257.
-inline int64_t MaxLongChunks(int64_t n_uses) {
-  return n_uses <= kSumBlock ? 0 : 2 * n_uses / (kSumBlock + 1) + 1;
-}
 
 }  // namespace resembed::detail

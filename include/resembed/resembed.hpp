@@ -346,6 +346,9 @@ class Batch {
     void* memory = plan_memory_->Reserve(plan_bytes);
     void* work = workspace_->Reserve(work_bytes);
     if ((memory == nullptr && plan_bytes > 0) || (work == nullptr && work_bytes > 0)) return NoMemory("Plan");
+    layout_.resize(RESEMBED_PLAN_LAYOUT_BYTES(tables_.size(), features_.size()) / sizeof(int64_t));
+    args.layout = layout_.data();
+    args.layout_bytes = layout_.size() * sizeof(int64_t);
     plan_.struct_size = sizeof(plan_);
     const Status status(resembed_plan(&args, memory, plan_bytes, &plan_, work, work_bytes, &place_));
     planned_ = status.ok();
@@ -449,6 +452,7 @@ class Batch {
   std::vector<const resembed_feature*> features_;
   Descriptor<resembed_tables> table_list_;
   Descriptor<resembed_plan_header> plan_;
+  std::vector<int64_t> layout_;  // of a plan on a GPU
   resembed_bounds bounds_ = RESEMBED_BOUNDS_CHECK;
   resembed_bad_ids* bad_ids_ = nullptr;
   bool planned_ = false;

@@ -319,7 +319,12 @@ typedef struct resembed_plan_header {
   int32_t n_tables;
   int32_t n_features;
   uint64_t fingerprint; /* of shapes, features and map versions: other ones are refused */
+  const void* layout;   /* CUDA: the layout of the args, which must outlive the plan; otherwise null */
 } resembed_plan_header;
+
+/* Bytes of resembed_plan_args.layout. */
+#define RESEMBED_PLAN_LAYOUT_BYTES(n_tables, n_features) \
+  (64 + 256 * (size_t)(n_tables) + 32 * (size_t)(n_features))
 
 /* One table's part of a plan; every pointer is device memory inside the plan. */
 typedef struct resembed_plan_table {
@@ -343,6 +348,10 @@ typedef struct resembed_plan_args {
   const int64_t* max_unique;         /* [n_tables] host; promises, or null = the worst case */
   const int64_t* max_unique_central; /* [n_tables] host */
   int32_t skip_central;              /* 1: no gradient of C will be asked of this plan */
+  /* CUDA: ordinary memory, 8-byte aligned, of RESEMBED_PLAN_LAYOUT_BYTES(n_tables, n_features): where the parts of
+   * the plan lie, since the host does not read device memory. Ignored by plan_size and on the CPU. */
+  void* layout;
+  size_t layout_bytes;
 } resembed_plan_args;
 
 typedef struct resembed_forward_args {
