@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // resembed_forward on a GPU, against one table, two tables and an add, and a materialized table in the same process.
-//   forward_gpu_bench [--reuse=FILE] [--tiny] [Google Benchmark's options]
-// --reuse: JSON of reuse histograms (bench/gpu/streams.h). --tiny: every case at a size for tests. Without a GPU it
-// says so and leaves with 77.
+//   forward_gpu_bench [--reuse=FILE] [--tiny] [--device] [Google Benchmark's options]
+// --reuse: JSON of reuse histograms (bench/gpu/streams.h). --tiny: every case at a size for tests. --device: prints the
+// GPU's name and leaves. Without a GPU it says so and leaves with 77.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -23,7 +23,7 @@ constexpr int kColdRuns = 20, kHotRuns = 5, kHotBatch = 10;
 
 struct Settings {
   ProblemOptions problem;
-  bool tiny = false;
+  bool tiny = false, device = false;
 } settings;
 
 Bench& TheBench() {
@@ -134,6 +134,8 @@ void ReadOptions(int* argc, char** argv) {
       settings.problem.histogram_file = argv[i] + 8;
     } else if (std::strcmp(argv[i], "--tiny") == 0) {
       settings.tiny = true;
+    } else if (std::strcmp(argv[i], "--device") == 0) {
+      settings.device = true;
     } else {
       argv[kept++] = argv[i];
     }
@@ -148,6 +150,10 @@ int Main(int argc, char** argv) {
     return 77;
   }
   const Gpu& gpu = TheGpu();
+  if (settings.device) {
+    std::printf("%s\n", gpu.name.c_str());
+    return 0;
+  }
   benchmark::AddCustomContext("gpu", gpu.name);
   benchmark::AddCustomContext("compute_capability",
                               std::to_string(gpu.major) + "." + std::to_string(gpu.minor));
