@@ -228,8 +228,10 @@ __device__ __forceinline__ void StorePartial(const ForwardFeature& feature, cons
   }
 }
 
+// Two blocks of a multiprocessor are 16 warps; with 128 bytes of rows on their way to each lane that is 64 KiB, twice
+// what latency times bandwidth of an H200 asks for by the data sheet (not measured).
 template <typename CentralT, typename ResidualT, int kCols, bool kList, bool kMax>
-__global__ void __launch_bounds__(kForwardThreads) PoolKernel(const __grid_constant__ ForwardParams params) {
+__global__ void __launch_bounds__(kForwardThreads, 2) PoolKernel(const __grid_constant__ ForwardParams params) {
   RESEMBED_SHARED(float, all_scores, [kForwardThreads / kWarp][RESEMBED_MAX_NEIGHBORS]);
   float* scores = all_scores[threadIdx.x / kWarp];
   for (int64_t block = blockIdx.x; block < params.n_blocks; block += gridDim.x) {

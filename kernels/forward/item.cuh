@@ -141,7 +141,8 @@ __device__ float AttentionScores(const ForwardFeature& feature, int64_t item, in
   return sum;
 }
 
-// Neighbors in flight together.
+// Neighbors whose numbers and weights are read together; their rows, too, or two by two where a lane takes 32 bytes
+// of each.
 constexpr int kNeighborsInFlight = 4;
 
 // neighbors[k] = list[from + k], -1 from the end of the list.
@@ -174,6 +175,7 @@ template <typename CentralT, typename ResidualT, int kCols>
 __device__ __forceinline__ void ComposeFromList(const ForwardFeature& feature, const Lane& lane, int64_t item,
                                                 const int32_t (&first)[kNeighborsInFlight], float* scores,
                                                 float (&e)[kCols]) {
+  constexpr int kRows = kCols * static_cast<int>(sizeof(CentralT)) > 16 ? 2 : kNeighborsInFlight;
   const int64_t row = ResidualRowOf(feature, item);
   Pack<ResidualT, kCols> residual;
   LoadColumns<false>(residual, ResidualRow(feature, row), lane);
@@ -193,12 +195,7 @@ __device__ __forceinline__ void ComposeFromList(const ForwardFeature& feature, c
     } else {
       LoadNeighbors(feature, item, from, neighbors);
     }
-    Pack<CentralT, kCols> rows[kNeighborsInFlight];
     float weights[kNeighborsInFlight];
-#pragma unroll
-    for (int k = 0; k < kNeighborsInFlight; ++k) {
-      LoadColumns<true>(rows[k], CentralRow(feature, from + k < count ? neighbors[k] : -1), lane);
-    }
 #pragma unroll
     for (int k = 0; k < kNeighborsInFlight; ++k) {
       weights[k] = 1.0f;
@@ -212,11 +209,19 @@ __device__ __forceinline__ void ComposeFromList(const ForwardFeature& feature, c
       }
     }
 #pragma unroll
-    for (int k = 0; k < kNeighborsInFlight; ++k) {
-      float values[kCols];
-      Unpack(values, rows[k]);
+    for (int part = 0; part < kNeighborsInFlight; part += kRows) {
+      Pack<CentralT, kCols> rows[kRows];
 #pragma unroll
-      for (int col = 0; col < kCols; ++col) e[col] += weights[k] * values[col];
+      for (int k = 0; k < kRows; ++k) {
+        LoadColumns<true>(rows[k], CentralRow(feature, from + part + k < count ? neighbors[part + k] : -1), lane);
+      }
+#pragma unroll
+      for (int k = 0; k < kRows; ++k) {
+        float values[kCols];
+        Unpack(values, rows[k]);
+#pragma unroll
+        for (int col = 0; col < kCols; ++col) e[col] += weights[part + k] * values[col];
+      }
     }
   }
   float values[kCols];

@@ -6,7 +6,7 @@ namespace resembed::kernels {
 
 // y_b = (p_0 + p_1) + ... over the slots of a long bag. A group of 32 lanes takes 32 columns of one slot; those of a
 // bag's first slot do the work.
-__global__ void __launch_bounds__(kForwardThreads) MeetKernel(const __grid_constant__ ForwardParams params) {
+__global__ void __launch_bounds__(kForwardThreads, 2) MeetKernel(const __grid_constant__ ForwardParams params) {
   for (int64_t block = blockIdx.x; block < params.n_blocks; block += gridDim.x) {
     Place place;
     if (!FindWork<1>(params, block, &place) || !place.lane.in_row) continue;
