@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cpu/envelope.h"
+#ifdef RESEMBED_WITH_CUDA
+#include "host/cuda/envelope.h"
+#endif
 
 #include <limits>
 
@@ -15,7 +18,7 @@ using ll = long long;
 
 resembed_status Check(const resembed_envelope_args* given, const resembed_place* place,
                       resembed_envelope_args* args, resembed_place* where, resembed_table* table) {
-  RESEMBED_RETURN_IF_ERROR(CheckPlace(kOp, place, where));
+  RESEMBED_RETURN_IF_ERROR(CheckPlace(kOp, place, where, Backends::kCpuAndCuda));
   if (given == nullptr || given->struct_size == 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: args is %s; needs a resembed_envelope_args", kOp,
                 given == nullptr ? "null" : "of struct_size 0");
@@ -61,6 +64,17 @@ resembed_status CheckInterests(const resembed_envelope_args& args, int64_t n_ite
   return RESEMBED_OK;
 }
 
+resembed_status CountWorkspace(const resembed_envelope_args& args, const resembed_table& table,
+                               [[maybe_unused]] const resembed_place& place, size_t* bytes) {
+#ifdef RESEMBED_WITH_CUDA
+  if (place.backend == RESEMBED_CUDA) return cuda::EnvelopeWorkspaceBytes(kOp, args, table, place, bytes);
+#endif
+  Workspace count(nullptr);
+  cpu::CarveEnvelope(args, table, &count);
+  *bytes = count.used();
+  return RESEMBED_OK;
+}
+
 }  // namespace
 }  // namespace resembed::detail
 
@@ -74,10 +88,7 @@ resembed_status resembed_envelope_workspace_size(const resembed_envelope_args* a
   resembed_place where = {};
   resembed_table table = {};
   RESEMBED_RETURN_IF_ERROR(Check(args, place, &given, &where, &table));
-  Workspace count(nullptr);
-  cpu::CarveEnvelope(given, table, &count);
-  *bytes = count.used();
-  return RESEMBED_OK;
+  return CountWorkspace(given, table, where, bytes);
 }
 
 resembed_status resembed_envelope(const resembed_envelope_args* args, void* workspace, size_t workspace_bytes,
@@ -87,10 +98,13 @@ resembed_status resembed_envelope(const resembed_envelope_args* args, void* work
   resembed_place where = {};
   resembed_table table = {};
   RESEMBED_RETURN_IF_ERROR(Check(args, place, &given, &where, &table));
-  Workspace count(nullptr);
-  cpu::CarveEnvelope(given, table, &count);
-  RESEMBED_RETURN_IF_ERROR(CheckWorkspace(kOp, workspace, workspace_bytes, count.used()));
+  size_t needed = 0;
+  RESEMBED_RETURN_IF_ERROR(CountWorkspace(given, table, where, &needed));
+  RESEMBED_RETURN_IF_ERROR(CheckWorkspace(kOp, workspace, workspace_bytes, needed));
   const NvtxRange range(NvtxOp::kEnvelope, [&] { return ItemsSize(table, table.n_items, 0); });
+#ifdef RESEMBED_WITH_CUDA
+  if (where.backend == RESEMBED_CUDA) return cuda::Envelope(kOp, given, table, workspace, where);
+#endif
   RESEMBED_RETURN_IF_ERROR(CheckInterests(given, table.n_items));
   Workspace memory(workspace);
   const cpu::EnvelopeWork work = cpu::CarveEnvelope(given, table, &memory);

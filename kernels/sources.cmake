@@ -1,6 +1,7 @@
 # Sources of the cuda backend, from the root of the project. Kernels are compiled by nvcc for the library and by
 # the host compiler, with the emulator, for tests; host/cuda is host code on both sides.
 set(RESEMBED_KERNEL_SOURCES
+  kernels/envelope/envelope.cu
   kernels/forward/inst_f32_f32.cu
   kernels/forward/inst_f32_f16.cu
   kernels/forward/inst_f32_bf16.cu
@@ -16,11 +17,13 @@ set(RESEMBED_KERNEL_SOURCES
 )
 set(RESEMBED_CUDA_HOST_SOURCES
   host/cuda/device.cc
+  host/cuda/envelope.cc
   host/cuda/forward.cc
   host/cuda/launch_tables.cc
   host/cuda/plan.cc
 )
 set(RESEMBED_CUDA_TESTS
+  tests/cuda/cuda_envelope_test.cc
   tests/cuda/cuda_forward_test.cc
   tests/cuda/cuda_plan_test.cc
   tests/cuda/cuda_materialize_test.cc

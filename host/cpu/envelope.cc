@@ -205,7 +205,12 @@ class Statistics {
 
   static float Mean(const float* values, int64_t n) {
     double sum = 0;
-    for (int64_t index = 0; index < n; ++index) sum += static_cast<double>(values[index]);
+    for (int64_t begin = 0; begin < n; begin += kPiece) {
+      double piece = 0;
+      for (int64_t at = begin; at < std::min(n, begin + kPiece); ++at)
+        piece += static_cast<double>(values[at]);
+      sum += piece;
+    }
     return n == 0 ? 0.0f : static_cast<float>(sum / static_cast<double>(n));
   }
 

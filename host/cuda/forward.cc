@@ -69,36 +69,21 @@ void CutColumns(const Choice& choice, ForwardFeature* feature) {
 }
 
 ForwardFeature Resolve(const resembed_table& table, const resembed_feature& feature, const Choice& choice) {
-  ForwardFeature out = {};
+  ForwardFeature out = ResolveTable(table);
   out.ids = feature.ids;
   out.offsets = feature.offsets;
   out.weights = feature.weights;
   out.output = feature.output;
   out.saved_argmax = feature.saved_argmax;
-  out.central = table.central;
-  out.residual = table.residual;
-  out.center_of = table.center_of;
-  out.neighbors = table.neighbors;
-  out.neighbor_weights = table.neighbor_weights;
-  out.residual_row_of = table.residual_row_of;
   out.n_ids = feature.n_ids;
   out.n_bags = feature.n_bags;
   out.bag_length = feature.bag_length;
-  out.n_items = table.n_items;
   out.padding_id = feature.padding_id;
-  out.dim = table.dim;
   out.output_stride = feature.output_stride;
-  out.central_pitch = table.central_stride * ElementBytes(table.central_dtype);
-  out.residual_pitch = table.residual_stride * ElementBytes(table.residual_dtype);
-  out.neighbors_stride = table.neighbors_stride;
-  out.weights_stride = table.neighbor_weights_stride;
-  out.n_neighbors = table.n_neighbors;
-  out.form = static_cast<int8_t>(table.form);
   out.pooling = static_cast<int8_t>(feature.pooling);
   out.output_dtype = static_cast<int8_t>(feature.output_dtype);
   out.wide_ids = feature.id_dtype == RESEMBED_I64;
   out.wide_offsets = feature.offset_dtype == RESEMBED_I64;
-  out.narrow_centers = table.center_of_dtype == RESEMBED_U16;
   out.has_padding = feature.has_padding != 0;
   out.wide_output = IsWide(feature.output, feature.output_stride, feature.output_dtype);
   CutColumns(choice, &out);
@@ -239,6 +224,26 @@ resembed_status ForLaunches(const resembed_forward_args& args, const Tables& tab
 }
 
 }  // namespace
+
+ForwardFeature ResolveTable(const resembed_table& table) {
+  ForwardFeature out = {};
+  out.central = table.central;
+  out.residual = table.residual;
+  out.center_of = table.center_of;
+  out.neighbors = table.neighbors;
+  out.neighbor_weights = table.neighbor_weights;
+  out.residual_row_of = table.residual_row_of;
+  out.n_items = table.n_items;
+  out.dim = table.dim;
+  out.central_pitch = table.central_stride * ElementBytes(table.central_dtype);
+  out.residual_pitch = table.residual_stride * ElementBytes(table.residual_dtype);
+  out.neighbors_stride = table.neighbors_stride;
+  out.weights_stride = table.neighbor_weights_stride;
+  out.n_neighbors = table.n_neighbors;
+  out.form = static_cast<int8_t>(table.form);
+  out.narrow_centers = table.center_of_dtype == RESEMBED_U16;
+  return out;
+}
 
 resembed_status CheckForward(const char* op, const resembed_forward_args& args, const Tables& tables) {
   if (args.plan != nullptr) {

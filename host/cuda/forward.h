@@ -9,6 +9,9 @@
 
 namespace resembed::detail::cuda {
 
+// The fields of a table that kernels read; `table` is resolved.
+kernels::ForwardFeature ResolveTable(const resembed_table& table);
+
 // What this backend refuses although the call is valid.
 resembed_status CheckForward(const char* op, const resembed_forward_args& args, const Tables& tables);
 
