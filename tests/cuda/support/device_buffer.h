@@ -50,6 +50,10 @@ class DeviceBuffer {
       memory_ = nullptr;
       return;
     }
+#ifdef RESEMBED_EMULATED
+    emulator::SetGap(memory_, kGuard);  // a kernel that touches a canary is found by AddressSanitizer, too
+    emulator::SetGap(static_cast<char*>(memory_) + kGuard + bytes, kGuard);
+#endif
     ToDevice();
   }
   DeviceBuffer(const void* data, size_t bytes) : DeviceBuffer(bytes) {
