@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page that tests/gpu/check prints: steps, shares of the copy bandwidth, ratios to the baselines, profile."""
+import csv
+import io
+import re
+
+# What the forward is held to (share: of the copy bandwidth, logical bytes; ratio: of times).
+LEAST_SHARE = {128: 0.70, 256: 0.85, 512: 0.85, 1024: 0.85}
+
+
+def parts(name):
+    """A benchmark's name as a dictionary: group, form, dim, ..., way, cold."""
+    name = re.sub(r"/(iterations:\d+|manual_time)", "", name)
+    words = name.split("/")
+    found = {"group": words[1], "types": words[2], "way": words[-2], "state": words[-1], "random": "random" in words}
+    for word in words[3:-2]:
+        key, _, value = word.partition(":")
+        found[key] = value
+    found["case"] = "/".join(words[1:-2])
+    return found
+
+
+def read_ncu(text, case):
+    """Rows of `ncu --csv --page raw`: one dictionary a launch, numbers where they are numbers."""
+    lines = text.splitlines()
+    start = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), None)
+    if start is None:
+        return []
+    rows = []
+    for row in csv.DictReader(io.StringIO("\n".join(lines[start:]))):
+        if not (row.get("ID") or "").strip().isdigit():
+            continue  # the line of units
+        launch = {"case": case, "kernel": row.get("Kernel Name", "")}
+        for key, value in row.items():
+            if key and ("__" in key):
+                try:
+                    launch[key] = float((value or "").replace(",", ""))
+                except ValueError:
+                    pass
+        rows.append(launch)
+    return rows
+
+
+def limiter(launch):
+    """The unit that is busiest, of those that were asked for."""
+    units = {"HBM": "dram__throughput.avg.pct_of_peak_sustained_elapsed",
+             "L2": "lts__t_sectors.avg.pct_of_peak_sustained_elapsed",
+             "L1": "l1tex__throughput.avg.pct_of_peak_sustained_elapsed",
+             "SM": "sm__throughput.avg.pct_of_peak_sustained_elapsed"}
+    known = {unit: launch[key] for unit, key in units.items() if key in launch}
+    if not known:
+        return "?"
+    busiest = max(known, key=known.get)
+    return f"{busiest} {known[busiest]:.0f} %" + (" (latency)" if known[busiest] < 60 else "")
+
+
+def shares(results):
+    lines = ["| row bytes | form | GB/s | of copy | needs |", "|---|---|---|---|---|"]
+    for result in results:
+        p = parts(result["name"])
+        if p["group"] != "rows" or p["way"] != "fused" or p["state"] != "cold" or "copy_frac" not in result:
+            continue
+        row_bytes = int(p["dim"]) * 2
+        least = LEAST_SHARE.get(row_bytes)
+        lines.append(f"| {row_bytes} | {p['form']} | {result['GBps']:.0f} | {result['copy_frac']:.2f} | "
+                     + (f"{least:.2f}" if least else "-") + " |")
+    return lines if len(lines) > 2 else []
+
+
+def need(p):
+    """(how the case is compared, at most) for 4,096 and 65,536 centers of R1."""
+    if p["group"] != "r1" or p.get("centers") not in ("4Ki", "64Ki"):
+        return "", ""
+    if "coherent" in p:
+        return "x single", "1.10" if p["zipf"] == "0" else "1.25"
+    if p["zipf"] == "0" and p["centers"] == "4Ki":
+        return "x single", "1.35"
+    return "x two", "0.60"
+
+
+def ratios(results):
+    times = {}
+    for result in results:
+        p = parts(result["name"])
+        if p["state"] == "cold" and "us" in result:
+            times.setdefault(p["case"], {"parts": p})[p["way"]] = result["us"]
+    lines = ["| case | us | x single | x two | x materialized | needs at most |", "|---|---|---|---|---|---|"]
+    for case, row in times.items():
+        if row["parts"]["group"] == "rows" or "single" not in row or "fused" not in row:
+            continue
+        cells = [f"{row['fused'] / row[way]:.2f}" if row.get(way) else "-" for way in ("single", "two", "materialized")]
+        what, most = need(row["parts"])
+        lines.append(f"| {case} | {row['fused']:.0f} | " + " | ".join(cells) + f" | {(what + ' ' + most).strip() or '-'} |")
+    return lines if len(lines) > 2 else []
+
+
+def peers(results):
+    times = {}
+    for result in results:
+        p = parts(result["name"])
+        if p["state"] == "cold" and "us" in result and p["way"] in ("fused", "cuembed"):
+            times.setdefault(p["case"], {})[p["way"]] = result["us"]
+    return [f"- {case}: our gather at {row['cuembed'] / row['fused']:.2f}x of cuEmbed's speed"
+            for case, row in times.items() if "cuembed" in row and row.get("fused")]
+
+
+def profiled(rows):
+    lines = ["| kernel | us | HBM MB | sectors/request | warps active | limiter |", "|---|---|---|---|---|---|"]
+    for launch in rows:
+        requests = launch.get("l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum", 0)
+        sectors = launch.get("l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum", 0)
+        lines.append(
+            f"| {launch['kernel'][:60]} | {launch.get('gpu__time_duration.sum', 0) / 1e3:.0f} | "
+            f"{(launch.get('dram__bytes_read.sum', 0) + launch.get('dram__bytes_write.sum', 0)) / 1e6:.0f} | "
+            + (f"{sectors / requests:.1f}" if requests else "-")
+            + f" | {launch.get('sm__warps_active.avg.pct_of_peak_sustained_active', 0):.0f} % | {limiter(launch)} |")
+    return lines if len(lines) > 2 else []
+
+
+def summary(run, results, rows):
+    title = "a rehearsal with the emulator: no time below means anything" if run["emulated"] else run["gpu"]
+    copy = max((r["copy_GBps"] for r in results if "copy_GBps" in r), default=0)
+    text = [f"# resembed {run['commit']} on {title}, {run['date']}", "",
+            f"{run['minutes']:.1f} minutes. Copy bandwidth in the same process: {copy:.0f} GB/s read + written.", ""]
+    text += [f"- {step['name']}: {step['status']}: {step['detail']}" for step in run["steps"]] + [""]
+    for heading, lines in (("Distinct ids, cold", shares(results)), ("Residual forward, cold", ratios(results)),
+                           ("Beside cuEmbed", peers(results)), ("Profile", profiled(rows))):
+        if lines:
+            text += [f"## {heading}", ""] + lines + [""]
+    return "\n".join(text)
