@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "host/descriptor.h"
+#include "host/validate.h"
 
 namespace resembed::detail {
 namespace {
@@ -46,7 +48,7 @@ resembed_status CheckTimesAndSeen(const resembed_covisit_sequences& given, const
   for (int64_t sequence = 0; sequence < given.n_sequences; ++sequence) {
     const auto first = static_cast<int64_t>(offsets[sequence]);
     const auto last = static_cast<int64_t>(offsets[sequence + 1]);
-    for (int64_t at = first + 1; given.times != nullptr && at < last; ++at) {
+    for (int64_t at = first + 1; given.times != nullptr && given.on_device == 0 && at < last; ++at) {
       if (given.times[at] < given.times[at - 1]) {
         return Fail(RESEMBED_INVALID_ARGUMENT,
                     "covisit_add: times[%lld] is %lld; needs at least the time before (%lld)",
@@ -63,6 +65,24 @@ resembed_status CheckTimesAndSeen(const resembed_covisit_sequences& given, const
   return RESEMBED_OK;
 }
 
+template <typename Offset>
+resembed_status AddOnDevice(resembed_covisit* counts, const Offset* offsets,
+                            const resembed_covisit_sequences& given) {
+  std::vector<int64_t> wide;
+  const int64_t* wide_offsets;
+  if constexpr (std::is_same_v<Offset, int64_t>) {
+    wide_offsets = offsets;
+  } else {
+    wide.assign(offsets, offsets + given.n_sequences + 1);
+    wide_offsets = wide.data();
+  }
+  counts->adding = true;
+  const resembed_status status = counts->device->Add(given, wide_offsets, &counts->pairs);
+  // Bad ids on the device are found before anything is counted.
+  counts->adding = counts->pairs.broken() || (status != RESEMBED_OK && status != RESEMBED_OUT_OF_RANGE);
+  return status;
+}
+
 template <typename Id, typename Offset>
 resembed_status AddSequences(resembed_covisit* counts, const Id* ids, const Offset* offsets,
                              const resembed_covisit_sequences& given) {
@@ -73,8 +93,9 @@ resembed_status AddSequences(resembed_covisit* counts, const Id* ids, const Offs
     return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: ids is null; needs %lld ids",
                 static_cast<long long>(last));
   }
-  RESEMBED_RETURN_IF_ERROR(CheckIds(ids, first, last, counts->n_items));
+  if (given.on_device == 0) RESEMBED_RETURN_IF_ERROR(CheckIds(ids, first, last, counts->n_items));
   RESEMBED_RETURN_IF_ERROR(CheckTimesAndSeen(given, offsets));
+  if (counts->device != nullptr) return AddOnDevice(counts, offsets, given);
   counts->adding = true;
   for (int64_t sequence = 0; sequence < n; ++sequence) {
     const auto begin = static_cast<int64_t>(offsets[sequence]);
@@ -110,6 +131,10 @@ resembed_status CheckOptions(const resembed_covisit_options& options) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: %s is %zu; needs <= %zu",
                 buffer ? "buffer_bytes" : "spill_bytes", buffer ? options.buffer_bytes : options.spill_bytes,
                 kMaxBytes);
+  }
+  if (options.device_bytes > kMaxBytes) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_create: device_bytes is %zu; needs <= %zu",
+                options.device_bytes, kMaxBytes);
   }
   const struct {
     const char* name;
@@ -163,7 +188,18 @@ resembed_status resembed_covisit_create(const resembed_covisit_options* options,
       spill.entries =
           static_cast<int64_t>((read.spill_bytes == 0 ? buffer : read.spill_bytes) / sizeof(PairCount));
     }
-    *counts = new resembed_covisit(read.n_items, std::move(rules), buffer, std::move(spill));
+    resembed_place place = {};
+    if (read.place != nullptr) {
+      RESEMBED_RETURN_IF_ERROR(resembed::detail::CheckPlace("covisit_create", read.place, &place,
+                                                            resembed::detail::Backends::kCpuAndCuda));
+    }
+    auto made = std::make_unique<resembed_covisit>(read.n_items, std::move(rules), buffer, std::move(spill),
+                                                   resembed::detail::Executor(place));
+    if (place.backend == RESEMBED_CUDA) {
+      RESEMBED_RETURN_IF_ERROR(resembed::detail::DeviceCounts::Create(place, made->rules, read.n_items,
+                                                                      read.device_bytes, &made->device));
+    }
+    *counts = made.release();
   } catch (const std::bad_alloc&) {
     return Fail(RESEMBED_OUT_OF_MEMORY, "covisit_create: window is %d; needs memory for its weights",
                 read.window);
@@ -188,6 +224,10 @@ resembed_status resembed_covisit_add_sequences(resembed_covisit* counts,
   if (given.offsets == nullptr) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: offsets is null; needs %lld offsets",
                 static_cast<long long>(given.n_sequences + 1));
+  }
+  if (given.on_device != 0 && (given.on_device != 1 || counts->device == nullptr)) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_add: on_device is %d; needs 0%s", given.on_device,
+                counts->device == nullptr ? " where counts are on the cpu" : " or 1");
   }
   return resembed::detail::Guarded("covisit_add", counts, [&] {
     const auto add = [&](const auto* typed_ids) {
@@ -220,8 +260,8 @@ resembed_status resembed_covisit_n_pairs(resembed_covisit* counts, int64_t* n_pa
                 counts == nullptr ? "counts" : "n_pairs");
   }
   return resembed::detail::Guarded("covisit_n_pairs", counts, [&]() -> resembed_status {
-    counts->pairs.Compact();
-    if (counts->pairs.error() == 0) *n_pairs = counts->pairs.size();
+    RESEMBED_RETURN_IF_ERROR(resembed::detail::Gather("covisit_n_pairs", counts));
+    *n_pairs = counts->pairs.size();
     return RESEMBED_OK;
   });
 }
@@ -232,6 +272,7 @@ resembed_status resembed_covisit_export(resembed_covisit* counts, int64_t* row_o
     return Fail(RESEMBED_INVALID_ARGUMENT, "covisit_export: counts is null; needs a pointer");
   }
   return resembed::detail::Guarded("covisit_export", counts, [&]() -> resembed_status {
+    RESEMBED_RETURN_IF_ERROR(resembed::detail::Gather("covisit_export", counts));
     const auto n_items = static_cast<size_t>(counts->n_items);
     // next[i + 1] counts row i, then becomes its end, then (shifted) the place of its next entry.
     std::vector<int64_t> next(n_items + 1, 0);

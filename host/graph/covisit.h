@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include "host/graph/device_counts.h"
 #include "host/graph/pair_counts.h"
 #include "host/graph/sequence_pairs.h"
 #include "host/status.h"
@@ -13,19 +14,19 @@
 
 struct resembed_covisit {
   resembed_covisit(int64_t items, resembed::detail::SequenceRules sequence_rules, size_t buffer,
-                   resembed::detail::SpillRules spill)
+                   resembed::detail::SpillRules spill, const resembed::detail::Executor& executor)
       : n_items(items),
         buffer_bytes(buffer),
         rules(std::move(sequence_rules)),
-        pairs(items, rules.distance_weights, buffer, resembed::detail::Executor(resembed_place{}),
-              std::move(spill)) {}
+        pairs(items, rules.distance_weights, buffer, executor, std::move(spill)) {}
 
   int64_t n_items;
   size_t buffer_bytes;
   resembed::detail::SequenceRules rules;
   std::vector<resembed::detail::PairUse> uses;
   resembed::detail::PairCounts pairs;
-  bool adding = false;  // stays true when memory runs out halfway
+  std::unique_ptr<resembed::detail::DeviceCounts> device;  // null: on the CPU
+  bool adding = false;                                     // stays true when memory runs out halfway
 };
 
 namespace resembed::detail {
@@ -59,12 +60,19 @@ resembed_status Guarded(const char* op, resembed_covisit* counts, Body&& body) {
   }
 }
 
-// Compacts, then calls pair(PairCount) for each distinct pair by (lower, higher). False when a file failed:
-// Guarded says so where it is a file of `counts`.
+// All counts in `pairs`, in one run. Not ok: some are lost, or a file failed (Guarded says which).
+inline resembed_status Gather(const char* op, resembed_covisit* counts) {
+  if (counts->device != nullptr) {
+    if (const resembed_status status = counts->device->Drain(op, &counts->pairs)) return status;
+  }
+  counts->pairs.Compact();
+  return counts->pairs.error() == 0 ? RESEMBED_OK : RESEMBED_IO_ERROR;
+}
+
+// After Gather: calls pair(PairCount) for each distinct pair by (lower, higher). False when a file could not be
+// read.
 template <typename Pair>
 bool ForEachCount(resembed_covisit* counts, Pair&& pair) {
-  counts->pairs.Compact();
-  if (counts->pairs.error() != 0) return false;
   const std::unique_ptr<PairSource> source = counts->pairs.Read();
   for (PairBlock block = source->Next(); block.begin != block.end; block = source->Next()) {
     for (; block.begin != block.end; ++block.begin) pair(*block.begin);

@@ -233,8 +233,7 @@ resembed_status SavePairs(resembed_covisit* counts, const char* path, const char
   }
   header.metadata["kind"] = kKind;
   header.metadata["n_items"] = std::to_string(counts->n_items);
-  counts->pairs.Compact();
-  if (counts->pairs.error() != 0) return RESEMBED_OK;  // Guarded says it
+  RESEMBED_RETURN_IF_ERROR(Gather(kOp, counts));
   const int64_t n_pairs = counts->pairs.size();
   header.tensors.push_back({kTensor, RESEMBED_I64, {n_pairs, 2}, 0, n_pairs * int64_t{sizeof(PairCount)}});
   const std::string text = WriteHeader(header);

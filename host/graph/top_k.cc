@@ -33,11 +33,16 @@ resembed_status TopK(const char* op, resembed_covisit* counts, const resembed_gr
                      int32_t* neighbors, int64_t* counts_out) {
   const int64_t n_items = counts->n_items, n_entries = n_items * options.k;
   const int32_t k = options.k, first = options.self_loop != 0 ? 1 : 0;
-  counts->pairs.Compact();
-  std::vector<int64_t> own_counts(counts_out == nullptr ? static_cast<size_t>(n_entries) : 0);
-  int64_t* kept = counts_out == nullptr ? own_counts.data() : counts_out;
+  // Divisors want all counts on the host.
+  if (counts->device == nullptr || options.popularity != 0) RESEMBED_RETURN_IF_ERROR(Gather(op, counts));
   std::vector<double> divisors, scores;
   if (!Divisors(counts, options.popularity, &divisors)) return ReadFailed(op, counts);
+  if (counts->device != nullptr) {
+    return counts->device->Lists(op, options, divisors.empty() ? nullptr : divisors.data(), &counts->pairs,
+                                 neighbors, counts_out);
+  }
+  std::vector<int64_t> own_counts(counts_out == nullptr ? static_cast<size_t>(n_entries) : 0);
+  int64_t* kept = counts_out == nullptr ? own_counts.data() : counts_out;
   scores.resize(divisors.empty() ? 0 : static_cast<size_t>(n_entries));
   std::fill_n(neighbors, n_entries, -1);
   std::fill_n(kept, n_entries, 0);

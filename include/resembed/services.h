@@ -37,6 +37,11 @@ typedef struct resembed_covisit_options {
    * folder, gone when the counts are destroyed. Null = never: all counts in memory. */
   const char* spill_folder;
   size_t spill_bytes;
+  /* Where pairs are counted and lists made; null = the CPU. Its executor or stream outlives the counts. On cuda the work is on place.stream and is done when a
+   * call returns; max_pair_uses must be 0. The results have the same bits. */
+  const resembed_place* place;
+  size_t device_bytes; /* device memory for it, the lists included, beside 32 MiB of scratch; counts beyond go to the
+                          host; 0 = 4 GiB */
 } resembed_covisit_options;
 
 /* Peak memory: buffer_bytes + 24 bytes per distinct pair + 2 MiB. At rest, after n_pairs, export or top_k:
@@ -62,6 +67,8 @@ typedef struct resembed_covisit_sequences {
   const int64_t* times;  /* one for each id, non-decreasing in a sequence; for session_gap; or null */
   const int64_t* n_seen; /* [n_sequences] leading ids counted by an earlier call, here for the pairs they make
                             with later ones: pairs of two of them are left out; null = none */
+  int32_t on_device; /* 1: ids and times lie in memory of the place's device, and times are taken as they are; offsets
+                        and n_seen are always in host memory */
 } resembed_covisit_sequences;
 /* covisit_add with all there is to say about sequences. A sequence that goes on where an earlier call stopped
  * begins with the last `window` ids (or more) of what was added, n_seen of them. */
@@ -93,7 +100,7 @@ typedef struct resembed_graph_options {
   int64_t self_loop; /* each item stands first in its own list, with this count; RESEMBED_SELF_LOOP_LARGEST: with
                         the largest count of the list (1 in an empty one). It takes one of the K places */
 } resembed_graph_options;
-/* top_k with options. popularity takes 16 * n_items + 8 * n_items * k bytes for the time of the call. */
+/* top_k with options. Where counts are on cuda, both outputs may be in device memory. popularity takes 16 * n_items + 8 * n_items * k bytes for the time of the call. */
 RESEMBED_API resembed_status resembed_covisit_graph(resembed_covisit* counts,
                                                     const resembed_graph_options* options, int32_t* neighbors,
                                                     int64_t* counts_out);
