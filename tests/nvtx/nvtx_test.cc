@@ -5,33 +5,16 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <resembed/resembed.hpp>
 #include <string>
 #include <vector>
+
+#include "tests/nvtx/log.h"
 
 namespace resembed::testing {
 namespace {
 
 using ::testing::ElementsAre;
-
-std::vector<std::string> Lines(const std::string& first_word) {
-  std::vector<std::string> lines;
-  std::ifstream log(std::getenv("RESEMBED_NVTX_LOG"));
-  for (std::string line; std::getline(log, line);) {
-    if (line.rfind(first_word, 0) == 0) lines.push_back(line);
-  }
-  return lines;
-}
-
-// Lines that `call` adds; the last range has to be closed.
-template <typename Call>
-std::vector<std::string> Ranges(const Call& call) {
-  const size_t before = Lines("p").size();
-  EXPECT_EQ(call(), RESEMBED_OK) << resembed_last_error_message();
-  const std::vector<std::string> all = Lines("p");
-  return {all.begin() + static_cast<std::ptrdiff_t>(before), all.end()};
-}
 
 // Four items of dim 2, up to two neighbors each: 8 bytes of list, 16 of C, 8 of R, that is 32 bytes an item.
 // Three bags of five 64-bit ids: 40 bytes of ids, 32 of offsets.
