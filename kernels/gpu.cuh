@@ -19,7 +19,7 @@
 // RESEMBED_SHARED(float, tile, [32][33]) declares one array of the block; RESEMBED_SHARED_DYN(float, buffer) a
 // pointer to the bytes that the launch asked for, 16-byte aligned. A type with a comma needs a name first.
 #define RESEMBED_SHARED(T, name, ...) __shared__ T name __VA_ARGS__
-#define RESEMBED_SHARED_DYN(T, name)                                     \
+#define RESEMBED_SHARED_DYN(T, name)                                       \
   extern __shared__ __align__(16) unsigned char resembed_dynamic_shared[]; \
   T* const name = reinterpret_cast<T*>(resembed_dynamic_shared)
 #else
@@ -41,11 +41,12 @@ constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
 template <class... P, class... A>
 cudaError_t Launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
                    A&&... args) {
-  static_assert((std::is_trivially_copyable_v<std::decay_t<P>> && ...), "kernel parameters are copied as bytes");
+  static_assert((std::is_trivially_copyable_v<std::decay_t<P>> && ...),
+                "kernel parameters are copied as bytes");
   if (shared_bytes > kDefaultSharedBytes) {
     const cudaError_t opted_in =
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(shared_bytes));
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
     if (opted_in != cudaSuccess) return opted_in;
   }
   cudaLaunchConfig_t config = {};
@@ -125,8 +126,8 @@ __device__ __forceinline__ void StoreWord(T* target, const T& value) {
                  : "memory");
   } else if constexpr (sizeof(T) == 8) {
     const uint2 word = *reinterpret_cast<const uint2*>(&value);
-    asm volatile("st.global.L1::no_allocate.L2::cache_hint.v2.u32 [%0], {%1, %2}, %3;" ::"l"(target), "r"(word.x),
-                 "r"(word.y), "l"(policy)
+    asm volatile("st.global.L1::no_allocate.L2::cache_hint.v2.u32 [%0], {%1, %2}, %3;" ::"l"(target),
+                 "r"(word.x), "r"(word.y), "l"(policy)
                  : "memory");
   } else if constexpr (sizeof(T) == 4) {
     asm volatile("st.global.L1::no_allocate.L2::cache_hint.u32 [%0], %1, %2;" ::"l"(target),

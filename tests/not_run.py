@@ -11,6 +11,7 @@ MUST = {
             "consumer_python", "train_report_test"],
     "asan": [".*forward.*", ".*backward.*", ".*train.*"],
     "tsan": [".*forward.*", ".*backward.*", ".*train.*"],
+    "tsan-emulated": ["emulated_race_test_.*", "emulated_cuda_forward_test_.*"],
 }
 
 

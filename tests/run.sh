@@ -51,19 +51,19 @@ mkdir -p build
 trap finish EXIT
 
 packages=("${BUILD_PACKAGES[@]}" "${REPORT_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
-if [ "$all" = 1 ]; then packages+=("${BENCH_PACKAGES[@]}"); fi
+if [ "$all" = 1 ]; then packages+=("${BENCH_PACKAGES[@]}" "${RACE_PACKAGES[@]}"); fi
 install_missing "${packages[@]}"
 python=$(python_with numpy,matplotlib)
 jobs=$(processors)
 
-# build PRESET [OPTION...]: configures and builds build/PRESET
+# build PRESET [OPTION...]: configures build/PRESET and builds it, or $target of it
 build() {
   local preset=$1
   shift
   say "building build/$preset with $jobs jobs"
   configure "build/$preset" --preset "$preset" -DRESEMBED_PYTHON="$python" "$@" >"build/$preset.configure.log" ||
     { tail -n 30 "build/$preset.configure.log"; return 1; }
-  cmake --build "build/$preset" -j "$jobs"
+  cmake --build "build/$preset" -j "$jobs" --target "${target:-all}"
 }
 
 # check PRESET [CTEST ARGUMENT...]: runs the tests of build/PRESET; what ran nothing goes on the list
@@ -78,6 +78,11 @@ check() {
 
 launcher=()
 build cpu && check cpu || failed+=(cpu)
+emulated=1
+if ! grep -q '^RESEMBED_CUDA_INCLUDE:PATH=/' build/cpu/CMakeCache.txt; then
+  emulated=0
+  not_run may "kernels on the CPU (emulated tests)" "the CUDA toolkit's headers are not there"
+fi
 if [ "$all" = 0 ]; then
   not_run may "sanitizers, benchmarks, format and lint" "tests/run.sh --all runs them"
 else
@@ -87,6 +92,11 @@ else
   # ThreadSanitizer of GCC 12 wants addresses where kernels with much randomization do not put them.
   if setarch "$(uname -m)" -R true 2>/dev/null; then launcher=(setarch "$(uname -m)" -R); fi
   build tsan -DRESEMBED_ENABLE_CUDA=OFF -DCMAKE_CXX_COMPILER=g++ && check tsan || failed+=(tsan)
+  if ! command -v clang++-14 >/dev/null; then
+    not_run may "emulated kernels under ThreadSanitizer" "clang++-14 is not installed"
+  elif [ "$emulated" = 1 ]; then
+    target=emulated_tests build tsan-emulated && check tsan-emulated -L emulated || failed+=(tsan-emulated)
+  fi
   launcher=()
 
   build bench && bash tests/bench_smoke.sh build/bench || failed+=(bench)

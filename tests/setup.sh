@@ -6,6 +6,7 @@ BUILD_PACKAGES=(g++ cmake ninja-build nlohmann-json3-dev zlib1g-dev libeigen3-de
 REPORT_PACKAGES=(python3 python3-numpy python3-matplotlib)
 TEST_PACKAGES=(libgtest-dev libgmock-dev make pkg-config)
 BENCH_PACKAGES=(libbenchmark-dev)
+RACE_PACKAGES=(clang-14 libclang-rt-14-dev) # ThreadSanitizer for the emulated kernels
 
 say() { printf '\n== %s\n' "$*"; }
 

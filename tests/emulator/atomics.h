@@ -72,11 +72,13 @@ template <class T>
 T atomicAdd(T* address, resembed::emulator::SameT<T> value) {
   using namespace resembed::emulator;
   if constexpr (std::is_integral_v<T>) {
-    static_assert(kAtomicInteger<T> && !(std::is_signed_v<T> && sizeof(T) == 8), "CUDA has no atomicAdd of this type");
+    static_assert(kAtomicInteger<T> && !(std::is_signed_v<T> && sizeof(T) == 8),
+                  "CUDA has no atomicAdd of this type");
     return Atomic(address, [value](T old) { return WrappingAdd(old, value); });
   } else {
     static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, __half> ||
-                      std::is_same_v<T, __half2> || std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __nv_bfloat162>,
+                      std::is_same_v<T, __half2> || std::is_same_v<T, __nv_bfloat16> ||
+                      std::is_same_v<T, __nv_bfloat162>,
                   "CUDA has no atomicAdd of this type");
     return Atomic(address, [value](T old) { return static_cast<T>(old + value); });
   }
@@ -84,8 +86,9 @@ T atomicAdd(T* address, resembed::emulator::SameT<T> value) {
 template <class T>
 T atomicSub(T* address, resembed::emulator::SameT<T> value) {
   static_assert(std::is_integral_v<T> && sizeof(T) == 4, "CUDA has no atomicSub of this type");
-  return resembed::emulator::Atomic(
-      address, [value](T old) { return static_cast<T>(static_cast<unsigned>(old) - static_cast<unsigned>(value)); });
+  return resembed::emulator::Atomic(address, [value](T old) {
+    return static_cast<T>(static_cast<unsigned>(old) - static_cast<unsigned>(value));
+  });
 }
 template <class T>
 T atomicMin(T* address, resembed::emulator::SameT<T> value) {
@@ -114,20 +117,22 @@ T atomicXor(T* address, resembed::emulator::SameT<T> value) {
 }
 template <class T>
 T atomicExch(T* address, resembed::emulator::SameT<T> value) {
-  static_assert(resembed::emulator::kAtomicInteger<T> || std::is_same_v<T, float>, "CUDA has no atomicExch of this type");
+  static_assert(resembed::emulator::kAtomicInteger<T> || std::is_same_v<T, float>,
+                "CUDA has no atomicExch of this type");
   return resembed::emulator::Atomic(address, [value](T) { return value; });
 }
 template <class T>
 T atomicCAS(T* address, resembed::emulator::SameT<T> expected, resembed::emulator::SameT<T> value) {
   static_assert(std::is_integral_v<T>, "CUDA has no atomicCAS of this type");
-  return resembed::emulator::Atomic(address, [expected, value](T old) { return old == expected ? value : old; });
+  return resembed::emulator::Atomic(address,
+                                    [expected, value](T old) { return old == expected ? value : old; });
 }
 inline unsigned atomicInc(unsigned* address, unsigned limit) {
   return resembed::emulator::Atomic(address, [limit](unsigned old) { return old >= limit ? 0u : old + 1; });
 }
 inline unsigned atomicDec(unsigned* address, unsigned limit) {
-  return resembed::emulator::Atomic(address,
-                                    [limit](unsigned old) { return old == 0 || old > limit ? limit : old - 1; });
+  return resembed::emulator::Atomic(
+      address, [limit](unsigned old) { return old == 0 || old > limit ? limit : old - 1; });
 }
 
 #endif  // RESEMBED_TESTS_EMULATOR_ATOMICS_H_

@@ -14,14 +14,22 @@ std::uint64_t Reduce(WarpOp op, std::uint64_t a, std::uint64_t b) {
   const auto left = static_cast<std::uint32_t>(a), right = static_cast<std::uint32_t>(b);
   const auto signed_left = static_cast<std::int32_t>(left), signed_right = static_cast<std::int32_t>(right);
   switch (op) {
-    case WarpOp::kAdd: return left + right;
-    case WarpOp::kMinSigned: return signed_left < signed_right ? left : right;
-    case WarpOp::kMaxSigned: return signed_left > signed_right ? left : right;
-    case WarpOp::kMinUnsigned: return left < right ? left : right;
-    case WarpOp::kMaxUnsigned: return left > right ? left : right;
-    case WarpOp::kAnd: return left & right;
-    case WarpOp::kOr: return left | right;
-    default: return left ^ right;
+    case WarpOp::kAdd:
+      return left + right;
+    case WarpOp::kMinSigned:
+      return signed_left < signed_right ? left : right;
+    case WarpOp::kMaxSigned:
+      return signed_left > signed_right ? left : right;
+    case WarpOp::kMinUnsigned:
+      return left < right ? left : right;
+    case WarpOp::kMaxUnsigned:
+      return left > right ? left : right;
+    case WarpOp::kAnd:
+      return left & right;
+    case WarpOp::kOr:
+      return left | right;
+    default:
+      return left ^ right;
   }
 }
 
@@ -29,10 +37,14 @@ std::uint64_t Reduce(WarpOp op, std::uint64_t a, std::uint64_t b) {
 int SourceLane(WarpOp op, int lane, unsigned argument, int width) {
   const int base = lane & ~(width - 1), a = static_cast<int>(argument);
   switch (op) {
-    case WarpOp::kShuffle: return base | (a & (width - 1));
-    case WarpOp::kShuffleUp: return lane - a < base ? -1 : lane - a;
-    case WarpOp::kShuffleDown: return lane + a >= base + width ? -1 : lane + a;
-    default: return (lane ^ a) >= base + width ? -1 : lane ^ a;
+    case WarpOp::kShuffle:
+      return base | (a & (width - 1));
+    case WarpOp::kShuffleUp:
+      return lane - a < base ? -1 : lane - a;
+    case WarpOp::kShuffleDown:
+      return lane + a >= base + width ? -1 : lane + a;
+    default:
+      return (lane ^ a) >= base + width ? -1 : lane ^ a;
   }
 }
 
@@ -40,7 +52,8 @@ std::uint64_t ResultOf(const Thread* warp, int lane, unsigned live) {
   const Thread& me = warp[lane];
   switch (me.op) {
     case WarpOp::kSync:
-    case WarpOp::kGather: return 0;
+    case WarpOp::kGather:
+      return 0;
     case WarpOp::kShuffle:
     case WarpOp::kShuffleUp:
     case WarpOp::kShuffleDown:
@@ -49,7 +62,8 @@ std::uint64_t ResultOf(const Thread* warp, int lane, unsigned live) {
       if (source < 0) return me.value;
       return live >> source & 1u ? warp[source].value : kPoison;
     }
-    default: break;
+    default:
+      break;
   }
   std::uint64_t result = me.op == WarpOp::kAll || me.op == WarpOp::kMatchAll ? me.mask : 0;
   bool first = true;
@@ -71,7 +85,8 @@ std::uint64_t ResultOf(const Thread* warp, int lane, unsigned live) {
       case WarpOp::kMatchAll:
         if (value != me.value) result = 0;
         break;
-      default: result = first ? value : Reduce(me.op, result, value);
+      default:
+        result = first ? value : Reduce(me.op, result, value);
     }
     first = false;
   }
@@ -82,38 +97,26 @@ std::uint64_t ResultOf(const Thread* warp, int lane, unsigned live) {
 }  // namespace
 
 const char* NameOf(WarpOp op) {
-  static const char* const kNames[] = {"__syncwarp",
-                                       "__shfl_sync",
-                                       "__shfl_up_sync",
-                                       "__shfl_down_sync",
-                                       "__shfl_xor_sync",
-                                       "__ballot_sync",
-                                       "__any_sync",
-                                       "__all_sync",
-                                       "__match_any_sync",
-                                       "__match_all_sync",
-                                       "__reduce_add_sync",
-                                       "__reduce_min_sync",
-                                       "__reduce_max_sync",
-                                       "__reduce_min_sync",
-                                       "__reduce_max_sync",
-                                       "__reduce_and_sync",
-                                       "__reduce_or_sync",
-                                       "__reduce_xor_sync",
-                                       "mma.sync"};
+  static const char* const kNames[] = {
+      "__syncwarp",        "__shfl_sync",       "__shfl_up_sync",    "__shfl_down_sync",  "__shfl_xor_sync",
+      "__ballot_sync",     "__any_sync",        "__all_sync",        "__match_any_sync",  "__match_all_sync",
+      "__reduce_add_sync", "__reduce_min_sync", "__reduce_max_sync", "__reduce_min_sync", "__reduce_max_sync",
+      "__reduce_and_sync", "__reduce_or_sync",  "__reduce_xor_sync", "mma.sync"};
   return kNames[static_cast<int>(op)];
 }
 
 const char* NameOf(BarrierOp op) {
-  static const char* const kNames[] = {"__syncthreads", "__syncthreads_count", "__syncthreads_and", "__syncthreads_or"};
+  static const char* const kNames[] = {"__syncthreads", "__syncthreads_count", "__syncthreads_and",
+                                       "__syncthreads_or"};
   return kNames[static_cast<int>(op)];
 }
 
-std::uint64_t Machine::Collective(WarpOp op, unsigned mask, std::uint64_t value, unsigned lane_argument, int width,
-                                  int bytes, Site site) {
+std::uint64_t Machine::Collective(WarpOp op, unsigned mask, std::uint64_t value, unsigned lane_argument,
+                                  int width, int bytes, Site site) {
   const int me = current_, lane = me % kWarpThreads, w = me / kWarpThreads;
   if ((mask >> lane & 1u) == 0) {
-    Fail("%s at %s:%d: mask 0x%08x does not name the caller, lane %d", NameOf(op), site.file, site.line, mask, lane);
+    Fail("%s at %s:%d: mask 0x%08x does not name the caller, lane %d", NameOf(op), site.file, site.line, mask,
+         lane);
   }
   if (width < 1 || width > kWarpThreads || (width & (width - 1)) != 0) {
     Fail("%s at %s:%d: width is %d; needs a power of two up to 32", NameOf(op), site.file, site.line, width);
@@ -133,9 +136,11 @@ std::uint64_t Machine::Collective(WarpOp op, unsigned mask, std::uint64_t value,
     const Thread& o = threads_[other];
     if ((o.mask >> lane & 1u) == 0) continue;
     if (o.mask == mask && o.op == op && o.width == width && o.bytes == bytes) continue;
-    Fail("%s at %s:%d (mask 0x%08x, width %d, %d bytes) meets thread %d in %s at %s:%d (mask 0x%08x, width %d, %d bytes)",
-         NameOf(op), site.file, site.line, mask, width, bytes, other, NameOf(o.op), o.site.file, o.site.line, o.mask,
-         o.width, o.bytes);
+    Fail(
+        "%s at %s:%d (mask 0x%08x, width %d, %d bytes) meets thread %d in %s at %s:%d (mask 0x%08x, width "
+        "%d, %d bytes)",
+        NameOf(op), site.file, site.line, mask, width, bytes, other, NameOf(o.op), o.site.file, o.site.line,
+        o.mask, o.width, o.bytes);
   }
   warps_[w].pending |= 1u << lane;
   if (!TryCollective(w, mask, me)) Wait();
@@ -181,20 +186,22 @@ int Machine::Meet(BarrierOp op, int id, int count, int predicate, Site site) {
   if (id < 0 || id >= kMaxBarriers) {
     Fail("%s at %s:%d: barrier is %d; needs 0..%d", name, site.file, site.line, id, kMaxBarriers - 1);
   }
-  if (count % kWarpThreads != 0 || count < 0 || count > (n_threads_ + kWarpThreads - 1) / kWarpThreads * kWarpThreads) {
-    Fail("%s %d at %s:%d: thread count is %d; needs a multiple of 32 up to the block's %d", name, id, site.file, site.line,
-         count, n_threads_);
+  if (count % kWarpThreads != 0 || count < 0 ||
+      count > (n_threads_ + kWarpThreads - 1) / kWarpThreads * kWarpThreads) {
+    Fail("%s %d at %s:%d: thread count is %d; needs a multiple of 32 up to the block's %d", name, id,
+         site.file, site.line, count, n_threads_);
   }
   Barrier& barrier = barriers_[id];
   const int expected = count == 0 || count > n_threads_ ? n_threads_ : count;
   if (barrier.n_arrived == 0) {
     barrier = {0, expected, 0, me, op, site};
   } else if (barrier.n_expected != expected || barrier.op != op) {
-    Fail("%s %d at %s:%d for %d threads meets %s for %d threads at %s:%d", name, id, site.file, site.line, expected,
-         NameOf(barrier.op), barrier.n_expected, barrier.site.file, barrier.site.line);
-  } else if (count == 0 && (barrier.site.line != site.line || std::strcmp(barrier.site.file, site.file) != 0)) {
-    Fail("divergent barrier %d: this thread arrives at %s:%d, thread %d waits at %s:%d", id, site.file, site.line,
-         barrier.first, barrier.site.file, barrier.site.line);
+    Fail("%s %d at %s:%d for %d threads meets %s for %d threads at %s:%d", name, id, site.file, site.line,
+         expected, NameOf(barrier.op), barrier.n_expected, barrier.site.file, barrier.site.line);
+  } else if (count == 0 &&
+             (barrier.site.line != site.line || std::strcmp(barrier.site.file, site.file) != 0)) {
+    Fail("divergent barrier %d: this thread arrives at %s:%d, thread %d waits at %s:%d", id, site.file,
+         site.line, barrier.first, barrier.site.file, barrier.site.line);
   }
   Thread& t = threads_[me];
   t.in_barrier = true;
@@ -214,9 +221,11 @@ bool Machine::TryBarrier(int id, int last) {
   if (barrier.n_arrived == 0) return false;
   if (barrier.n_arrived < barrier.n_expected) {
     if (barrier.n_expected == n_threads_ && barrier.n_arrived + n_exited_ == n_threads_) {
-      Fail("%s at %s:%d is not reached by the whole block: %d of %d threads wait there, %d have ended (thread %d first)",
-           NameOf(barrier.op), barrier.site.file, barrier.site.line, barrier.n_arrived, n_threads_, n_exited_,
-           first_exited_);
+      Fail(
+          "%s at %s:%d is not reached by the whole block: %d of %d threads wait there, %d have ended (thread "
+          "%d first)",
+          NameOf(barrier.op), barrier.site.file, barrier.site.line, barrier.n_arrived, n_threads_, n_exited_,
+          first_exited_);
     }
     return false;
   }

@@ -26,15 +26,18 @@ constexpr ErrorText kErrors[] = {
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
     {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
     {cudaErrorStubLibrary, "cudaErrorStubLibrary", "CUDA driver is a stub library"},
-    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version"},
+    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
+     "CUDA driver version is insufficient for CUDA runtime version"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
-    {cudaErrorIllegalState, "cudaErrorIllegalState", "the operation cannot be performed in the present state"},
+    {cudaErrorIllegalState, "cudaErrorIllegalState",
+     "the operation cannot be performed in the present state"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
-    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported", "operation not permitted when stream is capturing"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted when stream is capturing"},
 };
 
 cudaError_t CheckDevice(int device) {
@@ -62,7 +65,8 @@ cudaError_t cudaGetDeviceCount(int* count) {
 
 cudaError_t cudaGetDevice(int* device) {
   const Entry entry;
-  if (const cudaError_t status = CheckDevice(current_device); status != cudaSuccess) return TheRuntime().Return(status);
+  if (const cudaError_t status = CheckDevice(current_device); status != cudaSuccess)
+    return TheRuntime().Return(status);
   *device = current_device;
   return cudaSuccess;
 }
@@ -80,21 +84,48 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   if (const cudaError_t status = CheckDevice(device); status != cudaSuccess) return runtime.Return(status);
   const Device& it = runtime.device;
   switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock: *value = resembed::emulator::kMaxBlockThreads; break;
-    case cudaDevAttrMaxSharedMemoryPerBlock: *value = static_cast<int>(it.shared_per_block); break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(it.shared_per_block_optin); break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = static_cast<int>(it.shared_per_block_optin) + 1024; break;
-    case cudaDevAttrMultiProcessorCount: *value = it.n_multiprocessors; break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = kThreadsPerMultiprocessor; break;
-    case cudaDevAttrMaxBlocksPerMultiprocessor: *value = 32; break;
-    case cudaDevAttrWarpSize: *value = 32; break;
-    case cudaDevAttrL2CacheSize: *value = kL2Bytes; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = it.compute_major; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = it.compute_minor; break;
-    case cudaDevAttrMaxGridDimX: *value = 0x7fffffff; break;
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = resembed::emulator::kMaxBlockThreads;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      *value = static_cast<int>(it.shared_per_block);
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(it.shared_per_block_optin);
+      break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *value = static_cast<int>(it.shared_per_block_optin) + 1024;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = it.n_multiprocessors;
+      break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      *value = kThreadsPerMultiprocessor;
+      break;
+    case cudaDevAttrMaxBlocksPerMultiprocessor:
+      *value = 32;
+      break;
+    case cudaDevAttrWarpSize:
+      *value = 32;
+      break;
+    case cudaDevAttrL2CacheSize:
+      *value = kL2Bytes;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = it.compute_major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = it.compute_minor;
+      break;
+    case cudaDevAttrMaxGridDimX:
+      *value = 0x7fffffff;
+      break;
     case cudaDevAttrMaxGridDimY:
-    case cudaDevAttrMaxGridDimZ: *value = 65535; break;
-    default: return runtime.Return(cudaErrorInvalidValue);
+    case cudaDevAttrMaxGridDimZ:
+      *value = 65535;
+      break;
+    default:
+      return runtime.Return(cudaErrorInvalidValue);
   }
   return cudaSuccess;
 }
@@ -120,7 +151,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   return cudaSuccess;
 }
 
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return TheRuntime().Return(CheckDevice(0)); }
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) {
+  return TheRuntime().Return(CheckDevice(0));
+}
 
 // A guess that depends on threads and shared memory only: the emulator knows no registers.
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* n_blocks, const void*, int block_threads,

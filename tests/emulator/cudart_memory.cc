@@ -29,11 +29,16 @@ bool Fits(const void* at, std::size_t bytes) {
 bool KindFits(cudaMemcpyKind kind, Side to, Side from) {
   const bool to_device = to == Side::kDevice, from_device = from == Side::kDevice;
   switch (kind) {
-    case cudaMemcpyHostToHost: return !to_device && !from_device;
-    case cudaMemcpyHostToDevice: return to_device && !from_device;
-    case cudaMemcpyDeviceToHost: return !to_device && from_device;
-    case cudaMemcpyDeviceToDevice: return to_device && from_device;
-    default: return kind == cudaMemcpyDefault;
+    case cudaMemcpyHostToHost:
+      return !to_device && !from_device;
+    case cudaMemcpyHostToDevice:
+      return to_device && !from_device;
+    case cudaMemcpyDeviceToHost:
+      return !to_device && from_device;
+    case cudaMemcpyDeviceToDevice:
+      return to_device && from_device;
+    default:
+      return kind == cudaMemcpyDefault;
   }
 }
 
@@ -45,7 +50,8 @@ void Move(void* to, const void* from, std::size_t bytes) {
 }
 
 // Pageable memory is read at the call and written before it returns; all else when the stream gets there.
-cudaError_t EnqueueCopy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t EnqueueCopy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                        cudaStream_t stream) {
   Runtime& runtime = TheRuntime();
   if (const cudaError_t ready = runtime.Ready(); ready != cudaSuccess) return ready;
   if (!runtime.Known(stream)) return cudaErrorInvalidResourceHandle;
@@ -157,7 +163,8 @@ cudaError_t cudaFreeHost(void* at) {
   return runtime.Return(cudaErrorInvalidValue);
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
   const Entry entry;
   return TheRuntime().Return(resembed::emulator::EnqueueCopy(to, from, bytes, kind, stream));
 }
@@ -193,8 +200,11 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   Runtime& runtime = TheRuntime();
   if (const cudaError_t ready = runtime.Ready(); ready != cudaSuccess) return runtime.Return(ready);
   *attributes = {};
-  const bool on_device = runtime.memory.Find(at) != nullptr, pinned = runtime.memory.FindPinned(at) != nullptr;
-  attributes->type = on_device ? cudaMemoryTypeDevice : pinned ? cudaMemoryTypeHost : cudaMemoryTypeUnregistered;
+  const bool on_device = runtime.memory.Find(at) != nullptr,
+             pinned = runtime.memory.FindPinned(at) != nullptr;
+  attributes->type = on_device ? cudaMemoryTypeDevice
+                     : pinned  ? cudaMemoryTypeHost
+                               : cudaMemoryTypeUnregistered;
   attributes->device = on_device || pinned ? 0 : cudaInvalidDeviceId;
   if (on_device || pinned) attributes->devicePointer = const_cast<void*>(at);
   if (pinned) attributes->hostPointer = const_cast<void*>(at);

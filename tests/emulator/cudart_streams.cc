@@ -52,7 +52,9 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int flags) 
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
+}
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned int flags, int) {
   return cudaStreamCreateWithFlags(stream, flags);
 }
@@ -105,7 +107,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   const Entry entry;
   Runtime& runtime = TheRuntime();
   if (event->recorded == 0) return cudaSuccess;
-  return runtime.Return(runtime.Append(stream, [] {}, event->recorded));
+  return runtime.Return(runtime.Append(
+      stream, [] {}, event->recorded));
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int) {
@@ -184,7 +187,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const Entry entry;
   Runtime& runtime = TheRuntime();
   *graph = nullptr;
-  if (runtime.capturing == nullptr || runtime.capturing != stream) return runtime.Return(cudaErrorIllegalState);
+  if (runtime.capturing == nullptr || runtime.capturing != stream)
+    return runtime.Return(cudaErrorIllegalState);
   runtime.capturing = nullptr;
   *graph = new CUgraph_st{std::move(runtime.captured)};
   runtime.captured.clear();

@@ -30,10 +30,10 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #endif
 
-#define RESEMBED_SHARED(T, name, ...)                      \
-  using name##_type = T __VA_ARGS__;                       \
+#define RESEMBED_SHARED(T, name, ...)                        \
+  using name##_type = T __VA_ARGS__;                         \
   static char name##_key; /* one for each kernel instance */ \
-  name##_type& name = *static_cast<name##_type*>(          \
+  name##_type& name = *static_cast<name##_type*>(            \
       ::resembed::emulator::SharedStatic(&name##_key, sizeof(name##_type), alignof(name##_type)))
 #define RESEMBED_SHARED_DYN(T, name) T* const name = static_cast<T*>(::resembed::emulator::SharedDynamic())
 

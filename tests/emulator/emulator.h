@@ -29,7 +29,8 @@ bool ParseOrder(const std::string& text, Order* order);
 // Device limits that launches are held to, and what cudaGetDeviceProperties says. Defaults: sm_90.
 struct Device {
   int count = 1;
-  cudaError_t count_status = cudaSuccess;  // of cudaGetDeviceCount; others return it, too, when it is an error
+  cudaError_t count_status =
+      cudaSuccess;  // of cudaGetDeviceCount; others return it, too, when it is an error
   int compute_major = 9, compute_minor = 0;
   int n_multiprocessors = 132;
   std::size_t shared_per_block = 48 * 1024;

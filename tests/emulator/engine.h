@@ -61,9 +61,9 @@ enum class BarrierOp : unsigned char { kSync, kCount, kAnd, kOr };
 // Barrier `id` of the block; `count` threads meet there, or all when it is 0. Returns the joined predicate.
 int BlockBarrier(BarrierOp op, int id, int count, int predicate, Site site);
 
-void Sleep(Site site);           // __nanosleep: others go first
+void Sleep(Site site);              // __nanosleep: others go first
 [[noreturn]] void Trap(Site site);  // __trap
-void Fence();                    // __threadfence
+void Fence();                       // __threadfence
 // Around an atomic operation on device or shared memory, for the race detector.
 void BeforeAtomic(const void* address);
 void AfterAtomic(const void* address);

@@ -17,7 +17,8 @@ class FaultListener : public testing::EmptyTestEventListener {
     Drain();
     for (const std::string& fault : TakeFaults()) ADD_FAILURE() << fault;
     if (LiveAllocations() != allocations_) {
-      ADD_FAILURE() << "the test leaves " << LiveAllocations() << " device allocations, it began with " << allocations_;
+      ADD_FAILURE() << "the test leaves " << LiveAllocations() << " device allocations, it began with "
+                    << allocations_;
     }
     if (test.result()->Failed()) std::cout << "run order " << Name(GetOrder()) << std::endl;
   }
@@ -30,6 +31,7 @@ class FaultListener : public testing::EmptyTestEventListener {
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   testing::UnitTest::GetInstance()->listeners().Append(new resembed::emulator::FaultListener);
-  std::cout << "emulated, run order " << resembed::emulator::Name(resembed::emulator::GetOrder()) << std::endl;
+  std::cout << "emulated, run order " << resembed::emulator::Name(resembed::emulator::GetOrder())
+            << std::endl;
   return RUN_ALL_TESTS();
 }

@@ -22,7 +22,8 @@ unsigned watchdog_seconds = 60;
 
 void OnAlarm(int) {
   char text[256];
-  int at = std::snprintf(text, sizeof text, "emulator: watchdog: one launch has taken %u s; ", watchdog_seconds);
+  int at =
+      std::snprintf(text, sizeof text, "emulator: watchdog: one launch has taken %u s; ", watchdog_seconds);
   TheMachine().Where(text + at, sizeof text - static_cast<std::size_t>(at) - 2);
   std::strcat(text, "\n");
   if (write(2, text, std::strlen(text)) < 0) std::_Exit(3);
@@ -283,8 +284,9 @@ void Machine::Deadlock() {
       std::snprintf(detail, sizeof detail, "%s (mask 0x%08x)", NameOf(t.op), t.mask);
     }
     if (at < sizeof text) {
-      const int n = std::snprintf(text + at, sizeof text - at, "\n    %d thread(s) from thread %d: in %s at %s:%d", alike, i,
-                                  detail, t.site.file, t.site.line);
+      const int n =
+          std::snprintf(text + at, sizeof text - at, "\n    %d thread(s) from thread %d: in %s at %s:%d",
+                        alike, i, detail, t.site.file, t.site.line);
       at += static_cast<std::size_t>(n);
     }
   }
@@ -292,7 +294,8 @@ void Machine::Deadlock() {
 }
 
 bool Machine::QueueCopy(void* to, const void* from, int bytes) {
-  if (order_.kind == Order::kReverse || (order_.kind == Order::kRandom && random_.Below(2) == 0)) return false;
+  if (order_.kind == Order::kReverse || (order_.kind == Order::kRandom && random_.Below(2) == 0))
+    return false;
   Thread& t = current();
   if (t.copies == nullptr) t.copies = static_cast<Copy*>(std::malloc(sizeof(Copy) * kMaxCopies));
   if (t.n_copies == kMaxCopies) Fail("more than %d asynchronous copies of one thread in flight", kMaxCopies);

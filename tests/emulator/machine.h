@@ -70,8 +70,8 @@ class Machine {
   bool Run(const Grid& grid, Order order, std::uint64_t launch, std::string* fault);
 
   // Called by the running thread.
-  std::uint64_t Collective(WarpOp op, unsigned mask, std::uint64_t value, unsigned lane_argument, int width, int bytes,
-                           Site site);
+  std::uint64_t Collective(WarpOp op, unsigned mask, std::uint64_t value, unsigned lane_argument, int width,
+                           int bytes, Site site);
   int Meet(BarrierOp op, int id, int count, int predicate, Site site);
   void Yield(Site site);
   bool QueueCopy(void* to, const void* from, int bytes);
@@ -96,7 +96,7 @@ class Machine {
   void EndShared();
   void* TakeShared(std::size_t bytes);
   void Become(int thread);
-  int Pick();        // the next thread to run, -1 when none can
+  int Pick();  // the next thread to run, -1 when none can
   int PickReady();
   int PickUnstarted();
   void MakeReady(int thread);

@@ -34,7 +34,8 @@ const Memory::Region* Holding(const std::map<const char*, Memory::Region>& regio
   auto after = regions.upper_bound(address);
   if (after == regions.begin()) return nullptr;
   const Memory::Region& region = std::prev(after)->second;
-  return address < region.at + region.bytes || (region.bytes == 0 && address == region.at) ? &region : nullptr;
+  return address < region.at + region.bytes || (region.bytes == 0 && address == region.at) ? &region
+                                                                                           : nullptr;
 }
 
 }  // namespace

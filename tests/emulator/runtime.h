@@ -82,8 +82,8 @@ struct Runtime {
 
   bool Known(cudaStream_t stream) const;
   cudaError_t Append(cudaStream_t stream, std::function<void()> run, std::uint64_t after = 0);
-  void RunOne(cudaStream_t stream);                       // the head of one stream, with what it waits for
-  void RunUntil(std::uint64_t number);                    // the stream that holds the work, up to it
+  void RunOne(cudaStream_t stream);     // the head of one stream, with what it waits for
+  void RunUntil(std::uint64_t number);  // the stream that holds the work, up to it
   void RunStream(cudaStream_t stream);
   void RunAll();
   bool Pending(std::uint64_t number) const;

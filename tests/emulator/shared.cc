@@ -36,7 +36,8 @@ void* Machine::TakeShared(std::size_t bytes) {
   void* at = nullptr;
   if (posix_memalign(&at, kAlignment, bytes) != 0) std::abort();
 #else
-  if (arena_used_ + RoundUp(bytes) > kArenaBytes) arena_used_ = 0;  // blocks this far apart may share an address
+  if (arena_used_ + RoundUp(bytes) > kArenaBytes)
+    arena_used_ = 0;  // blocks this far apart may share an address
   void* at = arena_ + arena_used_;
   arena_used_ += RoundUp(bytes);
 #endif
@@ -49,7 +50,8 @@ void Machine::MapShared() {
 #ifndef RESEMBED_EMULATOR_ASAN
   if (arena_ != nullptr && arena_used_ < kArenaBytes / 2) return;
   if (arena_ != nullptr) munmap(arena_, kArenaBytes);
-  void* memory = mmap(nullptr, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory =
+      mmap(nullptr, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
     std::perror("emulator: shared memory");
     std::abort();
@@ -78,7 +80,8 @@ void* Machine::StaticShared(const void* key, std::size_t bytes, std::size_t alig
   for (int i = 0; i < n_shared_; ++i) {
     if (shared_[i].key == key) return shared_[i].at;
   }
-  if (alignment > kAlignment) Fail("shared memory aligned to %zu bytes; at most %zu here", alignment, kAlignment);
+  if (alignment > kAlignment)
+    Fail("shared memory aligned to %zu bytes; at most %zu here", alignment, kAlignment);
   if (n_shared_ == kMaxSharedArrays) Fail("more than %d shared arrays in one block", kMaxSharedArrays);
   const Device device = GetDevice();
   static_bytes_ += bytes;
@@ -86,8 +89,8 @@ void* Machine::StaticShared(const void* key, std::size_t bytes, std::size_t alig
     Fail("static shared memory is %zu bytes; needs at most %zu", static_bytes_, device.shared_per_block);
   }
   if (static_bytes_ + grid_->shared_bytes > device.shared_per_block_optin) {
-    Fail("shared memory is %zu static and %zu dynamic bytes; needs at most %zu", static_bytes_, grid_->shared_bytes,
-         device.shared_per_block_optin);
+    Fail("shared memory is %zu static and %zu dynamic bytes; needs at most %zu", static_bytes_,
+         grid_->shared_bytes, device.shared_per_block_optin);
   }
   shared_[n_shared_] = {key, TakeShared(bytes), bytes};
   return shared_[n_shared_++].at;

@@ -132,7 +132,8 @@ TEST(Streams, WorkFromSeveralThreads) {
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&out, i] {
       const Stream stream;
-      for (int round = 0; round <= i; ++round) EXPECT_EQ(Fill(out.get() + 32 * i, round, stream), cudaSuccess);
+      for (int round = 0; round <= i; ++round)
+        EXPECT_EQ(Fill(out.get() + 32 * i, round, stream), cudaSuccess);
       EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
     });
   }
@@ -184,7 +185,8 @@ TEST(OperationScope, FindsWhatAnOperationMustNotDo) {
   ExpectFault([](int*, cudaStream_t stream) { cudaStreamSynchronize(stream); }, "cudaStreamSynchronize");
   ExpectFault([](int*, cudaStream_t) { cudaDeviceSynchronize(); }, "cudaDeviceSynchronize");
   ExpectFault([](int*, cudaStream_t stream) { cudaStreamQuery(stream); }, "cudaStreamQuery");
-  ExpectFault([](int* device, cudaStream_t) { cudaMemsetAsync(device, 0, 4, nullptr); }, "work on the null stream");
+  ExpectFault([](int* device, cudaStream_t) { cudaMemsetAsync(device, 0, 4, nullptr); },
+              "work on the null stream");
   ExpectFault([](int* device, cudaStream_t) { Fill(device, 1, nullptr); }, "work on the null stream");
   ExpectFault(
       [](int* device, cudaStream_t stream) {

@@ -20,10 +20,10 @@ namespace resembed::emulator {
 #define RESEMBED_EMULATOR_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 template <class T>
-inline constexpr bool kShuffles =
-    (std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8) && !std::is_same_v<T, long double>) ||
-    std::is_same_v<T, __half> || std::is_same_v<T, __half2> || std::is_same_v<T, __nv_bfloat16> ||
-    std::is_same_v<T, __nv_bfloat162>;
+inline constexpr bool kShuffles = (std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8) &&
+                                   !std::is_same_v<T, long double>) ||
+                                  std::is_same_v<T, __half> || std::is_same_v<T, __half2> ||
+                                  std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __nv_bfloat162>;
 
 template <class T>
 T Shuffle(WarpOp op, unsigned mask, T value, unsigned lane_argument, int width, Site site) {
@@ -37,7 +37,8 @@ T Shuffle(WarpOp op, unsigned mask, T value, unsigned lane_argument, int width, 
 
 template <class T>
 unsigned Match(WarpOp op, unsigned mask, T value, Site site) {
-  static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "CUDA has no match of this type");
+  static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8),
+                "CUDA has no match of this type");
   std::uint64_t word = 0;
   std::memcpy(&word, &value, sizeof value);
   return static_cast<unsigned>(WarpCollective(op, mask, word, 0, 32, static_cast<int>(sizeof value), site));

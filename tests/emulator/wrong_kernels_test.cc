@@ -58,7 +58,8 @@ __global__ void DivergentBarrierKernel() {
 }
 
 TEST(WrongKernels, BarriersOfTwoBranches) {
-  EXPECT_THAT(FaultOf(DivergentBarrierKernel, 64), AllOf(HasSubstr("divergent barrier 0"), HasSubstr("wrong_kernels_test.cc:")));
+  EXPECT_THAT(FaultOf(DivergentBarrierKernel, 64),
+              AllOf(HasSubstr("divergent barrier 0"), HasSubstr("wrong_kernels_test.cc:")));
 }
 
 __global__ void ExitBeforeBarrierKernel(int n) {
@@ -80,9 +81,10 @@ __global__ void BarrierAgainstShuffleKernel() {
 }
 
 TEST(WrongKernels, BarrierAgainstShuffle) {
-  EXPECT_THAT(FaultOf(BarrierAgainstShuffleKernel, 64),
-              AllOf(HasSubstr("deadlock"), HasSubstr("62 thread(s)"), HasSubstr("__shfl_xor_sync (mask 0xffffffff)"),
-                    HasSubstr("2 thread(s) from thread 7: in __syncthreads")));
+  EXPECT_THAT(
+      FaultOf(BarrierAgainstShuffleKernel, 64),
+      AllOf(HasSubstr("deadlock"), HasSubstr("62 thread(s)"), HasSubstr("__shfl_xor_sync (mask 0xffffffff)"),
+            HasSubstr("2 thread(s) from thread 7: in __syncthreads")));
 }
 
 __global__ void DivergentShuffleKernel() {
@@ -94,12 +96,15 @@ __global__ void DivergentShuffleKernel() {
 }
 
 TEST(WrongKernels, CollectivesOfTwoKinds) {
-  EXPECT_THAT(FaultOf(DivergentShuffleKernel, 32), AllOf(HasSubstr("meets thread"), HasSubstr("__ballot_sync")));
+  EXPECT_THAT(FaultOf(DivergentShuffleKernel, 32),
+              AllOf(HasSubstr("meets thread"), HasSubstr("__ballot_sync")));
 }
 
 __global__ void WidthsDifferKernel() { __shfl_down_sync(0xffffffffu, 1, 1, threadIdx.x < 8 ? 8 : 32); }
 
-TEST(WrongKernels, ShufflesOfTwoWidths) { EXPECT_THAT(FaultOf(WidthsDifferKernel, 32), HasSubstr("meets thread")); }
+TEST(WrongKernels, ShufflesOfTwoWidths) {
+  EXPECT_THAT(FaultOf(WidthsDifferKernel, 32), HasSubstr("meets thread"));
+}
 
 __global__ void MaskWithoutCallerKernel() { __shfl_sync(0x0000ffffu, 1, 0); }
 
@@ -119,9 +124,11 @@ __global__ void NamedBarrierKernel(unsigned id, unsigned count, unsigned other) 
 }
 
 TEST(WrongKernels, NamedBarriers) {
-  EXPECT_THAT(FaultOf(NamedBarrierKernel, 64u, 1u, 40u, 40u), HasSubstr("thread count is 40; needs a multiple of 32"));
+  EXPECT_THAT(FaultOf(NamedBarrierKernel, 64u, 1u, 40u, 40u),
+              HasSubstr("thread count is 40; needs a multiple of 32"));
   EXPECT_THAT(FaultOf(NamedBarrierKernel, 64u, 16u, 64u, 64u), HasSubstr("barrier is 16; needs 0..15"));
-  EXPECT_THAT(FaultOf(NamedBarrierKernel, 128u, 1u, 64u, 96u), AnyOf(HasSubstr("meets"), HasSubstr("deadlock")));
+  EXPECT_THAT(FaultOf(NamedBarrierKernel, 128u, 1u, 64u, 96u),
+              AnyOf(HasSubstr("meets"), HasSubstr("deadlock")));
   EXPECT_THAT(FaultOf(NamedBarrierKernel, 64u, 1u, 96u, 96u), HasSubstr("thread count is 96"));
 }
 
@@ -130,7 +137,8 @@ __global__ void LonelyNamedBarrierKernel() {
 }
 
 TEST(WrongKernels, NamedBarrierThatNobodyElseReaches) {
-  EXPECT_THAT(FaultOf(LonelyNamedBarrierKernel, 64), AllOf(HasSubstr("__syncthreads"), HasSubstr("32 of 64")));
+  EXPECT_THAT(FaultOf(LonelyNamedBarrierKernel, 64),
+              AllOf(HasSubstr("__syncthreads"), HasSubstr("32 of 64")));
 }
 
 __global__ void CopyKernel(const uint4* in, uint4* out, int wait) {
@@ -148,7 +156,8 @@ TEST(WrongKernels, CopiesNotWaitedFor) {
   SetOrder({Order::kForward, 0});
   {
     const DeviceArray<uint4> in(32, uint4{1, 2, 3, 4}), out(32);
-    EXPECT_THAT(FaultOf(CopyKernel, 32u, in.get(), out.get(), 2), HasSubstr("1 asynchronous copies in flight"));
+    EXPECT_THAT(FaultOf(CopyKernel, 32u, in.get(), out.get(), 2),
+                HasSubstr("1 asynchronous copies in flight"));
     const Stream stream;
     ASSERT_EQ(gpu::Launch(CopyKernel, dim3(1), dim3(32), 0, stream, in.get(), out.get(), 1), cudaSuccess);
     for (const uint4& word : out.Read()) EXPECT_EQ(word.x, 0xffffffffu);  // read before it landed
@@ -178,7 +187,8 @@ TEST(WrongKernels, CopyOverwritesWhatIsStillRead) {
     for (std::size_t i = 32; i < 64; ++i) values[i] = {2, 2, 2, 2};
     const DeviceArray<uint4> in(values), out(32);
     const Stream stream;
-    ASSERT_EQ(gpu::Launch(CopyTooEarlyKernel, dim3(1), dim3(32), 0, stream, in.get(), out.get()), cudaSuccess);
+    ASSERT_EQ(gpu::Launch(CopyTooEarlyKernel, dim3(1), dim3(32), 0, stream, in.get(), out.get()),
+              cudaSuccess);
     for (const uint4& word : out.Read()) EXPECT_EQ(word.x, 2u);
   }
   SetOrder(order);
@@ -198,7 +208,8 @@ __global__ void EmptyKernel() {}
 TEST(WrongKernels, LimitsOfTheDevice) {
   {
     const DeviceArray<int> out(1);
-    EXPECT_THAT(FaultOf(LargeSharedKernel, 1u, out.get()), HasSubstr("static shared memory is 49156 bytes; needs at most 49152"));
+    EXPECT_THAT(FaultOf(LargeSharedKernel, 1u, out.get()),
+                HasSubstr("static shared memory is 49156 bytes; needs at most 49152"));
   }
   const Stream stream;
   EXPECT_EQ(gpu::Launch(EmptyKernel, dim3(1), dim3(1025), 0, stream), cudaErrorInvalidConfiguration);

@@ -40,13 +40,14 @@ TEST(Conformance, ShufflesOfEveryWidthMaskAndType) {
             in[static_cast<std::size_t>(lane)] = random() & (bytes[type] == 8   ? ~std::uint64_t{0}
                                                              : bytes[type] == 4 ? 0xffffffffu
                                                                                 : 0x7fffu);
-            if (type == 2 || type == 4) in[static_cast<std::size_t>(lane)] &= ~(std::uint64_t{1} << 62 | 1u << 30);  // no NaN
+            if (type == 2 || type == 4)
+              in[static_cast<std::size_t>(lane)] &= ~(std::uint64_t{1} << 62 | 1u << 30);  // no NaN
             argument[static_cast<std::size_t>(lane)] = static_cast<int>(random() % 32);
           }
           const DeviceArray<std::uint64_t> device_in(in), out(32, 0);
           const DeviceArray<int> device_argument(argument);
-          ASSERT_EQ(RunShuffle(op, static_cast<Value>(type), any, width, n_lanes, device_in.get(), device_argument.get(),
-                               out.get(), stream),
+          ASSERT_EQ(RunShuffle(op, static_cast<Value>(type), any, width, n_lanes, device_in.get(),
+                               device_argument.get(), out.get(), stream),
                     cudaSuccess);
           const std::vector<std::uint64_t> got = out.Read();
           for (int lane = 0; lane < n_lanes; ++lane) {
@@ -56,8 +57,8 @@ TEST(Conformance, ShufflesOfEveryWidthMaskAndType) {
               EXPECT_EQ(got[l], 0u);
             } else if (ExpectedShuffle(op, any, width, lane, argument[l], n_lanes, &source)) {
               EXPECT_EQ(got[l], in[static_cast<std::size_t>(source)])
-                  << "op " << static_cast<int>(op) << " type " << type << " width " << width << " mask " << std::hex << any
-                  << std::dec << " lane " << lane << " argument " << argument[l];
+                  << "op " << static_cast<int>(op) << " type " << type << " width " << width << " mask "
+                  << std::hex << any << std::dec << " lane " << lane << " argument " << argument[l];
             }
           }
         }
@@ -117,12 +118,21 @@ TEST(Conformance, WarpReductions) {
       min_bits = std::min(min_bits, bits), max_bits = std::max(max_bits, bits);
       smallest = std::min(smallest, in[lane]), largest = std::max(largest, in[lane]);
     }
-    const std::vector<unsigned> expected = {
-        add, static_cast<unsigned>(smallest), static_cast<unsigned>(largest), add, min_bits, max_bits, all, some, odd};
+    const std::vector<unsigned> expected = {add,
+                                            static_cast<unsigned>(smallest),
+                                            static_cast<unsigned>(largest),
+                                            add,
+                                            min_bits,
+                                            max_bits,
+                                            all,
+                                            some,
+                                            odd};
     const std::vector<unsigned> got = out.Read();
     for (std::size_t lane = 0; lane < 32; ++lane) {
       if ((mask >> lane & 1u) == 0) continue;
-      EXPECT_EQ(std::vector<unsigned>(got.begin() + static_cast<long>(9 * lane), got.begin() + static_cast<long>(9 * lane + 9)), expected);
+      EXPECT_EQ(std::vector<unsigned>(got.begin() + static_cast<long>(9 * lane),
+                                      got.begin() + static_cast<long>(9 * lane + 9)),
+                expected);
     }
   }
 }
@@ -161,7 +171,8 @@ TEST(Conformance, BlockVotes) {
     for (const int every : {1, 3, 2000}) {
       std::vector<int> in(static_cast<std::size_t>(n_threads), 0);
       int count = 0;
-      for (int i = every == 2000 ? n_threads : 0; i < n_threads; i += every, ++count) in[static_cast<std::size_t>(i)] = 5;
+      for (int i = every == 2000 ? n_threads : 0; i < n_threads; i += every, ++count)
+        in[static_cast<std::size_t>(i)] = 5;
       const DeviceArray<int> device_in(in), out(3 * static_cast<std::size_t>(n_threads));
       ASSERT_EQ(RunBlockVotes(n_threads, device_in.get(), out.get(), stream), cudaSuccess);
       const std::vector<int> got = out.Read();
@@ -231,11 +242,13 @@ TEST(Conformance, LastBlockSeesAllBlocks) {
   for (std::size_t i = 0; i < in.size(); ++i) in[i] = static_cast<int>(i % 5);
   const DeviceArray<int> device_in(in), partial(in.size()), out(32);
   const DeviceArray<unsigned> counter(1, 0u);
-  ASSERT_EQ(RunLastBlock(kBlocks, device_in.get(), partial.get(), counter.get(), out.get(), stream), cudaSuccess);
+  ASSERT_EQ(RunLastBlock(kBlocks, device_in.get(), partial.get(), counter.get(), out.get(), stream),
+            cudaSuccess);
   const std::vector<int> got = out.Read();
   for (std::size_t thread = 0; thread < 32; ++thread) {
     unsigned sum = 0;
-    for (unsigned block = 0; block < kBlocks; ++block) sum = 3 * sum + static_cast<unsigned>(in[32 * block + thread]) * (block + 1);
+    for (unsigned block = 0; block < kBlocks; ++block)
+      sum = 3 * sum + static_cast<unsigned>(in[32 * block + thread]) * (block + 1);
     EXPECT_EQ(static_cast<unsigned>(got[thread]), sum);
   }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/emulator/conformance/kernels.h"
-
 #include "kernels/gpu.cuh"
+#include "tests/emulator/conformance/kernels.h"
 
 namespace resembed::conformance {
 namespace {
@@ -175,7 +174,8 @@ __global__ void LastBlockKernel(const int* in, int* partial, unsigned* counter, 
   if (is_last[0] == 0) return;
   __threadfence();
   unsigned sum = 0;
-  for (int b = 0; b < static_cast<int>(gridDim.x); ++b) sum = 3 * sum + static_cast<unsigned>(partial[32 * b + thread]);
+  for (int b = 0; b < static_cast<int>(gridDim.x); ++b)
+    sum = 3 * sum + static_cast<unsigned>(partial[32 * b + thread]);
   out[thread] = static_cast<int>(sum);
 }
 
@@ -227,8 +227,8 @@ __global__ void ArithmeticKernel(int n, const float* as, const float* bs, float*
   out[6 * i + 5] = __fmaf_rn(a, b, a);
 }
 
-__global__ void ConversionKernel(int n, const float* in, uint16_t* to_half, uint16_t* to_bf16, float* from_half,
-                                 float* from_bf16) {
+__global__ void ConversionKernel(int n, const float* in, uint16_t* to_half, uint16_t* to_bf16,
+                                 float* from_half, float* from_bf16) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < n) {
     to_half[i] = __half_as_ushort(__float2half_rn(in[i]));
@@ -272,15 +272,22 @@ cudaError_t RunShuffle(Shuffle op, Value type, unsigned mask, int width, int n_l
                        const int* argument, uint64_t* out, cudaStream_t stream) {
   const dim3 block(static_cast<unsigned>(n_lanes));
   switch (type) {
-    case Value::kInt: return gpu::Launch(ShuffleKernel<int>, dim3(1), block, 0, stream, op, mask, width, in, argument, out);
+    case Value::kInt:
+      return gpu::Launch(ShuffleKernel<int>, dim3(1), block, 0, stream, op, mask, width, in, argument, out);
     case Value::kUnsigned:
-      return gpu::Launch(ShuffleKernel<unsigned>, dim3(1), block, 0, stream, op, mask, width, in, argument, out);
-    case Value::kFloat: return gpu::Launch(ShuffleKernel<float>, dim3(1), block, 0, stream, op, mask, width, in, argument, out);
+      return gpu::Launch(ShuffleKernel<unsigned>, dim3(1), block, 0, stream, op, mask, width, in, argument,
+                         out);
+    case Value::kFloat:
+      return gpu::Launch(ShuffleKernel<float>, dim3(1), block, 0, stream, op, mask, width, in, argument, out);
     case Value::kInt64:
-      return gpu::Launch(ShuffleKernel<long long>, dim3(1), block, 0, stream, op, mask, width, in, argument, out);
+      return gpu::Launch(ShuffleKernel<long long>, dim3(1), block, 0, stream, op, mask, width, in, argument,
+                         out);
     case Value::kDouble:
-      return gpu::Launch(ShuffleKernel<double>, dim3(1), block, 0, stream, op, mask, width, in, argument, out);
-    default: return gpu::Launch(ShuffleKernel<__half>, dim3(1), block, 0, stream, op, mask, width, in, argument, out);
+      return gpu::Launch(ShuffleKernel<double>, dim3(1), block, 0, stream, op, mask, width, in, argument,
+                         out);
+    default:
+      return gpu::Launch(ShuffleKernel<__half>, dim3(1), block, 0, stream, op, mask, width, in, argument,
+                         out);
   }
 }
 cudaError_t RunVotes(unsigned mask, int n_lanes, const int* in, unsigned* out, cudaStream_t stream) {
@@ -307,23 +314,29 @@ cudaError_t RunAsyncCopies(int n_tiles, const uint4* in, uint4* out, cudaStream_
 cudaError_t RunShared(const float* in, float* out, cudaStream_t stream) {
   return gpu::Launch(SharedKernel, dim3(1), dim3(32, 32), 32 * sizeof(float), stream, in, out);
 }
-cudaError_t RunAtomics(int n_threads, const int* in, uint64_t* results, unsigned* tickets, cudaStream_t stream) {
-  return gpu::Launch(AtomicKernel, dim3(static_cast<unsigned>(n_threads / 64)), dim3(64), 0, stream, in, results, tickets);
+cudaError_t RunAtomics(int n_threads, const int* in, uint64_t* results, unsigned* tickets,
+                       cudaStream_t stream) {
+  return gpu::Launch(AtomicKernel, dim3(static_cast<unsigned>(n_threads / 64)), dim3(64), 0, stream, in,
+                     results, tickets);
 }
-cudaError_t RunLastBlock(int n_blocks, const int* in, int* partial, unsigned* counter, int* out, cudaStream_t stream) {
-  return gpu::Launch(LastBlockKernel, dim3(static_cast<unsigned>(n_blocks)), dim3(32), 0, stream, in, partial, counter, out);
+cudaError_t RunLastBlock(int n_blocks, const int* in, int* partial, unsigned* counter, int* out,
+                         cudaStream_t stream) {
+  return gpu::Launch(LastBlockKernel, dim3(static_cast<unsigned>(n_blocks)), dim3(32), 0, stream, in, partial,
+                     counter, out);
 }
 cudaError_t RunScalars(int n, const unsigned* a, const unsigned* b, uint64_t* out, cudaStream_t stream) {
-  return gpu::Launch(ScalarKernel, dim3(static_cast<unsigned>(n + 127) / 128), dim3(128), 0, stream, n, a, b, out);
+  return gpu::Launch(ScalarKernel, dim3(static_cast<unsigned>(n + 127) / 128), dim3(128), 0, stream, n, a, b,
+                     out);
 }
 cudaError_t RunArithmetic(int n, const float* a, const float* b, float* out, cudaStream_t stream) {
-  return gpu::Launch(ArithmeticKernel, dim3(static_cast<unsigned>(n + 127) / 128), dim3(128), 0, stream, n, a, b, out);
+  return gpu::Launch(ArithmeticKernel, dim3(static_cast<unsigned>(n + 127) / 128), dim3(128), 0, stream, n, a,
+                     b, out);
 }
 cudaError_t RunConversions(int n, const float* in, uint16_t* to_half, uint16_t* to_bf16, float* from_half,
                            float* from_bf16, cudaStream_t stream) {
   const int n_threads = n > 65536 ? n : 65536;
-  return gpu::Launch(ConversionKernel, dim3(static_cast<unsigned>(n_threads + 127) / 128), dim3(128), 0, stream, n, in,
-                     to_half, to_bf16, from_half, from_bf16);
+  return gpu::Launch(ConversionKernel, dim3(static_cast<unsigned>(n_threads + 127) / 128), dim3(128), 0,
+                     stream, n, in, to_half, to_bf16, from_half, from_bf16);
 }
 cudaError_t RunLoads(int n, const unsigned char* in, unsigned char* out, cudaStream_t stream) {
   return gpu::Launch(LoadKernel, dim3(1), dim3(64), 0, stream, n, in, out);

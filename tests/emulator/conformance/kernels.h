@@ -44,10 +44,12 @@ cudaError_t RunShared(const float* in, float* out, cudaStream_t stream);
 
 // sums = {int add, unsigned add, 64-bit add, float add of integers, sub, min, max, and, or, xor, CAS loop, inc, dec}
 // over n_threads threads; tickets[thread] = what atomicAdd and atomicExch returned.
-cudaError_t RunAtomics(int n_threads, const int* in, std::uint64_t* results, unsigned* tickets, cudaStream_t stream);
+cudaError_t RunAtomics(int n_threads, const int* in, std::uint64_t* results, unsigned* tickets,
+                       cudaStream_t stream);
 
 // Blocks leave partial sums, the last to arrive adds them in order: __threadfence and a counter.
-cudaError_t RunLastBlock(int n_blocks, const int* in, int* partial, unsigned* counter, int* out, cudaStream_t stream);
+cudaError_t RunLastBlock(int n_blocks, const int* in, int* partial, unsigned* counter, int* out,
+                         cudaStream_t stream);
 
 // out[i][24]: scalar intrinsics of a[i], b[i] (kernels.cu has the list).
 constexpr int kScalars = 24;
@@ -57,8 +59,8 @@ cudaError_t RunScalars(int n, const unsigned* a, const unsigned* b, std::uint64_
 cudaError_t RunArithmetic(int n, const float* a, const float* b, float* out, cudaStream_t stream);
 
 // to[i] = the 16-bit patterns of half and bfloat16 of in[i], from[i] = all patterns i < 65536 as floats.
-cudaError_t RunConversions(int n, const float* in, std::uint16_t* to_half, std::uint16_t* to_bf16, float* from_half,
-                           float* from_bf16, cudaStream_t stream);
+cudaError_t RunConversions(int n, const float* in, std::uint16_t* to_half, std::uint16_t* to_bf16,
+                           float* from_half, float* from_bf16, cudaStream_t stream);
 
 // Copies n bytes with words of 1, 2, 4, 8 and 16 bytes, streaming and keeping: ten copies, one after the other.
 cudaError_t RunLoads(int n, const unsigned char* in, unsigned char* out, cudaStream_t stream);

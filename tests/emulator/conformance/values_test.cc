@@ -23,7 +23,7 @@ TEST(Conformance, Atomics) {
   std::vector<int> in(kThreads);
   for (int& value : in) value = static_cast<int>(random() % 2001) - 1000;
   std::vector<std::uint64_t> start(14, 0);
-  start[7] = 0xffffffffu;  // and
+  start[7] = 0xffffffffu;   // and
   start[13] = 0xffffffffu;  // exchange
   const DeviceArray<int> device_in(in);
   const DeviceArray<std::uint64_t> results(start);
@@ -118,8 +118,18 @@ unsigned AsBits(float x) {
 TEST(Conformance, ScalarIntrinsics) {
   const Stream stream;
   std::mt19937 random(5);
-  std::vector<unsigned> a = {0, 1, 0x80000000u, 0xffffffffu, AsBits(0.5f), AsBits(1.5f), AsBits(-2.5f), AsBits(3e9f),
-                             AsBits(-5e9f), AsBits(1e-40f), 0x7fc00000u, AsBits(std::numeric_limits<float>::infinity())};
+  std::vector<unsigned> a = {0,
+                             1,
+                             0x80000000u,
+                             0xffffffffu,
+                             AsBits(0.5f),
+                             AsBits(1.5f),
+                             AsBits(-2.5f),
+                             AsBits(3e9f),
+                             AsBits(-5e9f),
+                             AsBits(1e-40f),
+                             0x7fc00000u,
+                             AsBits(std::numeric_limits<float>::infinity())};
   while (a.size() < 4000) {
     a.push_back(static_cast<unsigned>(random()));
     a.push_back(AsBits(static_cast<float>(static_cast<int>(random())) / 1048576.0f));
@@ -129,7 +139,8 @@ TEST(Conformance, ScalarIntrinsics) {
   b[0] = b[1] = 0;
   const DeviceArray<unsigned> device_a(a), device_b(b);
   const DeviceArray<std::uint64_t> out(a.size() * kScalars);
-  ASSERT_EQ(RunScalars(static_cast<int>(a.size()), device_a.get(), device_b.get(), out.get(), stream), cudaSuccess);
+  ASSERT_EQ(RunScalars(static_cast<int>(a.size()), device_a.get(), device_b.get(), out.get(), stream),
+            cudaSuccess);
   const std::vector<std::uint64_t> got = out.Read();
   for (std::size_t i = 0; i < a.size(); ++i) {
     const std::uint64_t wide = static_cast<std::uint64_t>(b[i]) << 32 | a[i];
@@ -161,14 +172,17 @@ TEST(Conformance, ScalarIntrinsics) {
         ToInt(std::nearbyint(real)),
         ToInt(std::floor(real)),
         ToInt(std::ceil(real)),
-        std::isnan(real) ? 0u : static_cast<std::uint32_t>(std::clamp(std::trunc(static_cast<double>(real)), 0.0, 4294967295.0)),
+        std::isnan(real) ? 0u
+                         : static_cast<std::uint32_t>(
+                               std::clamp(std::trunc(static_cast<double>(real)), 0.0, 4294967295.0)),
         AsBits(saturated),
         AsBits(static_cast<float>(signed_a)),
         static_cast<std::uint64_t>(static_cast<std::uint32_t>(std::min(signed_a, signed_b))) << 32 |
             static_cast<std::uint32_t>(std::max(signed_a, signed_b)),
     };
     for (std::size_t j = 0; j < kScalars; ++j) {
-      ASSERT_EQ(got[kScalars * i + j], expected[j]) << "intrinsic " << j << " of " << std::hex << a[i] << ", " << b[i];
+      ASSERT_EQ(got[kScalars * i + j], expected[j])
+          << "intrinsic " << j << " of " << std::hex << a[i] << ", " << b[i];
     }
   }
 }
@@ -187,10 +201,12 @@ TEST(Conformance, ArithmeticIsRoundedOnce) {
   std::vector<float> a, b;
   for (int i = 0; i < 20000; ++i) {
     a.push_back(AsFloat(static_cast<unsigned>(random())));
-    b.push_back(i % 2 == 0 ? AsFloat(static_cast<unsigned>(random())) : a.back() * (1.0f + static_cast<float>(i) * 1e-6f));
+    b.push_back(i % 2 == 0 ? AsFloat(static_cast<unsigned>(random()))
+                           : a.back() * (1.0f + static_cast<float>(i) * 1e-6f));
   }
   const DeviceArray<float> device_a(a), device_b(b), out(6 * a.size());
-  ASSERT_EQ(RunArithmetic(static_cast<int>(a.size()), device_a.get(), device_b.get(), out.get(), stream), cudaSuccess);
+  ASSERT_EQ(RunArithmetic(static_cast<int>(a.size()), device_a.get(), device_b.get(), out.get(), stream),
+            cudaSuccess);
   const std::vector<float> got = out.Read();
   for (std::size_t i = 0; i < a.size(); ++i) {
     ExpectSameFloat(got[6 * i + 0], a[i] + b[i]);
@@ -209,7 +225,8 @@ double ValueOf(std::uint16_t bits, int mantissa) {
   const int exponent = bits >> mantissa & ((1 << exponent_bits) - 1), fraction = bits & ((1 << mantissa) - 1);
   const double sign = bits >> 15 ? -1.0 : 1.0;
   if (exponent == (1 << exponent_bits) - 1) {
-    return fraction != 0 ? std::numeric_limits<double>::quiet_NaN() : sign * std::numeric_limits<double>::infinity();
+    return fraction != 0 ? std::numeric_limits<double>::quiet_NaN()
+                         : sign * std::numeric_limits<double>::infinity();
   }
   if (exponent == 0) return sign * std::ldexp(fraction, 1 - bias - mantissa);
   return sign * std::ldexp((1 << mantissa) + fraction, exponent - bias - mantissa);
@@ -228,7 +245,8 @@ std::uint16_t Nearest(float x, int mantissa) {
   }
   const double low = ValueOf(below, mantissa);
   // Past the largest finite value the next one would have been one step on.
-  const double high = above == infinity ? low + (low - ValueOf(below - 1, mantissa)) : ValueOf(above, mantissa);
+  const double high =
+      above == infinity ? low + (low - ValueOf(below - 1, mantissa)) : ValueOf(above, mantissa);
   const double to_low = size - low, to_high = high - size;
   const bool up = to_high < to_low || (to_high == to_low && (below & 1) != 0);
   return static_cast<std::uint16_t>(sign | (up ? above : below));
@@ -241,10 +259,13 @@ TEST(Conformance, SixteenBitConversions) {
   for (int i = 0; i < 65536; i += 7) {  // each representable value, its half-way points and their neighbors
     for (const int mantissa : {10, 7}) {
       const auto bits = static_cast<std::uint16_t>(i);
-      const double low = ValueOf(bits, mantissa), high = ValueOf(static_cast<std::uint16_t>(bits + 1), mantissa);
+      const double low = ValueOf(bits, mantissa),
+                   high = ValueOf(static_cast<std::uint16_t>(bits + 1), mantissa);
       const float tie = static_cast<float>((low + high) / 2);
       if (std::isnan(tie)) continue;
-      for (const float x : {static_cast<float>(low), tie, std::nextafter(tie, 0.0f), std::nextafter(tie, 1e38f)}) in.push_back(x);
+      for (const float x :
+           {static_cast<float>(low), tie, std::nextafter(tie, 0.0f), std::nextafter(tie, 1e38f)})
+        in.push_back(x);
     }
   }
   for (int i = 0; i < 20000; ++i) {
@@ -253,8 +274,8 @@ TEST(Conformance, SixteenBitConversions) {
   }
   const DeviceArray<float> device_in(in), from_half(65536), from_bf16(65536);
   const DeviceArray<std::uint16_t> to_half(in.size()), to_bf16(in.size());
-  ASSERT_EQ(RunConversions(static_cast<int>(in.size()), device_in.get(), to_half.get(), to_bf16.get(), from_half.get(),
-                           from_bf16.get(), stream),
+  ASSERT_EQ(RunConversions(static_cast<int>(in.size()), device_in.get(), to_half.get(), to_bf16.get(),
+                           from_half.get(), from_bf16.get(), stream),
             cudaSuccess);
   const std::vector<std::uint16_t> halves = to_half.Read(), bf16s = to_bf16.Read();
   for (std::size_t i = 0; i < in.size(); ++i) {
