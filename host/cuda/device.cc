@@ -67,6 +67,15 @@ DeviceScope::~DeviceScope() {
   if (before_ >= 0) cudaSetDevice(before_);
 }
 
+resembed_status CopyToHost(const char* op, void* to, const void* from, size_t bytes,
+                           const resembed_place& place) {
+  const DeviceScope scope(op, place.device);
+  RESEMBED_RETURN_IF_ERROR(scope.status());
+  cudaError_t error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, StreamOf(place));
+  if (error == cudaSuccess) error = cudaStreamSynchronize(StreamOf(place));
+  return error == cudaSuccess ? RESEMBED_OK : CudaFailure(op, "a copy from place.device", error);
+}
+
 resembed_status FinishLaunches(const char* op, cudaStream_t stream) {
   const char* asked = std::getenv("RESEMBED_SYNC");
   if (asked == nullptr || std::strcmp(asked, "1") != 0) return RESEMBED_OK;

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "host/status.h"
@@ -37,6 +38,10 @@ resembed_status CudaFailure(const char* op, const char* what, cudaError_t error)
 // The same for a launch.
 resembed_status LaunchFailure(const char* op, const char* kernel, int64_t blocks, int threads,
                               cudaError_t error);
+
+// For host services only: copies device memory after the work on place.stream, and waits for it.
+resembed_status CopyToHost(const char* op, void* to, const void* from, size_t bytes,
+                           const resembed_place& place);
 
 // With RESEMBED_SYNC=1 in the environment waits for the stream, so that an error of a kernel is reported by the
 // operation that launched it. Otherwise does nothing.

@@ -246,9 +246,6 @@ ForwardFeature ResolveTable(const resembed_table& table) {
 }
 
 resembed_status CheckForward(const char* op, const resembed_forward_args& args, const Tables& tables) {
-  if (args.plan != nullptr) {
-    return Fail(RESEMBED_UNSUPPORTED, "%s: plan is given; needs null (plans are not built for cuda)", op);
-  }
   if (args.n_features > 0x7fff) {
     return Fail(RESEMBED_UNSUPPORTED, "%s: n_features is %d; needs at most 32767 on cuda", op,
                 args.n_features);

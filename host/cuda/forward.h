@@ -18,7 +18,7 @@ resembed_status CheckForward(const char* op, const resembed_forward_args& args, 
 // Counts the workspace.
 void CarveForward(const resembed_forward_args& args, const Tables& tables, Workspace* workspace);
 
-// Everything is checked. Enqueues on place.stream.
+// Everything is checked. Enqueues on place.stream. A plan changes nothing: items are composed at each use.
 resembed_status Forward(const char* op, const resembed_forward_args& args, const Tables& tables,
                         void* workspace, const resembed_place& place,
                         const kernels::LaunchShape& shape = kernels::kForwardShape);

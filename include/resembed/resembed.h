@@ -68,12 +68,14 @@ RESEMBED_API resembed_cpu_isa resembed_best_isa(void);
 
 /* Checks the maps of one table once, after they were made or changed: center_of, neighbors,
  * residual_row_of in range, a list ends at its first -1, no residual row shared. Operations trust
- * them. CPU: maps in ordinary memory. A host service: reads the maps on the calling thread, and may
- * allocate residual_rows bits. Errors: out_of_range with item and value. */
+ * them. A host service: reads the maps on the calling thread, and may allocate residual_rows bits.
+ * CUDA: copies the maps to the host piece by piece (4 MiB) and waits for place->stream.
+ * Errors: out_of_range with item and value. */
 RESEMBED_API resembed_status resembed_check_maps(const resembed_table* table, const resembed_place* place);
 
 /* Writes the descriptors of many tables into caller-owned device memory, for calls whose descriptors
- * would not fit into kernel parameters. The set may be used by any number of calls. */
+ * would not fit into kernel parameters. The set may be used by any number of calls. CUDA: unsupported; an
+ * array of any number of tables works. */
 RESEMBED_API resembed_status resembed_table_set_size(const resembed_tables* tables,
                                                      const resembed_place* place, size_t* memory_bytes);
 RESEMBED_API resembed_status resembed_table_set_prepare(const resembed_tables* tables, void* memory,

@@ -413,6 +413,40 @@ TEST(CudaForward, WrongOffsetsStayInsideTheIds) {
   EXPECT_EQ(RunOnDevice(&device).status, RESEMBED_OK);
 }
 
+TEST(CudaForward, APlanChangesNothing) {
+  GradientProblem problem({TableSpec()}, {FeatureSpec()}, 3);
+  DeviceProblem device(problem);
+  const ForwardResult want = RunOnDevice(&device);
+  const Stream stream;
+  const resembed_place place = CudaPlace(stream.get());
+  const resembed_forward_args forward = device.Args();
+  resembed_plan_args args = {};
+  args.struct_size = sizeof(args);
+  args.tables = forward.tables;
+  args.features = forward.features;
+  args.n_features = forward.n_features;
+  args.bounds = RESEMBED_BOUNDS_SKIP;
+  std::vector<int64_t> layout(200);
+  args.layout = layout.data();
+  args.layout_bytes = layout.size() * 8;
+  size_t plan_bytes = 0, bytes = 0;
+  ASSERT_EQ(resembed_plan_size(&args, &place, &plan_bytes, &bytes), RESEMBED_OK)
+      << resembed_last_error_message();
+  const DeviceBuffer memory(plan_bytes), workspace(bytes);
+  resembed_plan_header plan = {};
+  plan.struct_size = sizeof(plan);
+  ASSERT_EQ(resembed_plan(&args, memory.data(), plan_bytes, &plan, workspace.data(), bytes, &place),
+            RESEMBED_OK)
+      << resembed_last_error_message();
+  stream.Wait();
+  const ForwardCall with_plan = [&plan](resembed_forward_args given, void* memory_of_call, size_t size,
+                                        const resembed_place& where) {
+    given.plan = &plan;
+    return PublicForward(given, memory_of_call, size, where);
+  };
+  EXPECT_EQ(FirstDifference(RunOnDevice(&device, {}, with_plan), want), "");
+}
+
 // Two calls at once on two streams that nothing orders.
 TEST(CudaForward, StreamsDoNotDisturbEachOther) {
   GradientProblem problems[2] = {LongProblem(RESEMBED_CENTRAL_STORED, 20, 1500), RandomProblem(2001)};

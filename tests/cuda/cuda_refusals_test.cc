@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include "tests/cuda/support/device_problem.h"
-#include "tests/support/gradient_call.h"
 
 namespace resembed::testing {
 namespace {
@@ -48,13 +47,12 @@ void ExpectRefused(CudaCall* call, resembed_status status, const char* words) {
   EXPECT_TRUE(call->Untouched());
 }
 
-TEST(CudaRejects, APlan) {
+TEST(CudaRejects, APlanOfTheCpu) {
   CudaCall call;
-  resembed_plan_header plan = {};
-  plan.struct_size = sizeof(plan);
-  call.args.plan = &plan;
-  ExpectRefused(&call, RESEMBED_UNSUPPORTED,
-                "forward: plan is given; needs null (plans are not built for cuda)");
+  const MadePlan plan(call.problem.PlanArgs(), PlaceOf(nullptr));
+  ASSERT_EQ(plan.status, RESEMBED_OK);
+  call.args.plan = &plan.header;
+  ExpectRefused(&call, RESEMBED_INVALID_ARGUMENT, "forward: plan.backend is cpu; needs cuda");
 }
 
 TEST(CudaRejects, ATableSet) {
@@ -90,26 +88,6 @@ TEST(CudaRejects, AWorkspaceThatIsTooSmall) {
   EXPECT_EQ(resembed_forward(&call.args, call.output.data(), 1, &call.place), RESEMBED_WORKSPACE_TOO_SMALL);
   EXPECT_THAT(resembed_last_error_message(), HasSubstr("forward: workspace_bytes is 1; needs 64"));
   EXPECT_TRUE(call.Untouched());
-}
-
-TEST(CudaRejects, OperationsWithoutKernels) {
-  const Stream stream;
-  Call call(Call::Spec(), {});
-  call.place = CudaPlace(stream.get());
-  size_t bytes = 0, plan_bytes = 0;
-  const char* const words = "place.backend is cuda; needs cpu (no cuda kernels for this operation)";
-  EXPECT_EQ(resembed_plan_size(&call.plan_args, &call.place, &plan_bytes, &bytes), RESEMBED_UNSUPPORTED);
-  EXPECT_THAT(resembed_last_error_message(), HasSubstr(words));
-  EXPECT_EQ(resembed_backward_workspace_size(&call.backward, &call.place, &bytes), RESEMBED_UNSUPPORTED);
-  EXPECT_THAT(resembed_last_error_message(), HasSubstr(words));
-  EXPECT_EQ(resembed_step_workspace_size(&call.step, &call.place, &bytes), RESEMBED_UNSUPPORTED);
-  EXPECT_THAT(resembed_last_error_message(), HasSubstr(words));
-  EXPECT_EQ(resembed_backward_step_workspace_size(&call.fused, &call.place, &bytes), RESEMBED_UNSUPPORTED);
-  EXPECT_THAT(resembed_last_error_message(), HasSubstr(words));
-  resembed_combine_args combine = {};
-  combine.struct_size = sizeof(combine);
-  EXPECT_EQ(resembed_combine_workspace_size(&combine, &call.place, &bytes), RESEMBED_UNSUPPORTED);
-  EXPECT_THAT(resembed_last_error_message(), HasSubstr(words));
 }
 
 #ifdef RESEMBED_EMULATED
