@@ -102,4 +102,6 @@ else
   build bench && bash tests/bench_smoke.sh build/bench || failed+=(bench)
   bash tests/lint.sh build/cpu "$notes" || failed+=(lint)
 fi
-not_run may "cuda backend, device tests" "not in this version"
+if ! compgen -G "/dev/nvidia[0-9]*" >/dev/null; then
+  not_run may "kernels on a GPU" "none on this machine; tests/gpu/check runs them where there is one"
+fi
