@@ -18,7 +18,16 @@
 namespace resembed::emulator {
 namespace {
 
-unsigned watchdog_seconds = 60;
+unsigned watchdog_seconds = 0;  // 0: not set yet
+
+unsigned WatchdogSeconds() {
+  if (watchdog_seconds == 0) {
+    const char* text = std::getenv("RESEMBED_EMULATOR_WATCHDOG");
+    const int seconds = text == nullptr ? 0 : std::atoi(text);
+    watchdog_seconds = seconds > 0 ? static_cast<unsigned>(seconds) : 60;
+  }
+  return watchdog_seconds;
+}
 
 void OnAlarm(int) {
   char text[256];
@@ -68,7 +77,7 @@ bool Machine::Run(const Grid& grid, Order order, std::uint64_t launch, std::stri
   ::gridDim = grid.blocks;
   ::blockDim = grid.threads;
   const auto before = std::signal(SIGALRM, OnAlarm);
-  alarm(watchdog_seconds);
+  alarm(WatchdogSeconds());
   race.BeginLaunch(n_threads_);
   // Random: blocks begin at a random one and go on by a stride without common divisor, which visits each once.
   const std::uint64_t offset = random_.Next() % n_blocks;
