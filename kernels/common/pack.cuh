@@ -112,7 +112,8 @@ __device__ __forceinline__ void StoreValues(void* destination, const float (&val
     }
 #pragma unroll
     for (int col = 0; col < kCols; ++col) {
-      static_cast<unsigned short*>(destination)[col] = static_cast<unsigned short>(Halves<T>::Bits(values[col]));
+      static_cast<unsigned short*>(destination)[col] =
+          static_cast<unsigned short>(Halves<T>::Bits(values[col]));
     }
   }
 }

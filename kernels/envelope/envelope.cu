@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels of the envelope; what each number is stands in envelope.h. A statistic to log, not a hot path: rows are read
-// an element a lane, coalesced, and nothing is specialized by type.
+// Kernels of the envelope; what each number is stands in envelope.h. A statistic to log, not a hot path: rows
+// are read an element a lane, coalesced, and nothing is specialized by type.
 #include "kernels/envelope/envelope.h"
-
 #include "kernels/forward/item.cuh"
 
 namespace resembed::kernels {
@@ -69,7 +68,8 @@ __device__ __forceinline__ float CentralColumn(const EnvelopeParams& params, con
   return e;
 }
 
-__device__ __forceinline__ float ItemColumn(const EnvelopeParams& params, const ItemParts& parts, int64_t column) {
+__device__ __forceinline__ float ItemColumn(const EnvelopeParams& params, const ItemParts& parts,
+                                            int64_t column) {
   const float central = CentralColumn(params, parts, column);
   if (parts.residual == nullptr) return central;
   const float residual = LoadAs(parts.residual, params.residual_dtype, column);
@@ -107,7 +107,8 @@ __global__ void EnvelopeStartsKernel(const __grid_constant__ EnvelopeParams para
 }
 
 // attention[item, :] = softmax_k(C[item] . C[n_k]). One warp an item.
-__global__ void __launch_bounds__(kThreads) EnvelopeAttentionKernel(const __grid_constant__ EnvelopeParams params) {
+__global__ void __launch_bounds__(kThreads)
+    EnvelopeAttentionKernel(const __grid_constant__ EnvelopeParams params) {
   RESEMBED_SHARED(float, all_scores, [kWarpsOfBlock][RESEMBED_MAX_NEIGHBORS]);
   float* scores = all_scores[threadIdx.x / kWarp];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -131,7 +132,8 @@ __global__ void __launch_bounds__(kThreads) EnvelopeAttentionKernel(const __grid
 }
 
 // One warp a member: lane j has partial sum j of each dot product.
-__global__ void __launch_bounds__(kThreads) EnvelopeNormsKernel(const __grid_constant__ EnvelopeParams params) {
+__global__ void __launch_bounds__(kThreads)
+    EnvelopeNormsKernel(const __grid_constant__ EnvelopeParams params) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t n = NGrouped(params);
   for (int64_t place = GlobalThread() / kWarp; place < n; place += GridThreads() / kWarp) {
@@ -187,8 +189,8 @@ __device__ Piece FindPiece(const EnvelopeParams& params, int64_t slot) {
 
 // Column sums of a piece. One block a slot, one thread a column.
 template <bool kGlobal>
-__global__ void __launch_bounds__(kThreads) EnvelopeColumnsKernel(const __grid_constant__ EnvelopeParams params,
-                                                                  int64_t n_slots) {
+__global__ void __launch_bounds__(kThreads)
+    EnvelopeColumnsKernel(const __grid_constant__ EnvelopeParams params, int64_t n_slots) {
   double* sums = kGlobal ? params.global_column_sums : params.column_sums;
   for (int64_t slot = blockIdx.x; slot < n_slots; slot += gridDim.x) {
     const Piece piece = FindPiece<kGlobal>(params, slot);
@@ -214,14 +216,16 @@ __global__ void EnvelopeMeansKernel(const __grid_constant__ EnvelopeParams param
     const int64_t end = kGlobal ? NGrouped(params) : params.starts[interest + 1];
     const int64_t first = kGlobal ? 0 : FirstPiece(begin, interest);
     double mean = 0;
-    for (int64_t piece = 0; piece * kEnvelopePiece < end - begin; ++piece) mean += sums[(first + piece) * dim + column];
+    for (int64_t piece = 0; piece * kEnvelopePiece < end - begin; ++piece)
+      mean += sums[(first + piece) * dim + column];
     mean /= static_cast<double>(end > begin ? end - begin : 1);
     (kGlobal ? params.global_mean : params.mean)[at] = mean;
   }
 }
 
 // Distances of each member to the mean of its interest and to the global mean. One warp a member.
-__global__ void __launch_bounds__(kThreads) EnvelopeDistancesKernel(const __grid_constant__ EnvelopeParams params) {
+__global__ void __launch_bounds__(kThreads)
+    EnvelopeDistancesKernel(const __grid_constant__ EnvelopeParams params) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t n = NGrouped(params);
   for (int64_t place = GlobalThread() / kWarp; place < n; place += GridThreads() / kWarp) {
@@ -275,10 +279,12 @@ __global__ void EnvelopeInterestsKernel(const __grid_constant__ EnvelopeParams p
     params.interest_squares[interest] = squares;
     if (params.count != nullptr) params.count[interest] = n;
     if (params.mean_residual_norm != nullptr) {
-      params.mean_residual_norm[interest] = n == 0 ? 0.0f : static_cast<float>(residual / static_cast<double>(n));
+      params.mean_residual_norm[interest] =
+          n == 0 ? 0.0f : static_cast<float>(residual / static_cast<double>(n));
     }
     if (params.mean_central_norm != nullptr) {
-      params.mean_central_norm[interest] = n == 0 ? 0.0f : static_cast<float>(central / static_cast<double>(n));
+      params.mean_central_norm[interest] =
+          n == 0 ? 0.0f : static_cast<float>(central / static_cast<double>(n));
     }
   }
 }
@@ -288,7 +294,8 @@ __global__ void EnvelopeGlobalKernel(const __grid_constant__ EnvelopeParams para
   if (GlobalThread() > 0) return;
   const int64_t n = NGrouped(params);
   double squares = 0, residual = 0, central = 0;
-  for (int64_t interest = 0; interest < params.n_interests; ++interest) squares += params.interest_squares[interest];
+  for (int64_t interest = 0; interest < params.n_interests; ++interest)
+    squares += params.interest_squares[interest];
   for (int64_t piece = 0; piece * kEnvelopePiece < n; ++piece) {
     residual += params.global_piece_sums[3 * piece + 1];
     central += params.global_piece_sums[3 * piece + 2];
@@ -299,8 +306,8 @@ __global__ void EnvelopeGlobalKernel(const __grid_constant__ EnvelopeParams para
   params.global[2] = n == 0 ? 0.0f : static_cast<float>(central / count);
 }
 
-// Radix select: four digits of 8 bits from the highest; numbers are not negative, so their bits order them and put
-// NaN last. One block a stretch.
+// Radix select: four digits of 8 bits from the highest; numbers are not negative, so their bits order them
+// and put NaN last. One block a stretch.
 __global__ void __launch_bounds__(kThreads)
     EnvelopeSelectKernel(const __grid_constant__ EnvelopeParams params, const float* values, double quantile,
                          bool whole, float* out, int64_t out_stride) {
@@ -314,14 +321,16 @@ __global__ void __launch_bounds__(kThreads)
       if (threadIdx.x == 0) counts[0] = 0;
       __syncthreads();
       unsigned long long valid = 0;
-      for (int64_t at = threadIdx.x; at < n; at += blockDim.x) valid += values[begin + at] == values[begin + at];
+      for (int64_t at = threadIdx.x; at < n; at += blockDim.x)
+        valid += values[begin + at] == values[begin + at];
       atomicAdd(&counts[0], valid);
       __syncthreads();
       of = static_cast<int64_t>(counts[0]);
       __syncthreads();
     }
     if (threadIdx.x == 0) {
-      auto rank = quantile < 0 ? (of + 1) / 2 : static_cast<int64_t>(ceil(quantile * static_cast<double>(of)));
+      auto rank =
+          quantile < 0 ? (of + 1) / 2 : static_cast<int64_t>(ceil(quantile * static_cast<double>(of)));
       rank = rank < 1 ? 1 : rank > of ? of : rank;
       chosen[0] = 0;
       chosen[1] = static_cast<unsigned long long>(rank);
@@ -345,7 +354,8 @@ __global__ void __launch_bounds__(kThreads)
       }
       __syncthreads();
     }
-    if (threadIdx.x == 0) out[interest * out_stride] = of == 0 ? 0.0f : __uint_as_float(static_cast<unsigned int>(chosen[0]));
+    if (threadIdx.x == 0)
+      out[interest * out_stride] = of == 0 ? 0.0f : __uint_as_float(static_cast<unsigned int>(chosen[0]));
     __syncthreads();
   }
 }
@@ -361,7 +371,8 @@ dim3 BlocksFor(int64_t n, int64_t per_block) {
 }  // namespace
 
 cudaError_t LaunchEnvelopeKeys(const EnvelopeParams& params, cudaStream_t stream) {
-  return gpu::Launch(EnvelopeKeysKernel, BlocksFor(params.table.n_items, kThreads), dim3(kThreads), 0, stream, params);
+  return gpu::Launch(EnvelopeKeysKernel, BlocksFor(params.table.n_items, kThreads), dim3(kThreads), 0, stream,
+                     params);
 }
 
 cudaError_t LaunchEnvelopeSums(const EnvelopeParams& params, cudaStream_t stream) {
@@ -391,10 +402,10 @@ cudaError_t LaunchEnvelopeSums(const EnvelopeParams& params, cudaStream_t stream
   return error;
 }
 
-cudaError_t LaunchSelect(const EnvelopeParams& params, const float* values, double quantile, bool whole, float* out,
-                         int64_t out_stride, cudaStream_t stream) {
-  return gpu::Launch(EnvelopeSelectKernel, BlocksFor(whole ? 1 : params.n_interests, 1), dim3(kThreads), 0, stream,
-                     params, values, quantile, whole, out, out_stride);
+cudaError_t LaunchSelect(const EnvelopeParams& params, const float* values, double quantile, bool whole,
+                         float* out, int64_t out_stride, cudaStream_t stream) {
+  return gpu::Launch(EnvelopeSelectKernel, BlocksFor(whole ? 1 : params.n_interests, 1), dim3(kThreads), 0,
+                     stream, params, values, quantile, whole, out, out_stride);
 }
 
 }  // namespace resembed::kernels

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Envelope statistics on the GPU, as host code sees them. Items are sorted by interest (stable); means and sums run
-// in double over pieces of 4096 members that meet in order; distances and norms are dot products of 32 partial sums.
-// The sums of the CPU backend, in its order: the same bits wherever no exp is involved.
+// Envelope statistics on the GPU, as host code sees them. Items are sorted by interest (stable); means and
+// sums run in double over pieces of 4096 members that meet in order; distances and norms are dot products of
+// 32 partial sums. The sums of the CPU backend, in its order: the same bits wherever no exp is involved.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -14,7 +14,8 @@ namespace resembed::kernels {
 
 constexpr int64_t kEnvelopePiece = 4096;
 
-// Slot of the first piece of interest k whose members begin at `start`: the pieces of two interests never share one.
+// Slot of the first piece of interest k whose members begin at `start`: the pieces of two interests never
+// share one.
 __host__ __device__ constexpr int64_t FirstPiece(int64_t start, int64_t k) {
   return start / kEnvelopePiece + k;
 }
@@ -60,8 +61,9 @@ struct EnvelopeParams {
 cudaError_t LaunchEnvelopeKeys(const EnvelopeParams& params, cudaStream_t stream);
 cudaError_t LaunchEnvelopeSums(const EnvelopeParams& params, cudaStream_t stream);
 
-// out[k * out_stride] = a value of interest k's stretch of `values`, found by its bits; with whole = true of all
-// members, into out[0]. quantile in [0, 1]: the nearest rank, 0 of none; negative: the median of what is no NaN.
+// out[k * out_stride] = a value of interest k's stretch of `values`, found by its bits; with whole = true of
+// all members, into out[0]. quantile in [0, 1]: the nearest rank, 0 of none; negative: the median of what is
+// no NaN.
 cudaError_t LaunchSelect(const EnvelopeParams& params, const float* values, double quantile, bool whole,
                          float* out, int64_t out_stride, cudaStream_t stream);
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compose and pool in one pass; equations and order of sums in forward.h.
 //
-// Work      a group of 2^lane_bits lanes takes a tile of columns of one bag (PoolKernel), of one block of a long
-//           bag, or of kGatherItems positions (GatherKernel). Lane l owns columns [l * kCols, (l + 1) * kCols).
-// Ids       lane l of a group reads the id, the maps and the weight of item l of a batch and hands the addresses of
-//           its rows to the others. Ids run two batches ahead of their rows, maps one: no row waits for them.
+// Work      a group of 2^lane_bits lanes takes a tile of columns of one bag (PoolKernel), of one block of a
+//           long bag, or of up to kGatherItems positions (GatherKernel). Lane l owns columns [l * kCols, (l +
+//           1) * kCols) of the tile.
+// Ids       lane l of a group reads the id, the maps and the weight of item l of a batch and hands the
+//           addresses of its rows to the others. Ids run two batches ahead of their rows, maps one: no row
+//           waits for them.
 // In flight kItemsInFlight items, residual and central row each.
 // Traffic   1 + (central rows) rows in per item, 1 row out per bag.
 #pragma once
@@ -55,8 +57,8 @@ __device__ __forceinline__ bool FindWork(const ForwardParams& params, int64_t bl
 // Sum, or maximum, of the items of one block or short bag; this lane's columns.
 template <int kCols, bool kMax>
 struct Pooled {
-  float total[kCols];               // sum of the blocks before this one; maximum so far
-  float block[kMax ? 1 : kCols];    // sum of this block: (0 + a_0 e_0) + ... is never -0
+  float total[kCols];             // sum of the blocks before this one; maximum so far
+  float block[kMax ? 1 : kCols];  // sum of this block: (0 + a_0 e_0) + ... is never -0
   int32_t argmax[kMax ? kCols : 1];
   int32_t count;  // items that contributed
 
@@ -171,8 +173,7 @@ __device__ __forceinline__ void PoolLists(const ForwardParams& params, const For
   for (int64_t base = begin; base < end; base += lane.lanes) {
     const int64_t next_base = base + lane.lanes;
     const int64_t next_item = LoadItem(params, feature, lane, next_base + lane.index, end);
-    const float weight =
-        item >= 0 && feature.weights != nullptr ? feature.weights[base + lane.index] : 1.0f;
+    const float weight = item >= 0 && feature.weights != nullptr ? feature.weights[base + lane.index] : 1.0f;
     const int n = next_base < end ? lane.lanes : static_cast<int>(end - base);
     for (int from = 0; from < n; ++from) {
       const int64_t here = FromLane(lane, item, from);
@@ -228,10 +229,11 @@ __device__ __forceinline__ void StorePartial(const ForwardFeature& feature, cons
   }
 }
 
-// Two blocks of a multiprocessor are 16 warps; with 128 bytes of rows on their way to each lane that is 64 KiB, twice
-// what latency times bandwidth of an H200 asks for by the data sheet (not measured).
+// Two blocks of a multiprocessor are 16 warps; with 128 bytes of rows on their way to each lane that is 64
+// KiB, twice what latency times bandwidth of an H200 asks for by the data sheet (not measured).
 template <typename CentralT, typename ResidualT, int kCols, bool kList, bool kMax>
-__global__ void __launch_bounds__(kForwardThreads, 2) PoolKernel(const __grid_constant__ ForwardParams params) {
+__global__ void __launch_bounds__(kForwardThreads, 2)
+    PoolKernel(const __grid_constant__ ForwardParams params) {
   RESEMBED_SHARED(float, all_scores, [kForwardThreads / kWarp][RESEMBED_MAX_NEIGHBORS]);
   float* scores = all_scores[threadIdx.x / kWarp];
   for (int64_t block = blockIdx.x; block < params.n_blocks; block += gridDim.x) {
@@ -273,7 +275,8 @@ __global__ void __launch_bounds__(kForwardThreads, 2) PoolKernel(const __grid_co
 
 // Pooling none: y = a e, or e without weights; zeros where nothing contributes. Also whole ranges of items.
 template <typename CentralT, typename ResidualT, int kCols, bool kList>
-__global__ void __launch_bounds__(kForwardThreads) GatherKernel(const __grid_constant__ ForwardParams params) {
+__global__ void __launch_bounds__(kForwardThreads)
+    GatherKernel(const __grid_constant__ ForwardParams params) {
   RESEMBED_SHARED(float, all_scores, [kForwardThreads / kWarp][RESEMBED_MAX_NEIGHBORS]);
   float* scores = all_scores[threadIdx.x / kWarp];
   for (int64_t block = blockIdx.x; block < params.n_blocks; block += gridDim.x) {
@@ -346,15 +349,16 @@ cudaError_t LaunchKind(ForwardKind kind, const ForwardParams& params, const Laun
     case ForwardKind::kGather:
       return gpu::Launch(GatherKernel<CentralT, ResidualT, kCols, kList>, grid, block, 0, stream, params);
     case ForwardKind::kSum:
-      return gpu::Launch(PoolKernel<CentralT, ResidualT, kCols, kList, false>, grid, block, 0, stream, params);
+      return gpu::Launch(PoolKernel<CentralT, ResidualT, kCols, kList, false>, grid, block, 0, stream,
+                         params);
     default:
       return gpu::Launch(PoolKernel<CentralT, ResidualT, kCols, kList, true>, grid, block, 0, stream, params);
   }
 }
 
 template <typename CentralT, typename ResidualT>
-cudaError_t LaunchForward(const ForwardVariant& variant, const ForwardParams& params, const LaunchShape& shape,
-                          cudaStream_t stream) {
+cudaError_t LaunchForward(const ForwardVariant& variant, const ForwardParams& params,
+                          const LaunchShape& shape, cudaStream_t stream) {
   constexpr int kWide = sizeof(CentralT) == 4 && sizeof(ResidualT) == 4 ? 4 : 8;
   if (variant.wide) {
     return variant.list ? LaunchKind<CentralT, ResidualT, kWide, true>(variant.kind, params, shape, stream)

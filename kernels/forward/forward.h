@@ -21,8 +21,8 @@ namespace resembed::kernels {
 constexpr int64_t kSumBlock = 256;
 // Longer bags are taken block by block, and their partial sums meet in a second launch.
 constexpr int64_t kLongBag = 512;
-// Slot of the first block of a long bag that starts at id `start`: 3/2 slots for 256 ids keep the ceil(length /
-// 256) slots of every bag of more than 512 ids clear of the next one's.
+// Slot of the first block of a long bag that starts at id `start`: 3/2 slots for 256 ids keep the ceil(length
+// / 256) slots of every bag of more than 512 ids clear of the next one's.
 __host__ __device__ constexpr int64_t FirstSlot(int64_t start) {
   return start / 1024 * 6 + start % 1024 * 3 / 512;
 }

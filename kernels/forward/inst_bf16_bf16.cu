@@ -2,4 +2,5 @@
 #include "kernels/forward/forward.cuh"
 
 template cudaError_t resembed::kernels::LaunchForward<__nv_bfloat16, __nv_bfloat16>(
-    const ForwardVariant& variant, const ForwardParams& params, const LaunchShape& shape, cudaStream_t stream);
+    const ForwardVariant& variant, const ForwardParams& params, const LaunchShape& shape,
+    cudaStream_t stream);

@@ -9,8 +9,8 @@ namespace resembed::kernels {
 
 constexpr int kWarp = 32;
 
-// One of the lanes that work on a tile of columns of one bag. All of them take part in shuffles; those past the end
-// of the row read column 0 and store nothing.
+// One of the lanes that work on a tile of columns of one bag. All of them take part in shuffles; those past
+// the end of the row read column 0 and store nothing.
 struct Lane {
   int64_t column;     // first column of this lane
   bool in_row;        // whether that is one
@@ -24,8 +24,8 @@ __device__ __forceinline__ void ReportBadId(const ForwardParams& params, const F
                                             int64_t position) {
   if (params.bad_ids == nullptr) return;
   atomicAdd(reinterpret_cast<unsigned long long*>(&params.bad_ids->count), 1ull);
-  atomicMin(params.first_bad, static_cast<unsigned long long>(feature.index) << 48 |
-                                  static_cast<unsigned long long>(position));
+  atomicMin(params.first_bad,
+            static_cast<unsigned long long>(feature.index) << 48 | static_cast<unsigned long long>(position));
 }
 
 // The item at `position`, or -1 where nothing contributes: padding, bad ids, positions from `end`.
@@ -112,9 +112,10 @@ __device__ __forceinline__ float LoadElement(const void* row, const T*, int64_t 
   return Halves<T>::Value(static_cast<const unsigned short*>(row)[column]);
 }
 
-// scores[k] = C[item] . C[list[k]], then exp(scores[k] - max); returns their sum. The whole warp calls this for one
-// item. Lane j has partial sum j of the dot product (columns j, j + 32, ...); the butterfly adds as the tree 16,
-// 8, 4, 2, 1 does. `scores` is shared by the warp and may be overwritten after the next __syncwarp.
+// scores[k] = C[item] . C[list[k]], then exp(scores[k] - max); returns their sum. The whole warp calls this
+// for one item. Lane j has partial sum j of the dot product (columns j, j + 32, ...); the butterfly adds as
+// the tree 16, 8, 4, 2, 1 does. `scores` is shared by the warp and may be overwritten after the next
+// __syncwarp.
 template <typename CentralT>
 __device__ float AttentionScores(const ForwardFeature& feature, int64_t item, int count, float* scores) {
   const int32_t* list = feature.neighbors + item * feature.neighbors_stride;
@@ -141,8 +142,8 @@ __device__ float AttentionScores(const ForwardFeature& feature, int64_t item, in
   return sum;
 }
 
-// Neighbors whose numbers and weights are read together; their rows, too, or two by two where a lane takes 32 bytes
-// of each.
+// Neighbors whose numbers and weights are read together; their rows, too, or two by two where a lane takes 32
+// bytes of each.
 constexpr int kNeighborsInFlight = 4;
 
 // neighbors[k] = list[from + k], -1 from the end of the list.
@@ -161,7 +162,8 @@ __device__ __forceinline__ int CountNeighbors(const ForwardFeature& feature, int
   int count = 0;
 #pragma unroll
   for (int k = 0; k < kNeighborsInFlight; ++k) count += count == k && first[k] >= 0;
-  for (int from = kNeighborsInFlight; count == from && from < feature.n_neighbors; from += kNeighborsInFlight) {
+  for (int from = kNeighborsInFlight; count == from && from < feature.n_neighbors;
+       from += kNeighborsInFlight) {
     int32_t neighbors[kNeighborsInFlight];
     LoadNeighbors(feature, item, from, neighbors);
 #pragma unroll
@@ -170,7 +172,8 @@ __device__ __forceinline__ int CountNeighbors(const ForwardFeature& feature, int
   return count;
 }
 
-// e = the embedding of `item` from its neighbor list, this lane's columns; `first` are the list's first neighbors.
+// e = the embedding of `item` from its neighbor list, this lane's columns; `first` are the list's first
+// neighbors.
 template <typename CentralT, typename ResidualT, int kCols>
 __device__ __forceinline__ void ComposeFromList(const ForwardFeature& feature, const Lane& lane, int64_t item,
                                                 const int32_t (&first)[kNeighborsInFlight], float* scores,
@@ -213,7 +216,8 @@ __device__ __forceinline__ void ComposeFromList(const ForwardFeature& feature, c
       Pack<CentralT, kCols> rows[kRows];
 #pragma unroll
       for (int k = 0; k < kRows; ++k) {
-        LoadColumns<true>(rows[k], CentralRow(feature, from + part + k < count ? neighbors[part + k] : -1), lane);
+        LoadColumns<true>(rows[k], CentralRow(feature, from + part + k < count ? neighbors[part + k] : -1),
+                          lane);
       }
 #pragma unroll
       for (int k = 0; k < kRows; ++k) {
@@ -242,7 +246,8 @@ __device__ __forceinline__ void StoreOutput(const ForwardFeature& feature, int64
   } else if (feature.output_dtype == RESEMBED_F16) {
     StoreValues<__half>(static_cast<unsigned short*>(feature.output) + at, values, feature.wide_output);
   } else {
-    StoreValues<__nv_bfloat16>(static_cast<unsigned short*>(feature.output) + at, values, feature.wide_output);
+    StoreValues<__nv_bfloat16>(static_cast<unsigned short*>(feature.output) + at, values,
+                               feature.wide_output);
   }
 }
 

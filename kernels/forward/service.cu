@@ -4,9 +4,10 @@
 
 namespace resembed::kernels {
 
-// y_b = (p_0 + p_1) + ... over the slots of a long bag. A group of 32 lanes takes 32 columns of one slot; those of a
-// bag's first slot do the work.
-__global__ void __launch_bounds__(kForwardThreads, 2) MeetKernel(const __grid_constant__ ForwardParams params) {
+// y_b = (p_0 + p_1) + ... over the slots of a long bag. A group of 32 lanes takes 32 columns of one slot;
+// those of a bag's first slot do the work.
+__global__ void __launch_bounds__(kForwardThreads, 2)
+    MeetKernel(const __grid_constant__ ForwardParams params) {
   for (int64_t block = blockIdx.x; block < params.n_blocks; block += gridDim.x) {
     Place place;
     if (!FindWork<1>(params, block, &place) || !place.lane.in_row) continue;
@@ -27,7 +28,8 @@ __global__ void __launch_bounds__(kForwardThreads, 2) MeetKernel(const __grid_co
       const int32_t more = feature.partial_counts[first + at];
       if (!is_max) {
         total[0] += partial;
-      } else if (more > 0 && (count == 0 || partial > total[0] || (partial != partial && total[0] == total[0]))) {
+      } else if (more > 0 &&
+                 (count == 0 || partial > total[0] || (partial != partial && total[0] == total[0]))) {
         total[0] = partial;
         argmax = feature.partial_argmax[(first + at) * feature.dim + place.lane.column];
       }
