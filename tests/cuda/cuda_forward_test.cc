@@ -13,6 +13,16 @@
 namespace resembed::testing {
 namespace {
 
+#if defined(RESEMBED_EMULATOR_TSAN) || defined(__SANITIZE_ADDRESS__)
+constexpr uint64_t kRandomCases = 12;
+constexpr int64_t kHugeBag = 3000;
+const int64_t kDims[] = {1, 18, 64, 130};
+#else
+constexpr uint64_t kRandomCases = 60;
+constexpr int64_t kHugeBag = 60000;
+const int64_t kDims[] = {1, 7, 18, 32, 64, 130, 256, 513};
+#endif
+
 const resembed_central_form kForms[] = {RESEMBED_CENTRAL_NONE, RESEMBED_CENTRAL_ASSIGNMENT,
                                         RESEMBED_CENTRAL_UNIFORM, RESEMBED_CENTRAL_STORED,
                                         RESEMBED_CENTRAL_ATTENTION};
@@ -93,7 +103,7 @@ TEST_P(CudaForwardShapes, EveryPoolingAndBagLengthHasTheBitsOfTheCpu) {
 std::vector<Shape> Shapes() {
   std::vector<Shape> shapes;
   for (const resembed_central_form form : kForms) {
-    for (const int64_t dim : {1, 7, 18, 32, 64, 130, 256, 513}) shapes.push_back({form, dim});
+    for (const int64_t dim : kDims) shapes.push_back({form, dim});
   }
   return shapes;
 }
@@ -176,7 +186,7 @@ GradientProblem RandomProblem(uint64_t seed) {
 }
 
 TEST(CudaForward, RandomProblemsHaveTheBitsOfTheCpu) {
-  for (uint64_t seed = 2000; seed < 2060; ++seed) {
+  for (uint64_t seed = 2000; seed < 2000 + kRandomCases; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     GradientProblem problem = RandomProblem(seed);
     ForwardOptions options;
@@ -187,7 +197,7 @@ TEST(CudaForward, RandomProblemsHaveTheBitsOfTheCpu) {
   }
 }
 
-// Bags around the lengths where work is cut, one of them a single id 60,000 times; neighbors in memory of slots.
+// Bags around the lengths where work is cut; one is a single id many times.
 GradientProblem LongProblem(resembed_central_form form, int64_t dim, int64_t huge) {
   TableSpec table;
   table.form = form;
@@ -221,7 +231,7 @@ GradientProblem LongProblem(resembed_central_form form, int64_t dim, int64_t hug
 TEST(CudaForward, LongBagsHaveTheBitsOfTheCpu) {
   for (const resembed_central_form form : {RESEMBED_CENTRAL_ASSIGNMENT, RESEMBED_CENTRAL_UNIFORM}) {
     for (const int64_t dim : {9, 64}) {
-      GradientProblem problem = LongProblem(form, dim, dim == 9 ? 60000 : 3000);
+      GradientProblem problem = LongProblem(form, dim, dim == 9 ? kHugeBag : 3000);
       ExpectSameAsCpu(&problem);
     }
   }
