@@ -166,4 +166,28 @@ inline std::string FirstDifference(const ForwardResult& got, const ForwardResult
   return "";
 }
 
+inline std::vector<int64_t> OffsetsOf(const std::vector<int64_t>& lengths) {
+  std::vector<int64_t> offsets = {0};
+  for (const int64_t length : lengths) offsets.push_back(offsets.back() + length);
+  return offsets;
+}
+
+inline bool UsesExp(const GradientProblem& problem) {
+  for (const auto& table : problem.tables) {
+    if (table->spec.form == RESEMBED_CENTRAL_ATTENTION) return true;
+  }
+  return false;
+}
+
+// On the device: the bits of the CPU backend, or with attention the oracle's bound.
+inline void ExpectSameAsCpu(GradientProblem* problem, const ForwardOptions& options = {}) {
+  DeviceProblem device(*problem);
+  const ForwardResult got = RunOnDevice(&device, options);
+  if (UsesExp(*problem)) {
+    ExpectMatchesOracle(problem, got, options.output_dtype);
+  } else {
+    EXPECT_EQ(FirstDifference(got, RunForward(problem, PlaceOf(nullptr), options)), "");
+  }
+}
+
 }  // namespace resembed::testing
