@@ -24,7 +24,9 @@ set(RESEMBED_CUDA_HOST_SOURCES
 )
 set(RESEMBED_CUDA_TESTS
   tests/cuda/cuda_envelope_test.cc
+  tests/cuda/cuda_forward_rules_test.cc
   tests/cuda/cuda_forward_test.cc
+  tests/cuda/cuda_maps_test.cc
   tests/cuda/cuda_plan_test.cc
   tests/cuda/cuda_materialize_test.cc
   tests/cuda/cuda_refusals_test.cc
