@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/backward_args.h"
+#ifdef RESEMBED_WITH_CUDA
+#include "host/cuda/backward.h"
+#include "host/cuda/device.h"
+#endif
 #include "host/descriptor.h"
 #include "host/nvtx.h"
 
@@ -140,6 +144,35 @@ BackwardRequest RequestOf(const Call& call, int32_t index) {
   return request;
 }
 
+#ifdef RESEMBED_WITH_CUDA
+cuda::BackwardWork WorkOf(const Call& call, int32_t index) {
+  const resembed_table_grad grad = GradOf(call, index);
+  const int64_t dim = call.backward.tables[index].dim;
+  cuda::BackwardWork work = {};
+  work.index = index;
+  work.request = RequestOf(call, index);
+  if (grad.residual != nullptr) work.residual = OutOf(grad.residual, dim);
+  if (grad.central != nullptr) work.central = OutOf(grad.central, dim);
+  work.neighbor_weights = grad.neighbor_weights;
+  return work;
+}
+
+resembed_status RunOnGpu(const Call& call, void* workspace) {
+  const resembed_place& place = call.backward.place;
+  const cuda::DeviceScope scope("backward", place.device);
+  RESEMBED_RETURN_IF_ERROR(scope.status());
+  for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
+    const cuda::BackwardWork work = WorkOf(call, index);
+    if (!work.request.items() && !work.request.sample_weights) continue;
+    Workspace carve(workspace);
+    const cuda::BackwardRegions regions = cuda::TakeBackward(call.backward, work, &carve);
+    RESEMBED_RETURN_IF_ERROR(cuda::ItemGradients("backward", call.backward, work, regions, {}));
+    RESEMBED_RETURN_IF_ERROR(cuda::CentralGradients("backward", call.backward, work, regions, {}));
+  }
+  return cuda::FinishLaunches("backward", cuda::StreamOf(place));
+}
+#endif
+
 void RunTable(const Call& call, int32_t index, TableBackward work, Workspace* workspace) {
   const BackwardCall& backward = call.backward;
   const resembed_table_grad grad = GradOf(call, index);
@@ -161,18 +194,27 @@ void RunTable(const Call& call, int32_t index, TableBackward work, Workspace* wo
   CentralGradients(work, grad.central != nullptr ? &central : nullptr, nullptr, executor);
 }
 
-// Tables run one after the other and share the workspace.
-size_t WorkspaceBytes(const Call& call) {
-  size_t bytes = 0;
+// Tables run one after the other and share the workspace. unsupported where the backend has no kernels.
+resembed_status CountWorkspace(const Call& call, size_t* total) {
+  size_t& bytes = *total = 0;
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
     if (!request.items() && !request.sample_weights) continue;
     Workspace count(nullptr);
+#ifdef RESEMBED_WITH_CUDA
+    if (call.backward.place.backend == RESEMBED_CUDA) {
+      const cuda::BackwardWork work = WorkOf(call, index);
+      RESEMBED_RETURN_IF_ERROR(cuda::CheckBackward("backward", call.backward, work));
+      cuda::TakeBackward(call.backward, work, &count);
+      bytes = std::max(bytes, count.used());
+      continue;
+    }
+#endif
     TableBackward work = TakeBackward(call.backward.args, index, request, call.backward.place, &count);
     RecomputeArgmax(call.backward.args, index, &work, call.backward.place, &count);
     bytes = std::max(bytes, count.used());
   }
-  return bytes;
+  return RESEMBED_OK;
 }
 
 }  // namespace
@@ -186,8 +228,7 @@ resembed_status resembed_backward_workspace_size(const resembed_backward_args* a
   Call call;
   RESEMBED_RETURN_IF_ERROR(ReadArgs(args, place, &call));
   if (bytes == nullptr) return Fail(RESEMBED_INVALID_ARGUMENT, "backward: bytes is null; needs a size_t");
-  *bytes = WorkspaceBytes(call);
-  return RESEMBED_OK;
+  return CountWorkspace(call, bytes);
 }
 
 resembed_status resembed_backward(const resembed_backward_args* args, void* workspace, size_t workspace_bytes,
@@ -195,11 +236,16 @@ resembed_status resembed_backward(const resembed_backward_args* args, void* work
   using namespace resembed::detail;
   Call call;
   RESEMBED_RETURN_IF_ERROR(ReadArgs(args, place, &call));
-  RESEMBED_RETURN_IF_ERROR(CheckWorkspace("backward", workspace, workspace_bytes, WorkspaceBytes(call)));
+  size_t needed = 0;
+  RESEMBED_RETURN_IF_ERROR(CountWorkspace(call, &needed));
+  RESEMBED_RETURN_IF_ERROR(CheckWorkspace("backward", workspace, workspace_bytes, needed));
   const BackwardArgs& batch = call.backward.args;
   const NvtxRange range(NvtxOp::kBackward, [&] {
     return BackwardSize(batch.features, batch.feature_grads, batch.n_features, call.backward.tables);
   });
+#ifdef RESEMBED_WITH_CUDA
+  if (call.backward.place.backend == RESEMBED_CUDA) return RunOnGpu(call, workspace);
+#endif
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
     if (!request.items() && !request.sample_weights) continue;

@@ -51,7 +51,7 @@ resembed_status ReadBackwardCall(const char* op, const resembed_plan_header* pla
                                  const resembed_tables* tables, const resembed_feature* const* features,
                                  int32_t n_features, const resembed_feature_grad* const* feature_grads,
                                  const resembed_place* place, BackwardCall* out) {
-  RESEMBED_RETURN_IF_ERROR(CheckPlace(op, place, &out->place));
+  RESEMBED_RETURN_IF_ERROR(CheckPlace(op, place, &out->place, Backends::kCpuAndCuda));
   RESEMBED_RETURN_IF_ERROR(CheckTables(op, tables, out->place, &out->tables));
   RESEMBED_RETURN_IF_ERROR(CheckFeatures(op, features, n_features, out->tables));
   RESEMBED_RETURN_IF_ERROR(OpenPlan(op, plan, out->tables, features, n_features, out->place, &out->plan));

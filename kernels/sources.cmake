@@ -12,10 +12,16 @@ set(RESEMBED_KERNEL_SOURCES
   kernels/forward/inst_bf16_f16.cu
   kernels/forward/inst_bf16_bf16.cu
   kernels/forward/service.cu
+  kernels/backward/inst_any_narrow.cu
+  kernels/backward/inst_any_wide.cu
+  kernels/backward/inst_plain_narrow.cu
+  kernels/backward/inst_plain_wide.cu
+  kernels/backward/service.cu
   kernels/plan/plan.cu
   kernels/sort/sort.cu
 )
 set(RESEMBED_CUDA_HOST_SOURCES
+  host/cuda/backward.cc
   host/cuda/device.cc
   host/cuda/envelope.cc
   host/cuda/forward.cc
@@ -26,8 +32,9 @@ set(RESEMBED_CUDA_TESTS
   tests/cuda/cuda_envelope_test.cc
   tests/cuda/cuda_forward_rules_test.cc
   tests/cuda/cuda_forward_test.cc
-  tests/cuda/cuda_maps_test.cc
+  tests/cuda/cuda_backward_test.cc
   tests/cuda/cuda_plan_test.cc
+  tests/cuda/cuda_maps_test.cc
   tests/cuda/cuda_materialize_test.cc
   tests/cuda/cuda_refusals_test.cc
 )

@@ -20,10 +20,12 @@ __device__ __forceinline__ int LaneOfWarp() { return static_cast<int>(threadIdx.
 // Nothing is launched for no work.
 template <typename Params>
 cudaError_t LaunchThreads(void (*kernel)(Params), int64_t n_threads, const Grid& grid, cudaStream_t stream,
-                          const Params& params) {
+                          const Params& params, int64_t n_parts = 1) {
   if (n_threads <= 0) return cudaSuccess;
   const int64_t blocks = (n_threads + grid.threads - 1) / grid.threads;
-  return gpu::Launch(kernel, dim3(static_cast<unsigned int>(blocks < grid.blocks ? blocks : grid.blocks)),
+  return gpu::Launch(kernel,
+                     dim3(static_cast<unsigned int>(blocks < grid.blocks ? blocks : grid.blocks),
+                          static_cast<unsigned int>(n_parts)),
                      dim3(static_cast<unsigned int>(grid.threads)), 0, stream, params);
 }
 template <typename Params>

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cuda/backward.h"
+
+#include <algorithm>
+
+#include "host/cpu/bags.h"
+#include "host/cuda/device.h"
+#include "host/descriptor.h"
+
+namespace resembed::detail::cuda {
+namespace {
+
+using kernels::BackwardParams;
+using kernels::BackwardPass;
+using kernels::BackwardSource;
+
+// Rows of a multiple of 16 floats begin at lines.
+int64_t Padded(int64_t dim) { return (dim + 15) / 16 * 16; }
+
+bool IsWide(const void* rows, int64_t pitch, resembed_dtype dtype) {
+  const int64_t word = 4 * ElementBytes(dtype);
+  return reinterpret_cast<uintptr_t>(rows) % static_cast<uintptr_t>(word) == 0 && pitch % word == 0;
+}
+
+// Calls each(number of the source, feature index, source) for every feature of a table.
+template <typename Each>
+void ForSources(const BackwardCall& call, int32_t table, const Each& each) {
+  const BackwardArgs& args = call.args;
+  const PlanTable plan = call.plan.table(table);
+  const int64_t dim = call.tables[table].dim;
+  int32_t number = 0;
+  for (int32_t index = 0; index < args.n_features; ++index) {
+    if (TableOf(args.features[index]) != table) continue;
+    const resembed_feature feature = ReadFeature(args.features[index], dim);
+    BackwardSource source = {};
+    source.first_use = call.plan.feature(index).first_use;
+    source.first_row = call.plan.feature(index).first_row;
+    source.weights = feature.weights;
+    source.n_ids = feature.n_ids;
+    if (args.feature_grads[index] != nullptr) {
+      const resembed_feature_grad grad = ReadDescriptor(args.feature_grads[index]);
+      source.rows = static_cast<const char*>(grad.grad_output);
+      source.dtype = grad.grad_output_dtype;
+      source.pitch =
+          (grad.grad_output_stride == 0 ? dim : grad.grad_output_stride) * ElementBytes(source.dtype);
+      source.grad_weights = grad.grad_weights;
+    }
+    if (plan.divisor != nullptr && feature.pooling == RESEMBED_POOLING_MEAN) {
+      source.divisor = plan.divisor + source.first_row;
+    }
+    if (feature.pooling == RESEMBED_POOLING_MAX) {
+      source.argmax = feature.saved_argmax;
+      source.offsets = feature.offsets;
+      source.wide_offsets = feature.offset_dtype == RESEMBED_I64;
+      source.bag_length = feature.bag_length;
+    }
+    each(number++, index, source);
+  }
+}
+
+bool IsCompressed(const GradOut& out) {
+  return out.rows != nullptr && out.layout == RESEMBED_GRAD_COMPRESSED;
+}
+
+resembed_status Launched(const char* op, const char* kernel, const kernels::Grid& grid, cudaError_t error) {
+  return error == cudaSuccess ? RESEMBED_OK : LaunchFailure(op, kernel, grid.blocks, grid.threads, error);
+}
+
+resembed_status StoreSources(const char* op, const BackwardCall& call, int32_t table,
+                             const BackwardRegions& regions) {
+  kernels::SourceBatch batch = {};
+  batch.to = regions.sources;
+  cudaError_t error = cudaSuccess;
+  const auto flush = [&] {
+    if (batch.n > 0 && error == cudaSuccess) error = kernels::LaunchStoreSources(batch, StreamOf(call.place));
+    batch.to += batch.n;
+    batch.n = 0;
+  };
+  ForSources(call, table, [&](int32_t, int32_t, const BackwardSource& source) {
+    batch.sources[batch.n++] = source;
+    if (batch.n == kernels::kSourcesPerLaunch) flush();
+  });
+  flush();
+  return Launched(op, "StoreSourcesKernel", {32, 1}, error);
+}
+
+// Ids and count of a compressed gradient, or the fill of a dense one.
+resembed_status StartGradient(const char* op, const BackwardCall& call, const BackwardParams& params,
+                              const GradOut& out, bool central, int64_t table_rows,
+                              const kernels::Grid& grid) {
+  const cudaStream_t stream = StreamOf(call.place);
+  if (out.layout == RESEMBED_GRAD_DENSE) {
+    const kernels::DenseFill fill = {params.counts, out.rows, table_rows, params.dim, out.stride};
+    return Launched(op, "DenseFillKernel", grid, kernels::LaunchDenseFill(fill, grid, stream));
+  }
+  kernels::GradIds ids = {};
+  ids.counts = params.counts;
+  ids.rows = central ? params.central : params.unique;
+  ids.max_rows = central ? params.max_central : params.max_unique;
+  ids.central = central;
+  ids.row_ids = out.row_ids;
+  ids.n_rows = out.n_rows;
+  return Launched(op, "GradIdsKernel", grid, kernels::LaunchGradIds(ids, grid, stream));
+}
+
+}  // namespace
+
+resembed_status CheckBackward(const char* op, const BackwardCall& call, const BackwardWork& work) {
+  const resembed_table table = call.tables[work.index];
+  if (work.request.central && table.form == RESEMBED_CENTRAL_ATTENTION) {
+    return Fail(RESEMBED_UNSUPPORTED, "%s: tables[%d].form is attention; needs another one on cuda", op,
+                work.index);
+  }
+  if (work.request.neighbor_weights) {
+    return Fail(RESEMBED_UNSUPPORTED, "%s: table_grads[%d].neighbor_weights is given; needs null on cuda", op,
+                work.index);
+  }
+  resembed_status status = RESEMBED_OK;
+  ForSources(call, work.index, [&](int32_t, int32_t index, const BackwardSource& source) {
+    if (status != RESEMBED_OK || source.rows == nullptr) return;
+    if (source.grad_weights != nullptr) {
+      status = Fail(RESEMBED_UNSUPPORTED, "%s: feature_grads[%d].grad_weights is given; needs null on cuda",
+                    op, index);
+    }
+    if (ReadDescriptor(call.args.features[index]).pooling == RESEMBED_POOLING_MAX &&
+        source.argmax == nullptr) {
+      status = Fail(RESEMBED_UNSUPPORTED,
+                    "%s: features[%d].saved_argmax is null; needs the one of forward on cuda", op, index);
+    }
+  });
+  return status;
+}
+
+BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work, Workspace* workspace) {
+  const resembed_table table = call.tables[work.index];
+  const PlanTable plan = call.plan.table(work.index);
+  const int64_t dim = table.dim;
+  BackwardRegions regions = {};
+  BackwardParams& params = regions.params;
+  params.counts = call.plan.counts(work.index);
+  params.dim = dim;
+  params.max_unique = plan.max_unique;
+  params.unique = plan.items.rows;
+  params.use_begin = plan.items.begin;
+  params.use = plan.use;
+  params.use_row = plan.use_row;
+  params.use_chunks = plan.items.long_chunks;
+  params.n_use_slots = MaxLongChunks(plan.n_uses);
+  params.residual_row_of = table.residual_row_of;
+  params.max_central = plan.max_unique_central;
+  params.central = plan.central.rows;
+  params.pair_begin = plan.central.begin;
+  params.pair = plan.pair;
+  params.pair_chunks = plan.central.long_chunks;
+  params.n_pair_slots = plan.central.n_long_chunks;
+  params.slot_bits = plan.slot_bits;
+  params.n_neighbors = table.n_neighbors;
+
+  bool wide = dim % 4 == 0, plain = true;
+  ForSources(call, work.index, [&](int32_t, int32_t, const BackwardSource& source) {
+    ++params.n_sources;
+    if (source.rows == nullptr) return;
+    wide = wide && IsWide(source.rows, source.pitch, source.dtype);
+    plain = plain && source.dtype == RESEMBED_F32 && source.argmax == nullptr;
+  });
+  regions.sources = workspace->Take<BackwardSource>(params.n_sources);
+  params.sources = regions.sources;
+
+  const BackwardRequest& request = work.request;
+  const bool keeps = IsCompressed(work.residual);
+  const bool needs_items = request.central || request.neighbor_weights || (work.fused && request.residual);
+  params.items = workspace->Take<kernels::ItemGrad>(needs_items ? plan.max_unique : 0);
+  if (!needs_items) params.items = nullptr;
+  params.item_stride = Padded(dim);
+  params.item_rows = workspace->Take<float>(needs_items && !keeps ? plan.max_unique * params.item_stride : 0);
+  if (!needs_items) params.item_rows = nullptr;
+  if (keeps) {
+    params.item_rows = work.residual.rows;
+    params.item_stride = work.residual.stride;
+    params.keeps_rows = true;
+  } else if (work.residual.rows != nullptr) {
+    params.dense = work.residual.rows;
+    params.dense_stride = work.residual.stride;
+    wide = wide && IsWide(params.dense, params.dense_stride * 4, RESEMBED_F32);
+  }
+  wide = wide && IsWide(params.item_rows, params.item_stride * 4, RESEMBED_F32);
+
+  if (request.central) {
+    if (table.form == RESEMBED_CENTRAL_UNIFORM) {
+      params.weight = kernels::PairWeight::kUniform;
+      regions.uniform_weight = workspace->Take<float>(plan.max_unique);
+      params.pair_weight = regions.uniform_weight;
+    } else if (table.form == RESEMBED_CENTRAL_STORED) {
+      params.weight = kernels::PairWeight::kStored;
+      params.stored = table.neighbor_weights;
+      params.stored_stride = table.neighbor_weights_stride;
+    }
+  }
+  params.partials =
+      workspace->Take<float>(std::max(params.n_use_slots, request.central ? params.n_pair_slots : 0) * dim);
+  regions.items = {wide, plain};
+  if (work.fused && request.central) {
+    params.central_stride = Padded(dim);
+    params.central_rows = workspace->Take<float>(plan.max_unique_central * params.central_stride);
+  } else if (work.central.rows != nullptr) {
+    params.central_stride = work.central.stride;
+    params.central_rows = work.central.rows;
+    params.central_dense = work.central.layout == RESEMBED_GRAD_DENSE;
+  }
+  wide = wide && IsWide(params.central_rows, params.central_stride * 4, RESEMBED_F32);
+  regions.central = {wide, plain};
+  return regions;
+}
+
+resembed_status ItemGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
+                              const BackwardRegions& regions, const kernels::Grid& grid) {
+  const BackwardParams& params = regions.params;
+  const cudaStream_t stream = StreamOf(call.place);
+  RESEMBED_RETURN_IF_ERROR(StoreSources(op, call, work.index, regions));
+  if (!work.request.items()) return RESEMBED_OK;
+  if (!work.fused && work.request.residual) {
+    RESEMBED_RETURN_IF_ERROR(
+        StartGradient(op, call, params, work.residual, false, call.tables[work.index].residual_rows, grid));
+  }
+  RESEMBED_RETURN_IF_ERROR(
+      Launched(op, "ChunksKernel", grid,
+               LaunchBackward(BackwardPass::kUseChunks, regions.items, params, grid, stream)));
+  return Launched(op, "ItemsKernel", grid,
+                  LaunchBackward(BackwardPass::kItems, regions.items, params, grid, stream));
+}
+
+resembed_status CentralGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
+                                 const BackwardRegions& regions, const kernels::Grid& grid) {
+  if (!work.request.central) return RESEMBED_OK;
+  const BackwardParams& params = regions.params;
+  const resembed_table table = call.tables[work.index];
+  const cudaStream_t stream = StreamOf(call.place);
+  if (!work.fused) {
+    RESEMBED_RETURN_IF_ERROR(StartGradient(op, call, params, work.central, true, table.central_rows, grid));
+  }
+  if (regions.uniform_weight != nullptr) {
+    const kernels::UniformWeights weights = {params.counts,         params.unique,          params.max_unique,
+                                             table.neighbors,       table.neighbors_stride, table.n_neighbors,
+                                             regions.uniform_weight};
+    RESEMBED_RETURN_IF_ERROR(
+        Launched(op, "UniformWeightsKernel", grid, kernels::LaunchUniformWeights(weights, grid, stream)));
+  }
+  RESEMBED_RETURN_IF_ERROR(
+      Launched(op, "ChunksKernel", grid,
+               LaunchBackward(BackwardPass::kPairChunks, regions.central, params, grid, stream)));
+  return Launched(op, "CentralKernel", grid,
+                  LaunchBackward(BackwardPass::kCentral, regions.central, params, grid, stream));
+}
+
+}  // namespace resembed::detail::cuda
