@@ -41,7 +41,7 @@ void SetDevice(const Device& device);
 Device GetDevice();
 
 // How long one launch may take before the program is ended, with block and thread on standard error: what ends a
-// spin loop without __nanosleep. 60 s, or the environment's
+// spin loop without __nanosleep. 120 s, or the environment's
 // RESEMBED_EMULATOR_WATCHDOG, unless set.
 void SetWatchdog(unsigned seconds);
 

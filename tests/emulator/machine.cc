@@ -24,7 +24,7 @@ unsigned WatchdogSeconds() {
   if (watchdog_seconds == 0) {
     const char* text = std::getenv("RESEMBED_EMULATOR_WATCHDOG");
     const int seconds = text == nullptr ? 0 : std::atoi(text);
-    watchdog_seconds = seconds > 0 ? static_cast<unsigned>(seconds) : 60;
+    watchdog_seconds = seconds > 0 ? static_cast<unsigned>(seconds) : 120;
   }
   return watchdog_seconds;
 }
