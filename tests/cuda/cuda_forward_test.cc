@@ -70,7 +70,10 @@ TEST_P(CudaForwardShapes, EveryPoolingAndBagLengthHasTheBitsOfTheCpu) {
   options.extra_stride = shape.dim == 7 ? 3 : 0;
   DeviceProblem device(problem);
   const ForwardResult got = RunOnDevice(&device, options);
-  ExpectMatchesOracle(&problem, got, options.output_dtype);
+  // The CPU's bits have been held against the oracle elsewhere; here a few are again.
+  if (shape.form == RESEMBED_CENTRAL_ATTENTION || shape.dim <= 32) {
+    ExpectMatchesOracle(&problem, got, options.output_dtype);
+  }
   if (shape.form != RESEMBED_CENTRAL_ATTENTION) {
     EXPECT_EQ(FirstDifference(got, RunForward(&problem, PlaceOf(nullptr), options)), "");
   }
