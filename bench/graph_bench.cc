@@ -2,6 +2,7 @@
 // From a log to the top-K graph: co-visit counts, top-K, weights, centers.
 #include <malloc.h>
 
+#include <filesystem>
 #include <fstream>
 #include <numeric>
 #include <string>
@@ -17,7 +18,8 @@ struct GraphCase {
   int64_t n_interactions, n_items;
   double alpha;
   int32_t window;
-  int64_t length = 20;  // of a sequence
+  int64_t budget_mb = 0;  // > 0: the log comes in blocks, counts go to disk beyond this much memory
+  int64_t length = 20;    // of a sequence
 };
 
 constexpr int32_t kNeighbors = 8;
@@ -26,7 +28,8 @@ std::string Name(const GraphCase& c) {
   char zipf[16];
   std::snprintf(zipf, sizeof(zipf), "%g", c.alpha);
   return "BM_Graph/interactions:" + CountName(c.n_interactions) + "/items:" + CountName(c.n_items) +
-         "/zipf:" + zipf + "/window:" + std::to_string(c.window) + "/k:" + std::to_string(kNeighbors);
+         "/zipf:" + zipf + "/window:" + std::to_string(c.window) + "/k:" + std::to_string(kNeighbors) +
+         (c.budget_mb > 0 ? "/budget_mb:" + std::to_string(c.budget_mb) : "");
 }
 
 // Resident bytes of the process; 0 where the system does not say.
@@ -41,14 +44,21 @@ double ResidentBytes(const char* field) {
 
 void Graph(benchmark::State& state, const GraphCase& c) {
   const IdSource source(c.n_items, c.alpha, 3);
-  std::vector<int32_t> ids(static_cast<size_t>(c.n_interactions));
-  source.Fill(0, c.n_interactions, ids.data());
+  const int64_t block = c.budget_mb > 0 ? 1'000'000 : c.n_interactions;
+  std::vector<int32_t> ids(static_cast<size_t>(block));
+  source.Fill(0, block, ids.data());
   std::vector<int64_t> offsets;
-  for (int64_t at = 0; at <= c.n_interactions; at += c.length) offsets.push_back(at);
+  for (int64_t at = 0; at <= block; at += c.length) offsets.push_back(at);
   resembed_covisit_options options = {};
   options.struct_size = sizeof(options);
   options.n_items = c.n_items;
   options.window = c.window;
+  const std::string folder = std::filesystem::temp_directory_path().string();
+  if (c.budget_mb > 0) {
+    options.buffer_bytes = static_cast<size_t>(c.budget_mb) * 1'000'000 / 2;
+    options.spill_folder = folder.c_str();
+    options.spill_bytes = static_cast<size_t>(c.budget_mb) * 1'000'000 / 3;
+  }
   const auto n_entries = static_cast<size_t>(c.n_items * kNeighbors);
   std::vector<int32_t> neighbors(n_entries), center_of(static_cast<size_t>(c.n_items));
   std::vector<int64_t> counts(n_entries);
@@ -63,8 +73,11 @@ void Graph(benchmark::State& state, const GraphCase& c) {
     resembed_covisit* covisit = nullptr;
     count.Time([&] {
       Check(resembed_covisit_create(&options, &covisit));
-      Check(resembed_covisit_add(covisit, ids.data(), RESEMBED_I32, offsets.data(), RESEMBED_I64,
-                                 static_cast<int64_t>(offsets.size()) - 1));
+      for (int64_t first = 0; first < c.n_interactions; first += block) {
+        if (first > 0) source.Fill(first, block, ids.data());
+        Check(resembed_covisit_add(covisit, ids.data(), RESEMBED_I32, offsets.data(), RESEMBED_I64,
+                                   static_cast<int64_t>(offsets.size()) - 1));
+      }
       Check(resembed_covisit_n_pairs(covisit, &n_pairs));
     });
     top_k.Time([&] { Check(resembed_covisit_top_k(covisit, kNeighbors, neighbors.data(), counts.data())); });
@@ -93,11 +106,11 @@ void Graph(benchmark::State& state, const GraphCase& c) {
 }
 
 void Register() {
-  const std::vector<GraphCase> cases = {{10'000'000, 1'000'000, 1.05, 2},
-                                        {10'000'000, 1'000'000, 0, 2},
-                                        {10'000'000, 1'000'000, 1.15, 2},
-                                        {10'000'000, 1'000'000, 1.05, 5},
-                                        {1'000'000, 25'000, 1.05, 2}};
+  const std::vector<GraphCase> cases = {
+      {10'000'000, 1'000'000, 1.05, 2},      {10'000'000, 1'000'000, 0, 2},
+      {10'000'000, 1'000'000, 1.15, 2},      {10'000'000, 1'000'000, 1.05, 5},
+      {1'000'000, 25'000, 1.05, 2},          {100'000'000, 1'000'000, 1.05, 2, 3000},
+      {100'000'000, 1'000'000, 1.05, 2, 500}};
   for (const GraphCase& c : cases) {
     benchmark::RegisterBenchmark(Name(c).c_str(), [c](benchmark::State& state) { Graph(state, c); })
         ->UseRealTime()

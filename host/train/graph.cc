@@ -63,6 +63,57 @@ InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, 
   return graph;
 }
 
+namespace {
+
+template <typename T>
+std::vector<T> ReadTensor(resembed_file* file, const std::string& path, const char* name,
+                          resembed_dtype dtype, int64_t rows, int64_t columns) {
+  int32_t index = -1;
+  CheckStatus(resembed_file_find(file, name, &index));
+  resembed_tensor tensor = {};
+  tensor.struct_size = sizeof(tensor);
+  if (index >= 0) CheckStatus(resembed_file_tensor(file, index, &tensor));
+  if (index < 0 || tensor.dtype != dtype || tensor.n_dims != (columns > 0 ? 2 : 1) ||
+      tensor.shape[0] != rows || (columns > 0 && tensor.shape[1] != columns)) {
+    throw Error{path + ": needs the tensor " + name + " for the " + std::to_string(rows) +
+                " items of the log"};
+  }
+  std::vector<T> data(static_cast<size_t>(rows * std::max<int64_t>(1, columns)));
+  CheckStatus(resembed_file_read(file, index, data.data(), 0, data.size() * sizeof(T)));
+  return data;
+}
+
+}  // namespace
+
+InterestGraph LoadGraph(const Log& log, const std::string& path) {
+  resembed_file* raw = nullptr;
+  CheckStatus(resembed_file_open(path.c_str(), &raw));
+  const std::unique_ptr<resembed_file, void (*)(resembed_file*)> file(raw, resembed_file_close);
+  int32_t index = -1;
+  CheckStatus(resembed_file_find(raw, "neighbors", &index));
+  resembed_tensor tensor = {};
+  tensor.struct_size = sizeof(tensor);
+  if (index >= 0) CheckStatus(resembed_file_tensor(raw, index, &tensor));
+  if (index < 0 || tensor.n_dims != 2 || tensor.shape[1] < 1 || tensor.shape[1] > RESEMBED_MAX_NEIGHBORS) {
+    throw Error{path + ": needs the tensor neighbors [n_items, 1 .. 64]"};
+  }
+  InterestGraph graph;
+  graph.k = static_cast<int>(tensor.shape[1]);
+  graph.neighbors = ReadTensor<int32_t>(raw, path, "neighbors", RESEMBED_I32, log.n_items(), graph.k);
+  graph.counts = ReadTensor<int64_t>(raw, path, "counts", RESEMBED_I64, log.n_items(), graph.k);
+  graph.gcn = ReadTensor<float>(raw, path, "gcn_weights", RESEMBED_F32, log.n_items(), graph.k);
+  graph.center_of = ReadTensor<int32_t>(raw, path, "center_of", RESEMBED_I32, log.n_items(), 0);
+  std::vector<float> weights(graph.gcn.size());  // for the check of the lists
+  CheckStatus(resembed_graph_weights(graph.neighbors.data(), graph.counts.data(), log.n_items(), graph.k,
+                                     RESEMBED_GRAPH_GCN, weights.data()));
+  for (const int32_t center : graph.center_of) {
+    if (center < -1 || center >= log.n_items())
+      throw Error{path + ": center_of has " + std::to_string(center)};
+    graph.n_centers = std::max<int64_t>(graph.n_centers, center + 1);
+  }
+  return graph;
+}
+
 void SaveGraph(const InterestGraph& graph, const Log& log, const std::string& path) {
   const auto tensor = [](const char* name, resembed_dtype dtype, int64_t rows, int64_t cols,
                          const void* data) {

@@ -25,6 +25,8 @@ struct InterestGraph {
   double seconds = 0;
 };
 InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, double resolution);
+// graph.safetensors of resembed-graph, made from the same log. Throws Error.
+InterestGraph LoadGraph(const Log& log, const std::string& path);
 void SaveGraph(const InterestGraph& graph, const Log& log, const std::string& path);
 
 // Groups of items for the envelope: the true interests of a generated log, else the graph's centers. Items

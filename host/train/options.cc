@@ -107,6 +107,9 @@ void AddModelOptions(CLI::App* app, Options* o) {
       ->check(CLI::Range(1, 64))
       ->capture_default_str()
       ->group(group);
+  app->add_option("--graph", o->graph,
+                  "Folder of resembed-graph (built from this log with --train-users) to take the graph from")
+      ->group(group);
   app->add_option("--resolution", o->resolution,
                   "Of the assignment of items to centers; larger = more centers")
       ->check(CLI::Range(0.01, 1000.0))

@@ -74,6 +74,7 @@ Json Fingerprint(const RunData& run) {
           {"window", o.window},
           {"neighbors", o.neighbors},
           {"resolution", o.resolution},
+          {"graph", o.graph},
           {"mlp", HyperJson(HyperOf(o, Head::kMlp, run.n_samples))},
           {"dot", HyperJson(HyperOf(o, Head::kDot, run.n_samples))}};
 }
@@ -169,7 +170,16 @@ class Runner {
       const size_t u = static_cast<size_t>(user);
       run_.n_samples += std::min<int64_t>(options_.targets, log.offsets[u + 1] - log.offsets[u] - 1);
     }
-    run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution);
+    if (options_.graph.empty()) {
+      run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution);
+    } else {
+      const fs::path folder = options_.graph;
+      std::ifstream items(folder / "items.tsv", std::ios::binary);
+      if (std::string(std::istreambuf_iterator<char>(items), {}) != ItemsTable(log)) {
+        throw Error{(folder / "items.tsv").string() + ": needs the items of the log, in its order"};
+      }
+      run_.graph = LoadGraph(log, (folder / "graph.safetensors").string());
+    }
     run_.partition = MakePartition(log, run_.graph, run_.view);
     run_.picture_items = PickPictureItems(run_.partition, run_.view);
     std::fprintf(stderr, "interest graph: %lld pairs, %lld centers, %s\n",

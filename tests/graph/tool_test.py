@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """resembed-graph from the outside, and the SQL of docs/graph.md: a log in, the same graph by every road.
 
-Usage: tool_test.py PROGRAM ROOT"""
+Usage: tool_test.py PROGRAM ROOT TRAINER"""
 import collections
+import json
 import os
 import random
 import re
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import unittest
 
-PROGRAM, ROOT = (sys.argv + ["", ""])[1:3]
+PROGRAM, ROOT, TRAINER = (sys.argv + ["", "", ""])[1:4]
 
 
 def make_log(seed, n_users=200, n_items=120, days=1):
@@ -158,6 +159,33 @@ class Tool(unittest.TestCase):
                       ("--symmetrize", "mutual"), ("--session-gap", "50"), ("--max-pair-uses", "1")):
             self.run_tool("build", "--data", log, "--out", self.path("o"), *extra)
             self.assertNotEqual(self.edges("o"), plain, extra)
+
+    def tensor(self, folder, name):
+        data = self.bytes_of(folder, "graph.safetensors")
+        size = int.from_bytes(data[:8], "little")
+        begin, end = json.loads(data[8:8 + size])[name]["data_offsets"]
+        return data[8 + size + begin:8 + size + end]
+
+    def test_the_trainer_takes_a_graph_and_it_is_its_own(self):
+        log = self.write("log.tsv", make_log(7, n_users=400))
+        self.run_tool("build", "--data", log, "--out", self.path("g"), "--train-users")
+        figures = []
+        for out, extra in (("own", ()), ("given", ("--graph", self.path("g")))):
+            command = [TRAINER, "--data", log, "--out", self.path(out), "--head", "dot", "--variants", "avg", "--epochs",
+                       "2", "--dim", "8", "--no-report", *extra]
+            done = subprocess.run(command, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            figures.append(re.findall(r"^.*avg.*$", done.stdout, re.M))
+            for name in ("neighbors", "counts", "gcn_weights", "center_of"):
+                self.assertEqual(self.tensor(out, name), self.tensor("g", name), name)
+        self.assertTrue(figures[0])
+        self.assertEqual(figures[0], figures[1])
+        other = self.write("other.tsv", make_log(8, n_users=400, n_items=60))
+        self.run_tool("build", "--data", other, "--out", self.path("h"))
+        done = subprocess.run([TRAINER, "--data", log, "--out", self.path("x"), "--graph", self.path("h")],
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("needs the items of the log", done.stderr)
 
     def test_faults_are_said_with_file_and_line(self):
         edges = self.write("e.tsv", [("a", "b", "2"), ("b", "a", "0.5")], header="item\tneighbor\tweight")
