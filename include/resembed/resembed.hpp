@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -457,6 +458,22 @@ class Batch {
   resembed_bad_ids* bad_ids_ = nullptr;
   bool planned_ = false;
 };
+
+/// Options of the interest graph (services.h) with struct_size set, and counts that destroy themselves.
+using CovisitOptions = Descriptor<resembed_covisit_options>;
+using CovisitSequences = Descriptor<resembed_covisit_sequences>;
+using GraphOptions = Descriptor<resembed_graph_options>;
+using GraphAssignOptions = Descriptor<resembed_graph_assign_options>;
+struct CovisitDelete {
+  void operator()(resembed_covisit* counts) const { resembed_covisit_destroy(counts); }
+};
+using Covisit = std::unique_ptr<resembed_covisit, CovisitDelete>;
+inline Status CreateCovisit(const CovisitOptions& options, Covisit* counts) {
+  resembed_covisit* raw = nullptr;
+  Status status(resembed_covisit_create(&options, &raw));
+  counts->reset(raw);
+  return status;
+}
 
 }  // namespace resembed
 
