@@ -55,14 +55,14 @@ resembed_emulator_switch:
 
 void Stacks::Map() {
   const std::size_t each = kStackBytes + kPage;
-  void* memory = mmap(nullptr, each * kMaxBlockThreads, PROT_READ | PROT_WRITE,
+  void* memory = mmap(nullptr, each * kStacks, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
     std::perror("emulator: stacks");
     std::abort();
   }
   memory_ = static_cast<char*>(memory);
-  for (int i = 0; i < kMaxBlockThreads; ++i) {
+  for (int i = 0; i < kStacks; ++i) {
     char* guard = memory_ + each * static_cast<std::size_t>(i);
     mprotect(guard, kPage, PROT_NONE);
     stacks_[i].low = guard + kPage;
@@ -77,6 +77,7 @@ void Stacks::Begin(void (*entry)(), bool forget) {
     for (int i = 0; i < n_prepared_; ++i) __asan_unpoison_memory_region(stacks_[i].low, stacks_[i].size);
 #endif
     n_free_ = n_prepared_ = 0;
+    for (bool& owned : owned_) owned = false;
   }
   entry_ = entry;
   running_ = &main_;
@@ -101,14 +102,21 @@ void Stacks::Prepare(Stack* stack) {
 #endif
 }
 
-Stack* Stacks::Take() {
+Stack* Stacks::Take(int owner) {
+  if (kOwnStacks) {
+    if (!owned_[owner]) Prepare(&stacks_[owner]);
+    owned_[owner] = true;
+    return &stacks_[owner];
+  }
   if (n_free_ > 0) return free_[--n_free_];
   Stack* stack = &stacks_[n_prepared_++];
   Prepare(stack);
   return stack;
 }
 
-void Stacks::GiveBack(Stack* it) { free_[n_free_++] = it; }
+void Stacks::GiveBack(Stack* it) {
+  if (!kOwnStacks) free_[n_free_++] = it;
+}
 
 void Stacks::SwitchTo(Stack* to) {
   Stack* from = running_;

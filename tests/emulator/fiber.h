@@ -22,6 +22,14 @@
 namespace resembed::emulator {
 
 constexpr int kMaxBlockThreads = 1024;
+#ifdef RESEMBED_EMULATOR_TSAN
+// Each identity has a stack of its own: two that took turns on one would race for its local variables.
+constexpr bool kOwnStacks = true;
+constexpr int kStacks = 2 * kMaxBlockThreads;
+#else
+constexpr bool kOwnStacks = false;
+constexpr int kStacks = kMaxBlockThreads;
+#endif
 
 struct Stack {
   char* low = nullptr;
@@ -42,7 +50,7 @@ class Stacks {
   void Begin(void (*entry)(), bool forget);
   Stack* main() { return &main_; }
   Stack* running() { return running_; }
-  Stack* Take();             // one that is free, prepared or parked
+  Stack* Take(int owner);    // one that is free, prepared or parked; the owner's with kOwnStacks
   void GiveBack(Stack* it);  // the running one; it is parked by the next SwitchTo
   void SwitchTo(Stack* to);
   void Entered();  // the first thing a fiber's entry calls
@@ -51,8 +59,9 @@ class Stacks {
   void Map();
   void Prepare(Stack* stack);
 
-  Stack stacks_[kMaxBlockThreads];
-  Stack* free_[kMaxBlockThreads];
+  Stack stacks_[kStacks];
+  Stack* free_[kStacks];
+  bool owned_[kStacks] = {};  // with kOwnStacks: has a context
   int n_free_ = 0;
   int n_prepared_ = 0;  // stacks_[0, n_prepared_) have a context
   Stack main_;

@@ -154,15 +154,14 @@ void Machine::RunThreads() {
     grid_->run(grid_->call.get());
     ThreadEnds();
     const int next = Pick();
-    if (next >= 0 && threads_[next].state == Thread::kUnstarted) {
+    if (!kOwnStacks && next >= 0 && threads_[next].state == Thread::kUnstarted) {
       Become(next);
       continue;
     }
     if (next < 0 && n_exited_ != n_threads_) Deadlock();
     stacks_.GiveBack(stacks_.running());
     if (next >= 0) {
-      Become(next);
-      stacks_.SwitchTo(threads_[next].stack);
+      Resume(next);
     } else {
       stacks_.SwitchTo(stacks_.main());
     }
@@ -199,7 +198,7 @@ void Machine::Become(int thread) {
 void Machine::Resume(int thread) {
   Become(thread);
   if (threads_[thread].state == Thread::kUnstarted) {
-    stacks_.SwitchTo(stacks_.Take());
+    stacks_.SwitchTo(stacks_.Take(race.OwnerOf(thread)));
   } else {
     stacks_.SwitchTo(threads_[thread].stack);
   }

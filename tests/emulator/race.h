@@ -41,6 +41,7 @@ class Identities {
     fresh->next = syncs_;
     syncs_ = fresh;
   }
+  int OwnerOf(int thread) const { return first_ + thread; }
   void Be(int thread) { __tsan_switch_to_fiber(identity_[first_ + thread], __tsan_switch_to_fiber_no_sync); }
   void BeMain() { __tsan_switch_to_fiber(main_, __tsan_switch_to_fiber_no_sync); }
   void BeginThread() { __tsan_acquire(&begun_); }
@@ -77,6 +78,7 @@ class Identities {
   void BeginLaunch(int) {}
   void EndLaunch() {}
   void BeginBlock() {}
+  int OwnerOf(int thread) const { return thread; }
   void Be(int) {}
   void BeMain() {}
   void BeginThread() {}

@@ -185,6 +185,18 @@ TEST(Races, BarrierBeforeTheWaitForCopies) {
   EXPECT_EQ(RacesOf(CopyHandOverKernel<true>, 1, in.get(), out.get()), 0);
 }
 
+// Threads and blocks come and go on the emulator's own stacks: their local variables are nobody else's.
+__global__ void LocalArrayKernel(int* out) {
+  volatile int local[64];
+  for (unsigned i = 0; i < 64; ++i) local[i] = static_cast<int>(i + threadIdx.x);
+  out[blockIdx.x * 64 + threadIdx.x] = local[threadIdx.x];
+}
+
+TEST(Races, LocalVariablesAreNotShared) {
+  const DeviceArray<int> out(5 * 64);
+  EXPECT_EQ(RacesOf(LocalArrayKernel, 5, out.get()), 0);
+}
+
 // What one launch writes the next one reads: the stream orders them.
 __global__ void PassOnKernel(const int* in, int* out) { out[threadIdx.x] = in[63 - threadIdx.x] + 1; }
 
