@@ -35,6 +35,7 @@ struct Place {  // where a message points
   const char* op;
   int32_t table;
   const char* part;
+  bool on_gpu;  // what lies in device memory is not read
 };
 
 resembed_status Bad(const Place& place, const char* field, const char* seen, const char* rule) {
@@ -116,7 +117,8 @@ resembed_status CheckOptimizer(const Place& place, const resembed_optimizer* giv
                    matrix));
   }
   const bool counts = HasState2(kind) || optimizer.stochastic_rounding != 0;
-  if (counts && StepOf(optimizer) < 1) {
+  const bool hidden = place.on_gpu && optimizer.step_device != nullptr;
+  if (counts && !hidden && StepOf(optimizer) < 1) {
     return Fail(RESEMBED_OUT_OF_RANGE, "%s: steps[%d].%s.%s is %lld; needs 1 or more", place.op, place.table,
                 place.part, optimizer.step_device != nullptr ? "step_device[0]" : "step",
                 static_cast<ll>(StepOf(optimizer)));
@@ -215,7 +217,9 @@ bool IsTaken(const resembed_optimizer& optimizer) {
 
 }  // namespace
 
-resembed_status CheckSteps(const char* op, const resembed_table_step* const* steps, const Tables& tables) {
+resembed_status CheckSteps(const char* op, const resembed_table_step* const* steps, const Tables& tables,
+                           const resembed_place& place) {
+  const bool on_gpu = place.backend == RESEMBED_CUDA;
   if (steps == nullptr && tables.size() > 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: steps is null; needs %d entries", op, tables.size());
   }
@@ -236,14 +240,16 @@ resembed_status CheckSteps(const char* op, const resembed_table_step* const* ste
         return Fail(RESEMBED_INVALID_ARGUMENT,
                     "%s: steps[%d].residual is given; needs null for a table without that part", op, index);
       }
-      RESEMBED_RETURN_IF_ERROR(CheckOptimizer({op, index, "residual"}, step.residual, ResidualOf(table)));
+      RESEMBED_RETURN_IF_ERROR(
+          CheckOptimizer({op, index, "residual", on_gpu}, step.residual, ResidualOf(table)));
     }
     if (step.central != nullptr) {
       if (table.form == RESEMBED_CENTRAL_NONE) {
         return Fail(RESEMBED_INVALID_ARGUMENT,
                     "%s: steps[%d].central is given; needs null for a table without that part", op, index);
       }
-      RESEMBED_RETURN_IF_ERROR(CheckOptimizer({op, index, "central"}, step.central, CentralOf(table)));
+      RESEMBED_RETURN_IF_ERROR(
+          CheckOptimizer({op, index, "central", on_gpu}, step.central, CentralOf(table)));
     }
   }
   return CheckAliasing(op, steps, tables);

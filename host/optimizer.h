@@ -15,8 +15,9 @@ struct TableUpdate {
 };
 
 // Steps of one call: [n_tables] entries, null = no step. Checks descriptors, and that no matrix that is updated
-// shares memory with another matrix of the call. Reads step_device.
-resembed_status CheckSteps(const char* op, const resembed_table_step* const* steps, const Tables& tables);
+// shares memory with another matrix of the call. On the CPU reads step_device.
+resembed_status CheckSteps(const char* op, const resembed_table_step* const* steps, const Tables& tables,
+                           const resembed_place& place);
 
 // What step `index` does to its table. To be called after CheckSteps; reads lr, step, loss scale and found_inf.
 TableUpdate ResolveStep(const resembed_table_step* step, const resembed_table& table,

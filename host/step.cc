@@ -3,6 +3,10 @@
 
 #include "host/backward_args.h"
 #include "host/cpu/tasks.h"
+#ifdef RESEMBED_WITH_CUDA
+#include "host/cuda/device.h"
+#include "host/cuda/step.h"
+#endif
 #include "host/descriptor.h"
 #include "host/nvtx.h"
 #include "host/optimizer.h"
@@ -22,7 +26,7 @@ struct StepCall {
 
 // A gradient the step reads. n_ids: ids of a compressed gradient lie below it; rows: of a dense one.
 resembed_status CheckInput(int32_t table, const char* part, const resembed_grad* given, int64_t dim,
-                           int64_t n_ids, int64_t table_rows) {
+                           int64_t n_ids, int64_t table_rows, bool on_gpu) {
   const auto bad = [table, part](const char* field, const char* seen, const char* rule) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "step: table_grads[%d].%s%s%s is %s; needs %s", table, part,
                 field[0] == '\0' ? "" : ".", field, seen, rule);
@@ -46,7 +50,8 @@ resembed_status CheckInput(int32_t table, const char* part, const resembed_grad*
     return RESEMBED_OK;
   }
   if (grad.n_rows == nullptr) return bad("n_rows", "null", "an int64_t");
-  const int64_t n_rows = *grad.n_rows;
+  // The device passes over ids that are not rows, and updates nothing where the count is not one.
+  const int64_t n_rows = on_gpu ? std::max<int64_t>(grad.capacity, 0) : *grad.n_rows;
   if (n_rows < 0 || n_rows > grad.capacity) {
     return Fail(RESEMBED_OUT_OF_RANGE,
                 "step: table_grads[%d].%s.n_rows[0] is %lld; needs 0 .. capacity (%lld)", table, part,
@@ -55,7 +60,7 @@ resembed_status CheckInput(int32_t table, const char* part, const resembed_grad*
   if (n_rows > 0 && grad.rows == nullptr) return bad("rows", "null", "[capacity, dim] floats");
   if (n_rows > 0 && grad.row_ids == nullptr) return bad("row_ids", "null", "[capacity] ids");
   // Equal ids would be two threads in one row.
-  for (int64_t index = 0; index < n_rows; ++index) {
+  for (int64_t index = 0; !on_gpu && index < n_rows; ++index) {
     const int64_t id = grad.row_ids[index];
     if (id < 0 || id >= n_ids || (index > 0 && id <= grad.row_ids[index - 1])) {
       return Fail(RESEMBED_OUT_OF_RANGE,
@@ -71,28 +76,29 @@ resembed_status ReadStep(const resembed_step_args* given, const resembed_place* 
     return Fail(RESEMBED_INVALID_ARGUMENT, "step: args is %s; needs a resembed_step_args",
                 given == nullptr ? "null" : "of struct_size 0");
   }
-  RESEMBED_RETURN_IF_ERROR(CheckPlace("step", place, &out->place));
+  RESEMBED_RETURN_IF_ERROR(CheckPlace("step", place, &out->place, Backends::kCpuAndCuda));
   out->args = ReadDescriptor(given);
   RESEMBED_RETURN_IF_ERROR(CheckTables("step", out->args.tables, out->place, &out->tables));
   if (out->args.table_grads == nullptr && out->tables.size() > 0) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "step: table_grads is null; needs %d entries", out->tables.size());
   }
-  return CheckSteps("step", out->args.steps, out->tables);
+  return CheckSteps("step", out->args.steps, out->tables, out->place);
 }
 
 resembed_status CheckInputs(const StepCall& call) {
+  const bool on_gpu = call.place.backend == RESEMBED_CUDA;
   for (int32_t index = 0; index < call.tables.size(); ++index) {
     if (call.args.steps[index] == nullptr) continue;
     const resembed_table_step step = ReadDescriptor(call.args.steps[index]);
     const resembed_table table = call.tables[index];
     const resembed_table_grad grad = ReadDescriptor(call.args.table_grads[index]);
     if (step.residual != nullptr) {
-      RESEMBED_RETURN_IF_ERROR(
-          CheckInput(index, "residual", grad.residual, table.dim, table.n_items, table.residual_rows));
+      RESEMBED_RETURN_IF_ERROR(CheckInput(index, "residual", grad.residual, table.dim, table.n_items,
+                                          table.residual_rows, on_gpu));
     }
     if (step.central != nullptr) {
-      RESEMBED_RETURN_IF_ERROR(
-          CheckInput(index, "central", grad.central, table.dim, table.central_rows, table.central_rows));
+      RESEMBED_RETURN_IF_ERROR(CheckInput(index, "central", grad.central, table.dim, table.central_rows,
+                                          table.central_rows, on_gpu));
     }
   }
   return RESEMBED_OK;
@@ -101,6 +107,13 @@ resembed_status CheckInputs(const StepCall& call) {
 int64_t ScratchFloats(int64_t dim) { return kMaxTasks * (kUpdateScratchRows + 1) * PaddedDim(dim); }
 
 size_t StepBytes(const StepCall& call) {
+#ifdef RESEMBED_WITH_CUDA
+  if (call.place.backend == RESEMBED_CUDA) {
+    Workspace rules(nullptr);
+    cuda::TakeRules(&rules);
+    return rules.used();
+  }
+#endif
   int64_t floats = 0;
   for (int32_t index = 0; index < call.tables.size(); ++index) {
     if (call.args.steps[index] != nullptr) floats = std::max(floats, ScratchFloats(call.tables[index].dim));
@@ -113,9 +126,28 @@ size_t StepBytes(const StepCall& call) {
 GradRows RowsOf(const resembed_grad* given, int64_t dim) {
   const resembed_grad grad = ReadDescriptor(given);
   const bool dense = grad.layout == RESEMBED_GRAD_DENSE;
-  return {grad.rows, grad.stride == 0 ? dim : grad.stride, dense ? nullptr : grad.row_ids,
-          dense ? 0 : *grad.n_rows};
+  static const int64_t kNoIds = 0;  // null would say dense, and an empty gradient may come without ids
+  const int64_t* const ids = grad.row_ids != nullptr ? grad.row_ids : &kNoIds;
+  return {grad.rows, grad.stride == 0 ? dim : grad.stride, dense ? nullptr : ids, dense ? 0 : *grad.n_rows};
 }
+
+#ifdef RESEMBED_WITH_CUDA
+resembed_status StepOnGpu(const StepCall& call, void* workspace) {
+  const cuda::DeviceScope scope("step", call.place.device);
+  RESEMBED_RETURN_IF_ERROR(scope.status());
+  for (int32_t index = 0; index < call.tables.size(); ++index) {
+    if (call.args.steps[index] == nullptr) continue;
+    Workspace carve(workspace);
+    const cuda::TableStep step(call.args.steps[index], call.tables[index], call.place,
+                               cuda::TakeRules(&carve));
+    RESEMBED_RETURN_IF_ERROR(step.Resolve("step"));
+    const resembed_table_grad grad = ReadDescriptor(call.args.table_grads[index]);
+    RESEMBED_RETURN_IF_ERROR(step.UpdateFrom("step", cuda::Part::kResidual, grad.residual, {}));
+    RESEMBED_RETURN_IF_ERROR(step.UpdateFrom("step", cuda::Part::kCentral, grad.central, {}));
+  }
+  return cuda::FinishLaunches("step", cuda::StreamOf(call.place));
+}
+#endif
 
 // ---- backward and step in one
 
@@ -135,7 +167,7 @@ resembed_status ReadFused(const resembed_backward_step_args* given, const resemb
   const resembed_backward_step_args& args = out->args;
   RESEMBED_RETURN_IF_ERROR(ReadBackwardCall(kOp, args.plan, args.tables, args.features, args.n_features,
                                             args.feature_grads, place, &out->backward));
-  RESEMBED_RETURN_IF_ERROR(CheckSteps(kOp, args.steps, out->backward.tables));
+  RESEMBED_RETURN_IF_ERROR(CheckSteps(kOp, args.steps, out->backward.tables, out->backward.place));
   for (int32_t index = 0; index < out->backward.tables.size(); ++index) {
     if (args.steps[index] == nullptr || ReadDescriptor(args.steps[index]).central == nullptr) continue;
     RESEMBED_RETURN_IF_ERROR(CheckPlanHasCentral(kOp, out->backward, index, "steps"));
@@ -152,17 +184,59 @@ BackwardRequest RequestOf(const FusedCall& call, int32_t index) {
   return request;
 }
 
-size_t FusedBytes(const FusedCall& call) {
-  size_t bytes = 0;
+#ifdef RESEMBED_WITH_CUDA
+cuda::BackwardWork WorkOf(const FusedCall& call, int32_t index) {
+  cuda::BackwardWork work = {};
+  work.index = index;
+  work.request = RequestOf(call, index);
+  work.fused = true;
+  return work;
+}
+
+resembed_status RunOnGpu(const FusedCall& call, void* workspace) {
+  constexpr const char* kOp = "backward_step";
+  const resembed_place& place = call.backward.place;
+  const cuda::DeviceScope scope(kOp, place.device);
+  RESEMBED_RETURN_IF_ERROR(scope.status());
+  for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
+    const cuda::BackwardWork work = WorkOf(call, index);
+    if (!work.request.items() && !work.request.sample_weights) continue;
+    Workspace carve(workspace);
+    const cuda::BackwardRegions regions = cuda::TakeBackward(call.backward, work, &carve);
+    const cuda::TableStep step(call.args.steps[index], call.backward.tables[index], place,
+                               cuda::TakeRules(&carve));
+    RESEMBED_RETURN_IF_ERROR(step.Resolve(kOp));
+    RESEMBED_RETURN_IF_ERROR(cuda::ItemGradients(kOp, call.backward, work, regions, {}));
+    RESEMBED_RETURN_IF_ERROR(step.UpdateFused(kOp, cuda::Part::kResidual, regions, {}));
+    RESEMBED_RETURN_IF_ERROR(cuda::CentralGradients(kOp, call.backward, work, regions, {}));
+    RESEMBED_RETURN_IF_ERROR(step.UpdateFused(kOp, cuda::Part::kCentral, regions, {}));
+  }
+  return cuda::FinishLaunches(kOp, cuda::StreamOf(place));
+}
+#endif
+
+// unsupported where the backend has no kernels.
+resembed_status CountFused(const FusedCall& call, size_t* total) {
+  size_t& bytes = *total = 0;
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
     if (!request.items() && !request.sample_weights) continue;
     Workspace count(nullptr);
+#ifdef RESEMBED_WITH_CUDA
+    if (call.backward.place.backend == RESEMBED_CUDA) {
+      const cuda::BackwardWork work = WorkOf(call, index);
+      RESEMBED_RETURN_IF_ERROR(cuda::CheckBackward("backward_step", call.backward, work));
+      cuda::TakeBackward(call.backward, work, &count);
+      cuda::TakeRules(&count);
+      bytes = std::max(bytes, count.used());
+      continue;
+    }
+#endif
     TableBackward work = TakeBackward(call.backward.args, index, request, call.backward.place, &count);
     RecomputeArgmax(call.backward.args, index, &work, call.backward.place, &count);
     bytes = std::max(bytes, count.used());
   }
-  return bytes;
+  return RESEMBED_OK;
 }
 
 // Everything that reads R comes before ItemGradients, which writes it; everything that reads C before
@@ -203,6 +277,9 @@ resembed_status resembed_step(const resembed_step_args* args, void* workspace, s
   RESEMBED_RETURN_IF_ERROR(CheckInputs(call));
   RESEMBED_RETURN_IF_ERROR(CheckWorkspace("step", workspace, workspace_bytes, StepBytes(call)));
   const NvtxRange range(NvtxOp::kStep, [&] { return StepSize(call.args, call.tables); });
+#ifdef RESEMBED_WITH_CUDA
+  if (call.place.backend == RESEMBED_CUDA) return StepOnGpu(call, workspace);
+#endif
   const Executor executor(call.place);
   for (int32_t index = 0; index < call.tables.size(); ++index) {
     const resembed_table table = call.tables[index];
@@ -223,8 +300,7 @@ resembed_status resembed_backward_step_workspace_size(const resembed_backward_st
   RESEMBED_RETURN_IF_ERROR(ReadFused(args, place, &call));
   if (bytes == nullptr)
     return Fail(RESEMBED_INVALID_ARGUMENT, "backward_step: bytes is null; needs a size_t");
-  *bytes = FusedBytes(call);
-  return RESEMBED_OK;
+  return CountFused(call, bytes);
 }
 
 resembed_status resembed_backward_step(const resembed_backward_step_args* args, void* workspace,
@@ -232,11 +308,16 @@ resembed_status resembed_backward_step(const resembed_backward_step_args* args, 
   using namespace resembed::detail;
   FusedCall call;
   RESEMBED_RETURN_IF_ERROR(ReadFused(args, place, &call));
-  RESEMBED_RETURN_IF_ERROR(CheckWorkspace("backward_step", workspace, workspace_bytes, FusedBytes(call)));
+  size_t needed = 0;
+  RESEMBED_RETURN_IF_ERROR(CountFused(call, &needed));
+  RESEMBED_RETURN_IF_ERROR(CheckWorkspace("backward_step", workspace, workspace_bytes, needed));
   const BackwardArgs& batch = call.backward.args;
   const NvtxRange range(NvtxOp::kBackwardStep, [&] {
     return BackwardSize(batch.features, batch.feature_grads, batch.n_features, call.backward.tables);
   });
+#ifdef RESEMBED_WITH_CUDA
+  if (call.backward.place.backend == RESEMBED_CUDA) return RunOnGpu(call, workspace);
+#endif
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
     if (!request.items() && !request.sample_weights) continue;

@@ -19,6 +19,12 @@ set(RESEMBED_KERNEL_SOURCES
   kernels/backward/service.cu
   kernels/plan/plan.cu
   kernels/sort/sort.cu
+  kernels/step/inst_adagrad.cu
+  kernels/step/inst_adam.cu
+  kernels/step/inst_partial_rowwise_adam.cu
+  kernels/step/inst_rowwise_adagrad.cu
+  kernels/step/inst_sgd.cu
+  kernels/step/service.cu
 )
 set(RESEMBED_CUDA_HOST_SOURCES
   host/cuda/backward.cc
@@ -27,6 +33,7 @@ set(RESEMBED_CUDA_HOST_SOURCES
   host/cuda/forward.cc
   host/cuda/launch_tables.cc
   host/cuda/plan.cc
+  host/cuda/step.cc
 )
 set(RESEMBED_CUDA_TESTS
   tests/cuda/cuda_envelope_test.cc
@@ -34,6 +41,7 @@ set(RESEMBED_CUDA_TESTS
   tests/cuda/cuda_forward_test.cc
   tests/cuda/cuda_backward_test.cc
   tests/cuda/cuda_plan_test.cc
+  tests/cuda/cuda_step_test.cc
   tests/cuda/cuda_maps_test.cc
   tests/cuda/cuda_materialize_test.cc
   tests/cuda/cuda_refusals_test.cc

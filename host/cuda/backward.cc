@@ -17,11 +17,6 @@ using kernels::BackwardSource;
 // Rows of a multiple of 16 floats begin at lines.
 int64_t Padded(int64_t dim) { return (dim + 15) / 16 * 16; }
 
-bool IsWide(const void* rows, int64_t pitch, resembed_dtype dtype) {
-  const int64_t word = 4 * ElementBytes(dtype);
-  return reinterpret_cast<uintptr_t>(rows) % static_cast<uintptr_t>(word) == 0 && pitch % word == 0;
-}
-
 // Calls each(number of the source, feature index, source) for every feature of a table.
 template <typename Each>
 void ForSources(const BackwardCall& call, int32_t table, const Each& each) {
@@ -105,6 +100,11 @@ resembed_status StartGradient(const char* op, const BackwardCall& call, const Ba
 
 }  // namespace
 
+bool IsWideRow(const void* rows, int64_t pitch_bytes, resembed_dtype dtype) {
+  const int64_t word = 4 * ElementBytes(dtype);
+  return reinterpret_cast<uintptr_t>(rows) % static_cast<uintptr_t>(word) == 0 && pitch_bytes % word == 0;
+}
+
 resembed_status CheckBackward(const char* op, const BackwardCall& call, const BackwardWork& work) {
   const resembed_table table = call.tables[work.index];
   if (work.request.central && table.form == RESEMBED_CENTRAL_ATTENTION) {
@@ -160,7 +160,7 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
   ForSources(call, work.index, [&](int32_t, int32_t, const BackwardSource& source) {
     ++params.n_sources;
     if (source.rows == nullptr) return;
-    wide = wide && IsWide(source.rows, source.pitch, source.dtype);
+    wide = wide && IsWideRow(source.rows, source.pitch, source.dtype);
     plain = plain && source.dtype == RESEMBED_F32 && source.argmax == nullptr;
   });
   regions.sources = workspace->Take<BackwardSource>(params.n_sources);
@@ -181,9 +181,9 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
   } else if (work.residual.rows != nullptr) {
     params.dense = work.residual.rows;
     params.dense_stride = work.residual.stride;
-    wide = wide && IsWide(params.dense, params.dense_stride * 4, RESEMBED_F32);
+    wide = wide && IsWideRow(params.dense, params.dense_stride * 4, RESEMBED_F32);
   }
-  wide = wide && IsWide(params.item_rows, params.item_stride * 4, RESEMBED_F32);
+  wide = wide && IsWideRow(params.item_rows, params.item_stride * 4, RESEMBED_F32);
 
   if (request.central) {
     if (table.form == RESEMBED_CENTRAL_UNIFORM) {
@@ -207,7 +207,7 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
     params.central_rows = work.central.rows;
     params.central_dense = work.central.layout == RESEMBED_GRAD_DENSE;
   }
-  wide = wide && IsWide(params.central_rows, params.central_stride * 4, RESEMBED_F32);
+  wide = wide && IsWideRow(params.central_rows, params.central_stride * 4, RESEMBED_F32);
   regions.central = {wide, plain};
   return regions;
 }

@@ -8,6 +8,9 @@
 
 namespace resembed::detail::cuda {
 
+// Rows that kernels with 4 columns a lane can take: words of 4 elements.
+bool IsWideRow(const void* rows, int64_t pitch_bytes, resembed_dtype dtype);
+
 // What one table is asked for. Where `fused`, no gradient leaves the workspace.
 struct BackwardWork {
   int32_t index;

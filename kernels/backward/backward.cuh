@@ -196,7 +196,7 @@ __device__ __forceinline__ void StoreSum(const BackwardParams& params, float* ro
 }
 
 template <bool kPairs, bool kPlain, int kCols, int kTiles>
-__global__ void __launch_bounds__(256) ChunksKernel(const __grid_constant__ BackwardParams params) {
+__global__ void __launch_bounds__(256, 2) ChunksKernel(const __grid_constant__ BackwardParams params) {
   const int64_t first_tile = int64_t{blockIdx.y} * kTiles;
   const int64_t n_slots = params.counts->status != 0 ? 0 : kPairs ? params.n_pair_slots : params.n_use_slots;
   for (int64_t slot = Group<kCols>::First(); slot < n_slots; slot += Group<kCols>::Stride()) {
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(256) ChunksKernel(const __grid_constant__ Back
 }
 
 template <bool kPlain, int kCols, int kTiles>
-__global__ void __launch_bounds__(256) ItemsKernel(const __grid_constant__ BackwardParams params) {
+__global__ void __launch_bounds__(256, 2) ItemsKernel(const __grid_constant__ BackwardParams params) {
   const int64_t first_tile = int64_t{blockIdx.y} * kTiles;
   const int64_t n_runs = params.counts->status != 0 ? 0 : params.counts->n_unique;
   for (int64_t run = Group<kCols>::First(); run < n_runs; run += Group<kCols>::Stride()) {
@@ -245,7 +245,7 @@ __global__ void __launch_bounds__(256) ItemsKernel(const __grid_constant__ Backw
 }
 
 template <bool kPlain, int kCols, int kTiles>
-__global__ void __launch_bounds__(256) CentralKernel(const __grid_constant__ BackwardParams params) {
+__global__ void __launch_bounds__(256, 2) CentralKernel(const __grid_constant__ BackwardParams params) {
   const int64_t first_tile = int64_t{blockIdx.y} * kTiles;
   const int64_t n_runs = params.counts->status != 0 ? 0 : params.counts->n_unique_central;
   for (int64_t run = Group<kCols>::First(); run < n_runs; run += Group<kCols>::Stride()) {

@@ -110,16 +110,7 @@ __device__ __forceinline__ float TreeSum(float (&partial)[kCols]) {
   return partial[0];
 }
 
-inline int64_t BytesOf(resembed_dtype dtype) { return dtype == RESEMBED_F32 ? 4 : 2; }
-
-// Rows that kernels with 4 columns a lane can take.
-inline bool IsWideRow(const void* rows, int64_t pitch_bytes, resembed_dtype dtype) {
-  const int64_t word = 4 * BytesOf(dtype);
-  return reinterpret_cast<uintptr_t>(rows) % static_cast<uintptr_t>(word) == 0 && pitch_bytes % word == 0;
-}
-
-// n_parts: tiles, or sets of them, that blocks share by blockIdx.y. More than that many columns have no kernel.
-constexpr int64_t kMaxParts = 65535;
+// n_parts: sets of tiles, one a blockIdx.y.
 template <int kCols, typename Params>
 cudaError_t LaunchGroups(void (*kernel)(Params), int64_t n_groups, const Grid& grid, cudaStream_t stream,
                          const Params& params, int64_t n_parts = 1) {

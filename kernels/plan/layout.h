@@ -4,13 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/common/host_device.h"
 #include "resembed/resembed.h"
-
-#ifdef __CUDACC__
-#define RESEMBED_HOST_DEVICE __host__ __device__
-#else
-#define RESEMBED_HOST_DEVICE
-#endif
 
 namespace resembed::kernels {
 

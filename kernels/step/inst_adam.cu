@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/step/step.cuh"
+
+template cudaError_t resembed::kernels::LaunchUpdate<RESEMBED_ADAM>(const UpdateParams& params, bool wide,
+    const Grid& grid, cudaStream_t stream);

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// Optimizer steps on the cuda backend, emulated or on a GPU: the bits of the CPU backend, separate and fused.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/cuda/support/cases.h"
+#include "tests/cuda/support/device_training.h"
+
+namespace resembed::testing {
+namespace {
+
+const resembed_dtype kTypes[] = {RESEMBED_F32, RESEMBED_F16, RESEMBED_BF16};
+const char* const kKinds[] = {"SGD", "Adagrad", "row-wise Adagrad", "Adam", "partial row-wise Adam"};
+
+CaseLimits Limits() {
+  CaseLimits limits;
+  limits.forms.pop_back();  // attention
+  return limits;
+}
+
+// Optimizers that together have every option.
+std::vector<OptimizerSpec> Specs(resembed_optimizer_kind kind) {
+  std::vector<OptimizerSpec> specs(4);
+  for (OptimizerSpec& spec : specs) spec.kind = kind;
+  specs[1].weight_decay = .1f;
+  specs[1].grad_scale = .5f;
+  specs[1].stochastic = true;
+  specs[2].weight_decay = .2f;
+  specs[2].decay = RESEMBED_DECAY_DECOUPLED;
+  specs[2].max_row_norm = 1.5f;
+  specs[2].state_dtype = RESEMBED_BF16;
+  specs[2].stochastic = true;
+  specs[3].weight_decay = .1f;
+  specs[3].decay = RESEMBED_DECAY_L2_WHOLE_TABLE;
+  specs[3].max_row_norm = 2;
+  specs[3].state_dtype = RESEMBED_F16;
+  return specs;
+}
+
+enum class Way { kFused, kSeparate };
+
+void ExpectSameAsCpu(const GradientCase& one, const OptimizerSpec& residual, const OptimizerSpec& central,
+                     uint64_t seed, Way way) {
+  Training cpu(one.tables, one.features, residual, central, seed);
+  cpu.wants_sample_weights = false;
+  DeviceTraining device(&cpu);
+  if (way == Way::kFused) {
+    device.Fused();
+    cpu.Fused(PlaceOf(nullptr));
+  } else {
+    device.Separate();
+    cpu.Separate(PlaceOf(nullptr));
+  }
+  EXPECT_TRUE(device.Written() == cpu.Written());
+}
+
+TEST(CudaStep, EveryOptimizerHasTheBitsOfTheCpu) {
+  for (int kind = RESEMBED_SGD; kind <= RESEMBED_PARTIAL_ROWWISE_ADAM; ++kind) {
+    const std::vector<OptimizerSpec> specs = Specs(kind);
+    for (size_t which = 0; which < specs.size(); ++which) {
+      for (size_t type = 0; type < 3; ++type) {
+        for (const int64_t dim : {7, 32, 44}) {
+          SCOPED_TRACE(::testing::Message()
+                       << kKinds[kind] << " " << which << " type " << type << " dim " << dim);
+          GradientCase one;
+          TableSpec table;
+          table.form = RESEMBED_CENTRAL_ASSIGNMENT;
+          table.dim = dim;
+          table.n_items = 30;
+          table.row_map = dim == 44;
+          table.residual_dtype = kTypes[type];
+          table.central_dtype = kTypes[(type + 1) % 3];
+          one.tables = {table};
+          one.features = {CaseFeature(RESEMBED_POOLING_SUM, 10, 4)};
+          ExpectSameAsCpu(one, specs[which], specs[(which + 1) % 4], 5, Way::kFused);
+          ExpectSameAsCpu(one, specs[which], specs[(which + 1) % 4], 5, Way::kSeparate);
+        }
+      }
+    }
+  }
+}
+
+TEST(CudaStep, CuratedBatchesHaveTheBitsOfTheCpu) {
+  OptimizerSpec adam, rowwise;
+  adam.kind = RESEMBED_ADAM;
+  rowwise.kind = RESEMBED_ROWWISE_ADAGRAD;
+  for (const GradientCase& one : CuratedCases(Limits())) {
+    SCOPED_TRACE(one.name);
+    ExpectSameAsCpu(one, adam, rowwise, 7, Way::kFused);
+    ExpectSameAsCpu(one, rowwise, adam, 7, Way::kSeparate);
+  }
+}
+
+TEST(CudaStep, RandomBatchesHaveTheBitsOfTheCpu) {
+  for (uint64_t seed = 500; seed < 540; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    const auto specs = Specs(static_cast<resembed_optimizer_kind>(seed % 5));
+    const auto others = Specs(static_cast<resembed_optimizer_kind>(seed / 5 % 5));
+    ExpectSameAsCpu(RandomCase(seed, Limits()), specs[seed % 4], others[seed / 4 % 4], seed,
+                    seed % 2 == 0 ? Way::kFused : Way::kSeparate);
+    if (HasFailure()) return;
+  }
+}
+
+// Ids turn by one position a step; learning rate, step count and loss scale are read from device memory.
+TEST(CudaStep, AHundredStepsHaveTheBitsOfTheCpu) {
+  for (const bool fused : {true, false}) {
+    for (int kind = RESEMBED_SGD; kind <= RESEMBED_PARTIAL_ROWWISE_ADAM; ++kind) {
+      SCOPED_TRACE(::testing::Message() << kKinds[kind] << (fused ? " fused" : " separate"));
+      TableSpec table;
+      table.form = kind % 2 == 0 ? RESEMBED_CENTRAL_ASSIGNMENT : RESEMBED_CENTRAL_STORED;
+      table.dim = 12;
+      table.residual_dtype = kind == RESEMBED_ADAM ? RESEMBED_BF16 : RESEMBED_F32;
+      FeatureSpec mean = CaseFeature(RESEMBED_POOLING_MEAN, 12, 5),
+                  sum = CaseFeature(RESEMBED_POOLING_SUM, 8, 3);
+      mean.weights = true;
+      OptimizerSpec spec;
+      spec.kind = kind;
+      spec.weight_decay = .01f;
+      spec.stochastic = true;
+      Training cpu({table}, {mean, sum}, spec, spec, 4);
+      cpu.wants_sample_weights = false;
+      float lr = .05f, inv_scale = 1, found_inf = 0;
+      int64_t step = 1;
+      for (OptimizerState* state : {cpu.residual[0].get(), cpu.central[0].get()}) {
+        state->descriptor.lr = 1e9f;
+        state->descriptor.step = -1;
+        state->descriptor.lr_device = &lr;
+        state->descriptor.step_device = &step;
+        state->descriptor.inv_scale_device = &inv_scale;
+        state->descriptor.found_inf_device = &found_inf;
+      }
+      DeviceTraining device(&cpu);
+      const auto put = [](const void* to, const void* from, size_t bytes) {
+        ASSERT_EQ(cudaMemcpy(const_cast<void*>(to), from, bytes, cudaMemcpyHostToDevice), cudaSuccess);
+      };
+      for (; step <= 100; ++step) {
+        lr = .05f / static_cast<float>(step);
+        inv_scale = 1.0f + .5f * static_cast<float>(step % 3);
+        found_inf = step % 10 == 7 ? 1.0f : 0.0f;
+        for (const resembed_optimizer& optimizer : device.optimizers) {
+          put(optimizer.lr_device, &lr, 4);
+          put(optimizer.step_device, &step, 8);
+          put(optimizer.inv_scale_device, &inv_scale, 4);
+          put(optimizer.found_inf_device, &found_inf, 4);
+        }
+        for (size_t index = 0; index < 2; ++index) {
+          std::vector<unsigned char>& ids = cpu.problem.features[index]->id_bytes;
+          std::rotate(ids.begin(), ids.begin() + 8, ids.end());
+          put(device.device.features[index].ids, ids.data(), ids.size());
+        }
+        if (fused) {
+          device.Fused();
+          cpu.Fused(PlaceOf(nullptr));
+        } else {
+          device.Separate();
+          cpu.Separate(PlaceOf(nullptr));
+        }
+        ASSERT_TRUE(step % 10 != 0 || device.Written() == cpu.Written()) << "step " << step;
+      }
+    }
+  }
+}
+
+TEST(CudaStep, ADenseGradientHasTheBitsOfTheCpu) {
+  for (int kind = RESEMBED_SGD; kind <= RESEMBED_PARTIAL_ROWWISE_ADAM; ++kind) {
+    TableSpec table;
+    table.dim = 8;
+    table.n_items = 20;
+    table.row_map = true;
+    table.residual_dtype = RESEMBED_BF16;
+    OptimizerSpec spec;
+    spec.kind = kind;
+    spec.stochastic = true;
+    Training cpu({table}, {CaseFeature(RESEMBED_POOLING_SUM, 6, 3)}, spec, spec, 6);
+    cpu.wants_sample_weights = false;
+    DeviceTraining device(&cpu);
+    device.Separate({}, RESEMBED_GRAD_DENSE);
+    // The same on the CPU: a dense gradient of the plan's rows.
+    Asked asked;
+    asked.neighbor_weights = asked.sample_weights = false;
+    asked.layout = RESEMBED_GRAD_DENSE;
+    Grads grads = RunBackward(cpu.problem, PlaceOf(nullptr), asked);
+    resembed_grad grad = {};
+    grad.struct_size = sizeof(grad);
+    grad.layout = RESEMBED_GRAD_DENSE;
+    grad.rows = grads.tables[0].residual.rows.data();
+    resembed_table_grad table_grad = {};
+    table_grad.struct_size = sizeof(table_grad);
+    table_grad.residual = &grad;
+    const resembed_table_grad* table_grads[] = {&table_grad};
+    const resembed_table_step* steps[] = {&cpu.steps[0]};
+    resembed_step_args args = {};
+    args.struct_size = sizeof(args);
+    args.tables = cpu.problem.table_list();
+    args.table_grads = table_grads;
+    args.steps = steps;
+    const resembed_place place = PlaceOf(nullptr);
+    size_t bytes = 0;
+    ASSERT_EQ(resembed_step_workspace_size(&args, &place, &bytes), RESEMBED_OK);
+    Guarded workspace(bytes);
+    ASSERT_EQ(resembed_step(&args, workspace.data(), bytes, &place), RESEMBED_OK)
+        << resembed_last_error_message();
+    EXPECT_TRUE(device.Written() == cpu.Written()) << kKinds[kind];
+  }
+}
+
+TEST(CudaStep, RowsWithoutAFiniteGradientAreLeftAloneAndCounted) {
+  for (int kind = RESEMBED_SGD; kind <= RESEMBED_PARTIAL_ROWWISE_ADAM; ++kind) {
+    for (const bool fused : {true, false}) {
+      TableSpec table;
+      table.form = RESEMBED_CENTRAL_ASSIGNMENT;
+      table.dim = 40;
+      OptimizerSpec spec;
+      spec.kind = kind;
+      spec.weight_decay = .1f;
+      Training cpu({table}, {CaseFeature(RESEMBED_POOLING_SUM, 20, 2)}, spec, spec, 8);
+      cpu.wants_sample_weights = false;
+      FeatureData& feature = *cpu.problem.features[0];
+      Encode(feature.grad_bytes.data(), RESEMBED_F32, 5 * 41 + 39, INFINITY);
+      Encode(feature.grad_bytes.data(), RESEMBED_F32, 9 * 41 + 3, NAN);
+      Encode(feature.grad_bytes.data(), RESEMBED_F32, 11 * 41 + 3, 1e30f);  // its square is infinite
+      DeviceTraining device(&cpu);
+      if (fused) {
+        device.Fused();
+        cpu.Fused(PlaceOf(nullptr));
+      } else {
+        device.Separate();
+        cpu.Separate(PlaceOf(nullptr));
+      }
+      EXPECT_GT(cpu.residual[0]->n_skipped, 0);
+      EXPECT_TRUE(device.Written() == cpu.Written()) << kKinds[kind];
+    }
+  }
+}
+
+TEST(CudaStep, ABrokenPromiseUpdatesNothing) {
+  for (const resembed_decay decay : {RESEMBED_DECAY_L2, RESEMBED_DECAY_L2_WHOLE_TABLE}) {
+    for (const auto layout : {RESEMBED_GRAD_COMPRESSED, RESEMBED_GRAD_DENSE}) {
+      TableSpec table;
+      table.form = RESEMBED_CENTRAL_ASSIGNMENT;
+      OptimizerSpec spec;
+      spec.kind = RESEMBED_ADAM;
+      spec.decay = decay;
+      spec.weight_decay = .5f;
+      Training cpu({table}, {FeatureSpec()}, spec, spec, 3);
+      cpu.wants_sample_weights = false;
+      DeviceTraining device(&cpu);
+      PlanOptions options;
+      options.max_unique_central = {3};
+      device.Fused(options);
+      device.Separate(options, layout);
+      std::vector<unsigned char> written = device.Written(), before = cpu.Written();
+      if (layout == RESEMBED_GRAD_DENSE) {  // every row's gradient is NaN, and counted as left out
+        const size_t rows = cpu.problem.tables[0]->residual.size() + cpu.problem.tables[0]->central.size();
+        written.resize(rows);
+        before.resize(rows);
+      }
+      EXPECT_TRUE(written == before);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace resembed::testing
