@@ -2,8 +2,11 @@
 // Counts and lists made by kernels/graph against those of the CPU, bit for bit: with Thrust's host backend where
 // the emulator stands in for the CUDA runtime, and on a GPU.
 #include <gmock/gmock.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
+#include <string>
 
 #include "host/graph/covisit.h"
 #include "tests/cuda/support/device_buffer.h"
@@ -112,6 +115,51 @@ TEST(DeviceGraphOptions, CountAsOnTheCpu) {
     EXPECT_EQ(gpu.Pairs(), cpu.Pairs());
     EXPECT_NE(gpu.Pairs(), OracleCounts(log, 3, {}));
   }
+}
+
+// One log, four roads: in memory, with counts on disk, stored and added to, on the device.
+TEST(DeviceGraph, EveryRoadGivesTheSameGraph) {
+  const resembed_place place = CudaPlace(nullptr);
+  const std::string folder = ::testing::TempDir(),
+                    stored = folder + "resembed_roads_" + std::to_string(getpid());
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    std::mt19937_64 random(seed);
+    const auto n_items = static_cast<int32_t>(1 + random() % 400);
+    const auto n_sequences = static_cast<int64_t>(2 + random() % 300);
+    const auto window = static_cast<int32_t>(1 + random() % 6);
+    const SequenceLog log = RandomLog(seed, n_items, n_sequences, static_cast<int32_t>(1 + random() % 20));
+    std::vector<uint32_t> weights;
+    for (int32_t d = 0; d < window; ++d) weights.push_back(static_cast<uint32_t>(random() % 5));
+    resembed_covisit_options options = Options(n_items, window);
+    if (seed % 2 == 0) options.distance_weights = weights.data();
+    options.buffer_bytes = 4096 << random() % 8;
+    resembed_covisit_options spilling = options;
+    spilling.spill_folder = folder.c_str();
+    spilling.spill_bytes = 16 << random() % 12;
+    Counting memory(options), disk(spilling), updated(options), early(options);
+    Counting device(OnGpu(options, &place, 60000 + random() % 500000));
+    SequenceLog first, second;
+    for (size_t s = 0; s + 1 < log.offsets.size(); ++s) {
+      (s % 3 == 0 ? second : first)
+          .Add({log.ids.begin() + log.offsets[s], log.ids.begin() + log.offsets[s + 1]});
+    }
+    for (Counting* counts : {&memory, &disk, &device}) ASSERT_EQ(counts->Add(log), RESEMBED_OK);
+    ASSERT_EQ(early.Add(first), RESEMBED_OK);
+    ASSERT_EQ(resembed_covisit_save(early.get(), stored.c_str(), nullptr, 0), RESEMBED_OK);
+    ASSERT_EQ(updated.Add(second), RESEMBED_OK);
+    ASSERT_EQ(resembed_covisit_add_file(updated.get(), stored.c_str(), nullptr), RESEMBED_OK);
+    resembed_graph_options graph = GraphOptions(static_cast<int32_t>(1 + random() % 12));
+    graph.min_count = static_cast<int64_t>(random() % 3);
+    graph.self_loop = static_cast<int64_t>(random() % 3) - 1;
+    graph.popularity = 0.25 * static_cast<double>(random() % 5);
+    const Covisit::TopK expected = Lists(&memory, n_items, graph);
+    for (Counting* counts : {&disk, &updated, &device}) {
+      EXPECT_TRUE(Lists(counts, n_items, graph) == expected) << "seed " << seed;
+      EXPECT_EQ(counts->Pairs(),
+                OracleCounts(log, window, seed % 2 == 0 ? weights : std::vector<uint32_t>()));
+    }
+  }
+  std::remove(stored.c_str());
 }
 
 // Every position is a chunk of its own, and the run goes to the host every few pairs.
