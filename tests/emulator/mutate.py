@@ -9,8 +9,8 @@ Each BUILD is a build folder of this tree with CMAKE_EXPORT_COMPILE_COMMANDS=ON 
 a plain one, then one under AddressSanitizer, then one under ThreadSanitizer. A mutant goes on to the next folder when
 the ones before did not catch it. A mutant is compiled into one of the files that include it and linked before the
 library, so that its functions win: the fp32 instance, which most tests run, and when that is not caught another one,
-chosen in turn. Prints one line a mutant and a summary; ends with 1 when fewer
-than 90 % are caught."""
+chosen in turn. The programs run are those with the folder's name in theirs. Prints one line a mutant and a summary;
+ends with 1 when fewer than 90 % are caught."""
 import argparse
 import concurrent.futures
 import json
@@ -193,7 +193,7 @@ def judge_in(build, unit, work, source, orders):
     if status != 0:
         return None, "does not compile: " + next((l for l in output.splitlines() if "error" in l), "")[:80]
     operation = unit.split("/")[1]
-    programs = sorted(build.programs, key=lambda program: (operation not in program, program))
+    programs = sorted(program for program in build.programs if operation in program) or sorted(build.programs)
     for program in programs:
         command, folder = build.link(program)
         binary = os.path.join(work, program)
