@@ -16,7 +16,8 @@
 namespace resembed::detail {
 namespace {
 
-// Calls edge(a, b, weight) once for each undirected edge, self-loops left out; where both directions are given, the larger count.
+// Calls edge(a, b, weight) once for each undirected edge, self-loops left out; where both directions are
+// given, the larger count.
 template <typename Edge>
 void ForEachEdge(const NeighborLists& lists, int64_t n_items, Edge&& edge) {
   for (int64_t item = 0; item < n_items; ++item) {

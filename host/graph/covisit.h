@@ -69,8 +69,8 @@ inline resembed_status Gather(const char* op, resembed_covisit* counts) {
   return counts->pairs.error() == 0 ? RESEMBED_OK : RESEMBED_IO_ERROR;
 }
 
-// After Gather: calls pair(PairCount) for each distinct pair by (lower, higher). False when a file could not be
-// read.
+// After Gather: calls pair(PairCount) for each distinct pair by (lower, higher). False when a file could not
+// be read.
 template <typename Pair>
 bool ForEachCount(resembed_covisit* counts, Pair&& pair) {
   const std::unique_ptr<PairSource> source = counts->pairs.Read();

@@ -10,8 +10,8 @@
 
 namespace resembed::detail {
 
-// neighbors [n_items, k], -1 ends a list, the item itself may be in it; counts [n_items, k] or null, > 0 inside
-// a list.
+// neighbors [n_items, k], -1 ends a list, the item itself may be in it; counts [n_items, k] or null, > 0
+// inside a list.
 class NeighborLists {
  public:
   resembed_status Init(const char* op, const int32_t* neighbors, const int64_t* counts, int64_t n_items,

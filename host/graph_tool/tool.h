@@ -4,8 +4,9 @@
 //   counts.safetensors   all pair counts (docs/graph.md), and the options they were counted with
 //   items.tsv            row <tab> item
 //   tails.tsv            each user's last `window` items, so that tomorrow goes on from them
-//   graph.safetensors    neighbors, counts, gcn_weights [n_items, k], center_of [n_items]; after an update also
-//                        source [n_items] and center_source [n_centers]: the old row of each new one, -1 = new
+//   graph.safetensors    neighbors, counts, gcn_weights [n_items, k], center_of [n_items]; after an update
+//                        also source [n_items] and center_source [n_centers]: the old row of each new one,
+//                        -1 = new
 #pragma once
 
 #include <cstdint>
@@ -60,8 +61,8 @@ void Inspect(const Options& options);
 void Import(const Options& options);
 void Export(const Options& options);
 
-// The graph of `counts` into the folder: lists, weights, centers. `source` (may be empty) and the old folder's
-// centers say where rows come from.
+// The graph of `counts` into the folder: lists, weights, centers. `source` (may be empty) and the old
+// folder's centers say where rows come from.
 void WriteGraph(resembed_covisit* counts, const Options& options, int64_t n_items,
                 const std::vector<int32_t>& source);
 void WriteLists(const Options& options, int64_t n_items, std::vector<int32_t> neighbors,

@@ -17,9 +17,10 @@ extern "C" {
 /* ---- interest graph ------------------------------------------------------------------------- */
 
 /* Co-visit counts of behavior sequences (Zhou et al. 2019, Algorithm 1): for each position c of a
- * sequence and each position w at distance 1..window, Z(g_c, g_w) += weight[distance]; the same item twice
- * is no pair. Z is symmetric; each unordered pair is stored once. Counts are sums: they depend neither on the
- * order of the sequences, nor on buffer_bytes, nor on threads, and stay at INT64_MAX rather than overflow. */
+ * sequence and each position w at distance 1..window, Z(g_c, g_w) += weight[distance]; the same item
+ * twice is no pair. Z is symmetric; each unordered pair is stored once. Counts are sums: they depend
+ * neither on the order of the sequences, nor on buffer_bytes, nor on threads, and stay at INT64_MAX
+ * rather than overflow. */
 typedef struct resembed_covisit resembed_covisit; /* counts; grows with the distinct pairs seen */
 
 typedef struct resembed_covisit_options {
@@ -32,23 +33,25 @@ typedef struct resembed_covisit_options {
   /* Departures from Algorithm 1; 0 is the paper's. */
   int64_t max_sequence_items; /* only the last so many ids of a sequence count; 0 = all */
   int32_t max_pair_uses;      /* a sequence counts one pair at most so often, the first ones; 0 = no limit */
-  int64_t session_gap;        /* a sequence with times is cut where the next one is more than this later; 0 = never */
-  /* Counts beyond spill_bytes (16 bytes a pair; 0 = buffer_bytes) become sorted runs in nameless files of this
-   * folder, gone when the counts are destroyed. Null = never: all counts in memory. */
+  int64_t session_gap;        /* a sequence is cut where the next time is more than this later; 0 = never */
+  /* Counts beyond spill_bytes (16 bytes a pair; 0 = buffer_bytes) become sorted runs in nameless files of
+   * this folder, gone when the counts are destroyed. Null = never: all counts in memory. */
   const char* spill_folder;
   size_t spill_bytes;
-  /* Where pairs are counted and lists made; null = the CPU. Its executor or stream outlives the counts. On cuda the work is on place.stream and is done when a
-   * call returns; max_pair_uses must be 0. The results have the same bits. */
+  /* Where pairs are counted and lists made; null = the CPU. Its executor or stream outlives the counts.
+   * On cuda the work is on place.stream and is done when a call returns; max_pair_uses must be 0. The
+   * results have the same bits. */
   const resembed_place* place;
-  size_t device_bytes; /* device memory for it, the lists included, beside 32 MiB of scratch; counts beyond go to the
-                          host; 0 = 4 GiB */
+  /* Device memory for it, the lists included, beside 32 MiB of scratch; counts beyond go to the host; 0 =
+   * 4 GiB. */
+  size_t device_bytes;
 } resembed_covisit_options;
 
-/* Peak memory: buffer_bytes + 24 bytes per distinct pair + 2 MiB. At rest, after n_pairs, export or top_k:
- * 16 bytes per distinct pair + 2 MiB. With a spill_folder: buffer_bytes + 1.5 spill_bytes + 20 MiB, whatever
- * the number of pairs; the disk takes 32 bytes per distinct pair. When memory or disk run out while pairs are
- * added or merged (out_of_memory, io_error), the counts are incomplete and every later call but destroy says
- * so. */
+/* Peak memory: buffer_bytes + 24 bytes per distinct pair + 2 MiB. At rest, after n_pairs, export or
+ * top_k: 16 bytes per distinct pair + 2 MiB. With a spill_folder: buffer_bytes + 1.5 spill_bytes + 20
+ * MiB, whatever the number of pairs; the disk takes 32 bytes per distinct pair. When memory or disk run
+ * out while pairs are added or merged (out_of_memory, io_error), the counts are incomplete and every
+ * later call but destroy says so. */
 RESEMBED_API resembed_status resembed_covisit_create(const resembed_covisit_options* options,
                                                      resembed_covisit** counts);
 /* Adds sequences: ids [offsets[n_sequences]], offsets [n_sequences + 1] of `dtype` I32 or I64 each. May be
@@ -67,11 +70,12 @@ typedef struct resembed_covisit_sequences {
   const int64_t* times;  /* one for each id, non-decreasing in a sequence; for session_gap; or null */
   const int64_t* n_seen; /* [n_sequences] leading ids counted by an earlier call, here for the pairs they make
                             with later ones: pairs of two of them are left out; null = none */
-  int32_t on_device; /* 1: ids and times lie in memory of the place's device, and times are taken as they are; offsets
-                        and n_seen are always in host memory */
+  /* 1: ids and times lie in memory of the place's device, and times are taken as they are; offsets and
+   * n_seen are always in host memory. */
+  int32_t on_device;
 } resembed_covisit_sequences;
-/* covisit_add with all there is to say about sequences. A sequence that goes on where an earlier call stopped
- * begins with the last `window` ids (or more) of what was added, n_seen of them. */
+/* covisit_add with all there is to say about sequences. A sequence that goes on where an earlier call
+ * stopped begins with the last `window` ids (or more) of what was added, n_seen of them. */
 RESEMBED_API resembed_status resembed_covisit_add_sequences(resembed_covisit* counts,
                                                             const resembed_covisit_sequences* sequences);
 /* Counts from elsewhere: pairs of different items, either order, in any sequence; equal pairs add up. */
@@ -95,29 +99,33 @@ typedef struct resembed_graph_options {
   int32_t k;
   /* Departures from Algorithm 1; 0 is the paper's. */
   int64_t min_count; /* smaller counts make no neighbor */
-  double popularity; /* neighbors of i are chosen and ordered by Z_ij / D_j^popularity, D = row sums of Z; 0 .. 1.
-                        Counts stay those of Z. Ties still go to the lower id */
-  int64_t self_loop; /* each item stands first in its own list, with this count; RESEMBED_SELF_LOOP_LARGEST: with
-                        the largest count of the list (1 in an empty one). It takes one of the K places */
+  /* Neighbors of i are chosen and ordered by Z_ij / D_j^popularity, D = row sums of Z; 0 .. 1. Counts
+   * stay those of Z. Ties still go to the lower id. */
+  double popularity;
+  /* Each item stands first in its own list, with this count; RESEMBED_SELF_LOOP_LARGEST: with the largest
+   * count of the list (1 in an empty one). It takes one of the K places. */
+  int64_t self_loop;
 } resembed_graph_options;
-/* top_k with options. Where counts are on cuda, both outputs may be in device memory. popularity takes 16 * n_items + 8 * n_items * k bytes for the time of the call. */
+/* top_k with options. Where counts are on cuda, both outputs may be in device memory. popularity takes 16
+ * * n_items + 8 * n_items * k bytes for the time of the call. */
 RESEMBED_API resembed_status resembed_covisit_graph(resembed_covisit* counts,
                                                     const resembed_graph_options* options, int32_t* neighbors,
                                                     int64_t* counts_out);
-/* All counts in a file (docs/graph.md has the format), to go on from another day. metadata: n_metadata pairs key,
- * value, key, value, ... beside its own ("kind", "n_items"). */
+/* All counts in a file (docs/graph.md has the format), to go on from another day. metadata: n_metadata
+ * pairs key, value, key, value, ... beside its own ("kind", "n_items"). */
 RESEMBED_API resembed_status resembed_covisit_save(resembed_covisit* counts, const char* path,
                                                    const char* const* metadata, int32_t n_metadata);
 typedef struct resembed_covisit_file_options {
   size_t struct_size;
-  double decay;            /* old counts become floor(count * decay), decay rounded to 2^-32; those at 0 go; 0 = 1.
-                              Counts are integers: with decay, count a pair as e.g. 1000 (distance_weights) */
+  /* Old counts become floor(count * decay), decay rounded to 2^-32; those at 0 go; 0 = 1. Counts are
+   * integers: with decay, count a pair as e.g. 1000 (distance_weights). */
+  double decay;
   const int32_t* item_map; /* [n_map] new id of each item of the file, -1 = removed; two items may become one.
                               Null: ids stay, and counts may have more items than the file */
   int64_t n_map;           /* n_items of the file */
 } resembed_covisit_file_options;
-/* Adds the counts of a file that covisit_save wrote; options may be null. What is malformed is refused before
- * anything is added. */
+/* Adds the counts of a file that covisit_save wrote; options may be null. What is malformed is refused
+ * before anything is added. */
 RESEMBED_API resembed_status resembed_covisit_add_file(resembed_covisit* counts, const char* path,
                                                        const resembed_covisit_file_options* options);
 RESEMBED_API void resembed_covisit_destroy(resembed_covisit* counts); /* null is fine */
@@ -128,8 +136,8 @@ enum {
   RESEMBED_GRAPH_GCN = 2  /* eq. 7: Z_ij / sqrt(D_i D_j), D = row sums of the top-K graph */
 };
 /* Weights of a top-K graph: neighbors and counts [n_items, k] as top_k or graph wrote them, weights
- * [n_items, k], 0 past the end of a list. AVG needs no counts (null is fine). Given lists that no symmetric Z has, a
- * neighbor with an empty list of its own gets 0 under GCN. */
+ * [n_items, k], 0 past the end of a list. AVG needs no counts (null is fine). Given lists that no
+ * symmetric Z has, a neighbor with an empty list of its own gets 0 under GCN. */
 RESEMBED_API resembed_status resembed_graph_weights(const int32_t* neighbors, const int64_t* counts,
                                                     int64_t n_items, int32_t k,
                                                     resembed_graph_weighting weighting, float* weights);
@@ -139,24 +147,27 @@ enum {
   RESEMBED_GRAPH_MUTUAL = 1, /* an edge stays where both lists have it */
   RESEMBED_GRAPH_UNION = 2   /* an edge is put where one list has it, with that count */
 };
-/* Neighbors and counts [n_items, k] to [n_items, k_out], ordered by count, ties to the lower id. Mutual lists are
- * symmetric and fit k_out = k. A union cut at k_out is symmetric but for *n_cut edges (may be null). */
+/* Neighbors and counts [n_items, k] to [n_items, k_out], ordered by count, ties to the lower id. Mutual
+ * lists are symmetric and fit k_out = k. A union cut at k_out is symmetric but for *n_cut edges (may be
+ * null). */
 RESEMBED_API resembed_status resembed_graph_symmetrize(const int32_t* neighbors, const int64_t* counts,
                                                        int64_t n_items, int32_t k,
                                                        resembed_graph_symmetry symmetry, int32_t k_out,
                                                        int32_t* neighbors_out, int64_t* counts_out,
                                                        int64_t* n_cut);
-/* Two hops in one: the k_out largest entries of each row of one_hop * W + W W (ties to the lower id), W the given
- * weights; the item itself is one of them where a neighbor leads back. Sums in double, in the order of the slots.
- * neighbors_out [n_items, k_out], -1 ends a list; weights_out the same, 0 past the end. */
+/* Two hops in one: the k_out largest entries of each row of one_hop * W + W W (ties to the lower id), W
+ * the given weights; the item itself is one of them where a neighbor leads back. Sums in double, in the
+ * order of the slots. neighbors_out [n_items, k_out], -1 ends a list; weights_out the same, 0 past the
+ * end. */
 RESEMBED_API resembed_status resembed_graph_two_hop(const int32_t* neighbors, const float* weights,
                                                     int64_t n_items, int32_t k, float one_hop, int32_t k_out,
                                                     int32_t* neighbors_out, float* weights_out);
-/* A graph made elsewhere: edges in any order, counts > 0, no edge twice (scale real weights: eq. 6 and 7 do not
- * see a common factor). Each row keeps its k largest, ties to the lower id. */
+/* A graph made elsewhere: edges in any order, counts > 0, no edge twice (scale real weights: eq. 6 and 7
+ * do not see a common factor). Each row keeps its k largest, ties to the lower id. */
 RESEMBED_API resembed_status resembed_graph_from_edges(const int32_t* items, const int32_t* neighbors_of,
-                                                       const int64_t* values, int64_t n_edges, int64_t n_items,
-                                                       int32_t k, int32_t* neighbors, int64_t* counts);
+                                                       const int64_t* values, int64_t n_edges,
+                                                       int64_t n_items, int32_t k, int32_t* neighbors,
+                                                       int64_t* counts);
 
 /* All counts, as covisit_export wrote them. */
 typedef struct resembed_covisit_matrix {
@@ -166,42 +177,46 @@ typedef struct resembed_covisit_matrix {
   const int32_t* columns;     /* [row_offsets[n_items]] */
   const int64_t* values;
 } resembed_covisit_matrix;
-/* The lists a training user should see: those of the graph without her own sequence. Only rows of her items
- * change. `counting` is what the matrix was counted with, `sequence` one sequence (n_sequences 1) that was
- * counted. Writes the distinct items of the sequence, increasing, their number to *n_rows and their lists;
- * items, neighbors and counts_out have room for as many rows as the sequence has ids. popularity must be 0: its
- * divisors would change rows of everybody. Any number of threads may call at once. */
+/* The lists a training user should see: those of the graph without her own sequence. Only rows of her
+ * items change. `counting` is what the matrix was counted with, `sequence` one sequence (n_sequences 1)
+ * that was counted. Writes the distinct items of the sequence, increasing, their number to *n_rows and
+ * their lists; items, neighbors and counts_out have room for as many rows as the sequence has ids.
+ * popularity must be 0: its divisors would change rows of everybody. Any number of threads may call at
+ * once. */
 RESEMBED_API resembed_status resembed_graph_leave_out(const resembed_covisit_matrix* all,
                                                       const resembed_covisit_options* counting,
                                                       const resembed_covisit_sequences* sequence,
                                                       const resembed_graph_options* graph, int64_t* n_rows,
-                                                      int32_t* items, int32_t* neighbors, int64_t* counts_out);
+                                                      int32_t* items, int32_t* neighbors,
+                                                      int64_t* counts_out);
 
 typedef struct resembed_graph_assign_options {
   size_t struct_size;
   int64_t max_center_items; /* an interest holds at most so many items; 0 = no limit */
   int64_t max_centers;      /* at most so many centers (smallest merged first); 0 = no limit */
   float resolution;         /* of modularity; larger = more, smaller centers; 0 = 1 */
-  int32_t cold_center;      /* 1: items without a neighbor share one more center, the last one, whatever its size;
-                               0: they get -1, and their embedding is their residual row alone */
+  /* 1: items without a neighbor share one more center, the last one, whatever its size; 0: they get -1,
+   * and their embedding is their residual row alone. */
+  int32_t cold_center;
 } resembed_graph_assign_options;
 /* One center per item from the graph (made symmetric: an edge where either list has it, weighted by the
  * larger count): Louvain modularity (Blondel et al. 2008), deterministic: items visited in id order, ties
- * to the lowest center. center_of [n_items]; an item without a neighbor gets -1 (but see cold_center). Centers are numbered 0..*n_centers-1 by size, then by lowest item. */
+ * to the lowest center. center_of [n_items]; an item without a neighbor gets -1 (but see cold_center).
+ * Centers are numbered 0..*n_centers-1 by size, then by lowest item. */
 RESEMBED_API resembed_status resembed_graph_assign(const int32_t* neighbors, const int64_t* counts,
                                                    int64_t n_items, int32_t k,
                                                    const resembed_graph_assign_options* options,
                                                    int32_t* center_of, int64_t* n_centers);
 
-/* Old rows where new ones are: to[r] = from[source[r]]; rows with source -1 stay as they are (initialize them
- * first). For R, C and optimizer states when items or centers are renumbered. source [to_rows]; strides in
- * elements, 0 = dim; `to` is memory of its own. */
+/* Old rows where new ones are: to[r] = from[source[r]]; rows with source -1 stay as they are (initialize
+ * them first). For R, C and optimizer states when items or centers are renumbered. source [to_rows];
+ * strides in elements, 0 = dim; `to` is memory of its own. */
 RESEMBED_API resembed_status resembed_carry_rows(const void* from, int64_t from_rows, int64_t from_stride,
                                                  resembed_dtype dtype, int64_t dim, const int32_t* source,
                                                  void* to, int64_t to_rows, int64_t to_stride);
-/* The old center a new one goes on from, for carry_rows of C and its states after a new assignment: that which
- * shares most items with it (ties: the lower one), -1 where they share none. center_of arrays [n_items], -1 =
- * none; source [n_new]. Two new centers may come from one old center. */
+/* The old center a new one goes on from, for carry_rows of C and its states after a new assignment: that
+ * which shares most items with it (ties: the lower one), -1 where they share none. center_of arrays
+ * [n_items], -1 = none; source [n_new]. Two new centers may come from one old center. */
 RESEMBED_API resembed_status resembed_graph_match_centers(const int32_t* old_center_of, int64_t n_old,
                                                           const int32_t* new_center_of, int64_t n_new,
                                                           int64_t n_items, int32_t* source);

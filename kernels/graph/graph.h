@@ -32,8 +32,8 @@ struct GraphSequences {
 // A sorted run that leaves device memory: keys lower << 32 | higher, increasing; host pointers.
 using GraphSink = void (*)(void* context, const uint64_t* keys, const int64_t* counts, int64_t n);
 
-// All functions run on one stream of the current device and wait for it; false or null: `fault` says why, and the
-// counts are incomplete. What a sink throws passes through.
+// All functions run on one stream of the current device and wait for it; false or null: `fault` says why, and
+// the counts are incomplete. What a sink throws passes through.
 struct DeviceGraph;
 DeviceGraph* NewDeviceGraph(const GraphRules& rules, int64_t budget_bytes, void* stream, GraphFault* fault);
 void DeleteDeviceGraph(DeviceGraph* graph);
@@ -54,8 +54,8 @@ struct GraphListRules {
   const double* divisors =
       nullptr;  // [n_items], host: neighbors are ranked by count / divisor; null: by count
 };
-// Lists of every pair given between Begin and End. TakePairs reads the pairs on the device, AddPairs those of a
-// sorted run in host memory. Outputs [n_items, k] in host or device memory; counts may be null.
+// Lists of every pair given between Begin and End. TakePairs reads the pairs on the device, AddPairs those of
+// a sorted run in host memory. Outputs [n_items, k] in host or device memory; counts may be null.
 bool BeginLists(DeviceGraph* graph, const GraphListRules& rules, GraphFault* fault);
 bool TakePairs(DeviceGraph* graph, GraphFault* fault);
 bool AddPairs(DeviceGraph* graph, const uint64_t* keys, const int64_t* counts, int64_t n, GraphFault* fault);

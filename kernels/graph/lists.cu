@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sorted pairs to the K best neighbors of each row, a chunk of pairs at a time:
 //
-//   each pair in both directions  ->  stable sort by rank, then by row  ->  one thread a row merges its first K
-//   entries into the list so far
+//   each pair in both directions  ->  stable sort by rank, then by row  ->  one thread a row merges its
+//   first K entries into the list so far
 //
-// A row's partners come in increasing order (those below it first), so the stable sorts leave ties to the lower item.
-// A chunk of C pairs takes about 112 C bytes beside the lists; it has budget left / 144 pairs.
+// A row's partners come in increasing order (those below it first), so the stable sorts leave ties to the
+// lower item. A chunk of C pairs takes about 112 C bytes beside the lists; it has budget left / 144 pairs.
 #include <thrust/extrema.h>
 #include <thrust/fill.h>
 #include <thrust/for_each.h>
@@ -202,7 +202,8 @@ bool TakePairs(DeviceGraph* graph, GraphFault* fault) {
   return GuardGraph(graph, fault, [&] {
     const int64_t n = graph->run.size(), chunk = ChunkPairs(graph->memory);
     for (int64_t first = 0; first < n; first += chunk) {
-      AddChunk(graph, graph->run.keys.data() + first, graph->run.counts.data() + first, std::min(chunk, n - first));
+      AddChunk(graph, graph->run.keys.data() + first, graph->run.counts.data() + first,
+               std::min(chunk, n - first));
     }
   });
 }
@@ -225,9 +226,10 @@ bool EndLists(DeviceGraph* graph, int32_t* neighbors, int64_t* counts, GraphFaul
     DeviceLists& lists = graph->lists;
     const int64_t n_items = graph->rules.n_items, n_entries = n_items * lists.rules.k;
     if (lists.first == 1) {
-      thrust::for_each(memory->policy(), thrust::make_counting_iterator(int64_t{0}),
-                       thrust::make_counting_iterator(n_items),
-                       PutSelf{lists.rules.self_loop, lists.rules.k, lists.neighbors.data(), lists.counts.data()});
+      thrust::for_each(
+          memory->policy(), thrust::make_counting_iterator(int64_t{0}),
+          thrust::make_counting_iterator(n_items),
+          PutSelf{lists.rules.self_loop, lists.rules.k, lists.neighbors.data(), lists.counts.data()});
     }
     CopyBytes(memory, neighbors, lists.neighbors.data(), n_entries * 4);
     if (counts != nullptr) CopyBytes(memory, counts, lists.counts.data(), n_entries * 8);

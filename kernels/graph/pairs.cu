@@ -3,10 +3,11 @@
 //
 //   emit keys [positions * window]  ->  radix sort  ->  reduce by key  ->  merge with the run so far
 //
-// Bytes in a chunk of P positions beside a run of A pairs, with window W: while sorting 16 A + P (24 W + 40) (32 W
-// with weights by distance), while merging 32 (A + P W). A run is handed to the sink above budget / 96 pairs, and a
-// chunk has budget / (96 W + 120) positions, so both stay below the budget. Counts are sums of integers that stay at
-// 2^63 - 1: the chunks' bounds, which may cut a sequence or a row anywhere, cannot be seen in them.
+// Bytes in a chunk of P positions beside a run of A pairs, with window W: while sorting 16 A + P (32 W + 40)
+// (36 W with weights by distance), while merging 40 (A + P W). A run is handed to the sink above budget / 96
+// pairs, and a chunk has budget / (96 W + 120) positions, so both stay below the budget. Counts are sums of
+// integers that stay at 2^63 - 1: the chunks' bounds, which may cut a sequence or a row anywhere, cannot be
+// seen in them.
 #include <thrust/find.h>
 #include <thrust/functional.h>
 #include <thrust/merge.h>
@@ -31,8 +32,8 @@ struct SaturatingPlus {
   }
 };
 
-// Key lower << bits | higher of the pair at distance index / n_centers + 1 behind position index % n_centers, or
-// `none` where that is no pair. Positions are counted from `first`, bounds from the caller's ids.
+// Key lower << bits | higher of the pair at distance index / n_centers + 1 behind position index % n_centers,
+// or `none` where that is no pair. Positions are counted from `first`, bounds from the caller's ids.
 template <typename Id>
 struct EmitKey {
   const Id* ids;
@@ -59,7 +60,8 @@ struct EmitKey {
     if (other >= end || (max_items > 0 && center < end - max_items)) return none;
     if (other < bounds[low] + n_seen[low] || weights[distance - 1] == 0) return none;
     for (int64_t at = center + 1; times != nullptr && at <= other; ++at) {
-      const uint64_t gap = static_cast<uint64_t>(times[at - first]) - static_cast<uint64_t>(times[at - first - 1]);
+      const uint64_t gap =
+          static_cast<uint64_t>(times[at - first]) - static_cast<uint64_t>(times[at - first - 1]);
       if (gap > static_cast<uint64_t>(session_gap)) return none;
     }
     const auto a = static_cast<uint64_t>(ids[center - first]), b = static_cast<uint64_t>(ids[other - first]);
@@ -146,7 +148,8 @@ struct Overlap {
 };
 
 template <typename T>
-const T* OnDevice(GraphMemory* memory, const T* data, int64_t first, int64_t n, bool there, GraphBuffer<T>* copy) {
+const T* OnDevice(GraphMemory* memory, const T* data, int64_t first, int64_t n, bool there,
+                  GraphBuffer<T>* copy) {
   if (data == nullptr || there) return data == nullptr ? nullptr : data + first;
   *copy = GraphBuffer<T>(memory, data + first, n);
   return copy->data();
@@ -154,8 +157,8 @@ const T* OnDevice(GraphMemory* memory, const T* data, int64_t first, int64_t n, 
 
 // Pairs whose earlier position is in [first, last); ids go on to last_id.
 template <typename Id>
-DeviceRun CountChunk(DeviceGraph* graph, const GraphSequences& all, const Overlap& overlap, int64_t first, int64_t last,
-                     int64_t last_id) {
+DeviceRun CountChunk(DeviceGraph* graph, const GraphSequences& all, const Overlap& overlap, int64_t first,
+                     int64_t last, int64_t last_id) {
   GraphMemory* memory = &graph->memory;
   const auto n_sequences = static_cast<int64_t>(overlap.n_seen.size());
   const int64_t n_keys = (last - first) * graph->rules.window;
@@ -171,7 +174,8 @@ DeviceRun CountChunk(DeviceGraph* graph, const GraphSequences& all, const Overla
     const GraphBuffer<int64_t> n_seen(memory, overlap.n_seen.data(), n_sequences);
     const GraphBuffer<uint32_t> weights(memory, graph->weights.data(), graph->rules.window);
     EmitKey<Id> emit;
-    emit.ids = OnDevice(memory, static_cast<const Id*>(all.ids), first, last_id - first, all.on_device, &id_copy);
+    emit.ids =
+        OnDevice(memory, static_cast<const Id*>(all.ids), first, last_id - first, all.on_device, &id_copy);
     emit.times = graph->rules.session_gap == 0
                      ? nullptr
                      : OnDevice(memory, all.times, first, last_id - first, all.on_device, &time_copy);
@@ -199,11 +203,12 @@ DeviceRun CountChunk(DeviceGraph* graph, const GraphSequences& all, const Overla
     SortPairs(memory, &keys, &key_weights, bits);
   }
   const int64_t n = thrust::lower_bound(memory->policy(), keys.begin(), keys.end(), none) - keys.begin();
-  DeviceRun run = uniform ? Reduce(memory, keys.data(), n,
-                                   thrust::make_constant_iterator(static_cast<int64_t>(graph->weights[0])))
-                          : Reduce(memory, keys.data(), n,
-                                   thrust::make_transform_iterator(key_weights.data(), Widen()));
-  thrust::transform(memory->policy(), run.keys.begin(), run.keys.end(), run.keys.begin(), Unpack{graph->item_bits});
+  DeviceRun run =
+      uniform ? Reduce(memory, keys.data(), n,
+                       thrust::make_constant_iterator(static_cast<int64_t>(graph->weights[0])))
+              : Reduce(memory, keys.data(), n, thrust::make_transform_iterator(key_weights.data(), Widen()));
+  thrust::transform(memory->policy(), run.keys.begin(), run.keys.end(), run.keys.begin(),
+                    Unpack{graph->item_bits});
   return run;
 }
 
@@ -225,7 +230,8 @@ bool Hand(DeviceGraph* graph, GraphSink sink, void* context, GraphFault* fault) 
 
 template <typename Id>
 int64_t FindBad(DeviceGraph* graph, const Id* ids, int64_t begin, int64_t end, int64_t* value) {
-  const Id* bad = thrust::find_if(graph->memory.policy(), ids + begin, ids + end, IsBad<Id>{graph->rules.n_items});
+  const Id* bad =
+      thrust::find_if(graph->memory.policy(), ids + begin, ids + end, IsBad<Id>{graph->rules.n_items});
   if (bad == ids + end) return -1;
   Id id = 0;
   CopyBytes(&graph->memory, &id, bad, sizeof(Id));
@@ -240,19 +246,21 @@ DeviceGraph* NewDeviceGraph(const GraphRules& rules, int64_t budget_bytes, void*
     return new DeviceGraph(rules, budget_bytes, stream);
   } catch (const std::bad_alloc&) {
     fault->kind = GraphFault::kMemory;
-    std::snprintf(fault->what, sizeof(fault->what), "window is %d; needs memory for its weights", rules.window);
+    std::snprintf(fault->what, sizeof(fault->what), "window is %d; needs memory for its weights",
+                  rules.window);
     return nullptr;
   }
 }
 
 void DeleteDeviceGraph(DeviceGraph* graph) { delete graph; }
 
-int64_t FindBadId(DeviceGraph* graph, const GraphSequences& sequences, int64_t begin, int64_t end, int64_t* value,
-                  GraphFault* fault) {
+int64_t FindBadId(DeviceGraph* graph, const GraphSequences& sequences, int64_t begin, int64_t end,
+                  int64_t* value, GraphFault* fault) {
   int64_t position = -1;
   const bool done = GuardGraph(graph, fault, [&] {
-    position = sequences.wide_ids ? FindBad(graph, static_cast<const int64_t*>(sequences.ids), begin, end, value)
-                                  : FindBad(graph, static_cast<const int32_t*>(sequences.ids), begin, end, value);
+    position = sequences.wide_ids
+                   ? FindBad(graph, static_cast<const int64_t*>(sequences.ids), begin, end, value)
+                   : FindBad(graph, static_cast<const int32_t*>(sequences.ids), begin, end, value);
   });
   return done ? position : -2;
 }

@@ -1,4 +1,5 @@
-# The interest graph on a GPU: Thrust and CUB under nvcc; the same sources with Thrust's host backend in the tests.
+# The interest graph on a GPU: Thrust and CUB under nvcc; the same sources with Thrust's host backend in the
+# tests.
 set(RESEMBED_THRUST_SOURCES
   kernels/graph/lists.cu
   kernels/graph/pairs.cu

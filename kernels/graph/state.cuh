@@ -37,7 +37,8 @@
 
 namespace resembed::kernels {
 
-// Room for what sorts and reductions of CUB take whatever the size of their input; Thrust's host backend takes nothing.
+// Room for what sorts and reductions of CUB take whatever the size of their input; Thrust's host backend
+// takes nothing.
 #ifdef __CUDACC__
 constexpr int64_t kScratchBytes = int64_t{32} << 20;
 #else
@@ -139,7 +140,8 @@ class GraphBuffer {
   T* end() const { return data_ + size_; }
   int64_t size() const { return size_; }
   void Free() {
-    if (data_ != nullptr) memory_->deallocate(reinterpret_cast<char*>(data_), static_cast<size_t>(size_) * sizeof(T));
+    if (data_ != nullptr)
+      memory_->deallocate(reinterpret_cast<char*>(data_), static_cast<size_t>(size_) * sizeof(T));
     data_ = nullptr;
     size_ = 0;
   }
@@ -164,7 +166,8 @@ void SortKeys(GraphMemory* memory, GraphBuffer<Key>* keys, [[maybe_unused]] int 
   size_t bytes = 0;
   CheckCuda(cub::DeviceRadixSort::SortKeys(nullptr, bytes, both, keys->size(), 0, bits, memory->stream()));
   GraphBuffer<char> scratch(memory, static_cast<int64_t>(bytes));
-  CheckCuda(cub::DeviceRadixSort::SortKeys(scratch.data(), bytes, both, keys->size(), 0, bits, memory->stream()));
+  CheckCuda(
+      cub::DeviceRadixSort::SortKeys(scratch.data(), bytes, both, keys->size(), 0, bits, memory->stream()));
   if (both.Current() != keys->data()) keys->Swap(&other);
 #else
   thrust::stable_sort(memory->policy(), keys->begin(), keys->end());
@@ -172,7 +175,8 @@ void SortKeys(GraphMemory* memory, GraphBuffer<Key>* keys, [[maybe_unused]] int 
 }
 
 template <typename Key, typename Value>
-void SortPairs(GraphMemory* memory, GraphBuffer<Key>* keys, GraphBuffer<Value>* values, [[maybe_unused]] int bits) {
+void SortPairs(GraphMemory* memory, GraphBuffer<Key>* keys, GraphBuffer<Value>* values,
+               [[maybe_unused]] int bits) {
 #ifdef __CUDACC__
   GraphBuffer<Key> other_keys(memory, keys->size());
   GraphBuffer<Value> other_values(memory, keys->size());
@@ -182,8 +186,8 @@ void SortPairs(GraphMemory* memory, GraphBuffer<Key>* keys, GraphBuffer<Value>* 
   CheckCuda(cub::DeviceRadixSort::SortPairs(nullptr, bytes, both_keys, both_values, keys->size(), 0, bits,
                                             memory->stream()));
   GraphBuffer<char> scratch(memory, static_cast<int64_t>(bytes));
-  CheckCuda(cub::DeviceRadixSort::SortPairs(scratch.data(), bytes, both_keys, both_values, keys->size(), 0, bits,
-                                            memory->stream()));
+  CheckCuda(cub::DeviceRadixSort::SortPairs(scratch.data(), bytes, both_keys, both_values, keys->size(), 0,
+                                            bits, memory->stream()));
   if (both_keys.Current() != keys->data()) keys->Swap(&other_keys);
   if (both_values.Current() != values->data()) values->Swap(&other_values);
 #else
@@ -227,7 +231,8 @@ struct DeviceGraph {
   DeviceLists lists;
 };
 
-// Runs `body`; what it throws becomes a fault. What a sink throws must not look like it: sinks are called outside.
+// Runs `body`; what it throws becomes a fault. What a sink throws must not look like it: sinks are called
+// outside.
 template <typename Body>
 bool GuardGraph(const DeviceGraph* graph, GraphFault* fault, Body&& body) {
   try {
@@ -235,11 +240,13 @@ bool GuardGraph(const DeviceGraph* graph, GraphFault* fault, Body&& body) {
     return true;
   } catch (const std::bad_alloc&) {
     fault->kind = GraphFault::kMemory;
-    std::snprintf(fault->what, sizeof(fault->what), "device_bytes is %lld; needs more, or more memory free on the device",
+    std::snprintf(fault->what, sizeof(fault->what),
+                  "device_bytes is %lld; needs more, or more memory free on the device",
                   static_cast<long long>(graph->memory.budget()));
   } catch (const std::exception& error) {
     fault->kind = GraphFault::kDevice;
-    std::snprintf(fault->what, sizeof(fault->what), "the device is in error (%s); needs success", error.what());
+    std::snprintf(fault->what, sizeof(fault->what), "the device is in error (%s); needs success",
+                  error.what());
   }
   return false;
 }

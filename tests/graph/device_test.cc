@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counts and lists made by kernels/graph against those of the CPU, bit for bit: with Thrust's host backend where
-// the emulator stands in for the CUDA runtime, and on a GPU.
+// Counts and lists made by kernels/graph against those of the CPU, bit for bit: with Thrust's host backend
+// where the emulator stands in for the CUDA runtime, and on a GPU.
 #include <gmock/gmock.h>
 #include <unistd.h>
 
@@ -53,7 +53,8 @@ struct DeviceCase {
 
 class DeviceGraph : public ::testing::TestWithParam<DeviceCase> {};
 
-// Every budget: one position a chunk, chunks that cut sequences and rows, runs that go to the host, all at once.
+// Every budget: one position a chunk, chunks that cut sequences and rows, runs that go to the host, all at
+// once.
 TEST_P(DeviceGraph, HasTheBitsOfTheCpu) {
   const DeviceCase& c = GetParam();
   const resembed_place place = CudaPlace(nullptr);
