@@ -194,9 +194,9 @@ void RunTable(const Call& call, int32_t index, TableBackward work, Workspace* wo
   CentralGradients(work, grad.central != nullptr ? &central : nullptr, nullptr, executor);
 }
 
-// Tables run one after the other and share the workspace. unsupported where the backend has no kernels.
-resembed_status CountWorkspace(const Call& call, size_t* total) {
-  size_t& bytes = *total = 0;
+// Tables run one after the other and share the workspace.
+size_t WorkspaceBytes(const Call& call) {
+  size_t bytes = 0;
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
     if (!request.items() && !request.sample_weights) continue;
@@ -204,7 +204,6 @@ resembed_status CountWorkspace(const Call& call, size_t* total) {
 #ifdef RESEMBED_WITH_CUDA
     if (call.backward.place.backend == RESEMBED_CUDA) {
       const cuda::BackwardWork work = WorkOf(call, index);
-      RESEMBED_RETURN_IF_ERROR(cuda::CheckBackward("backward", call.backward, work));
       cuda::TakeBackward(call.backward, work, &count);
       bytes = std::max(bytes, count.used());
       continue;
@@ -214,7 +213,7 @@ resembed_status CountWorkspace(const Call& call, size_t* total) {
     RecomputeArgmax(call.backward.args, index, &work, call.backward.place, &count);
     bytes = std::max(bytes, count.used());
   }
-  return RESEMBED_OK;
+  return bytes;
 }
 
 }  // namespace
@@ -228,7 +227,8 @@ resembed_status resembed_backward_workspace_size(const resembed_backward_args* a
   Call call;
   RESEMBED_RETURN_IF_ERROR(ReadArgs(args, place, &call));
   if (bytes == nullptr) return Fail(RESEMBED_INVALID_ARGUMENT, "backward: bytes is null; needs a size_t");
-  return CountWorkspace(call, bytes);
+  *bytes = WorkspaceBytes(call);
+  return RESEMBED_OK;
 }
 
 resembed_status resembed_backward(const resembed_backward_args* args, void* workspace, size_t workspace_bytes,
@@ -236,9 +236,7 @@ resembed_status resembed_backward(const resembed_backward_args* args, void* work
   using namespace resembed::detail;
   Call call;
   RESEMBED_RETURN_IF_ERROR(ReadArgs(args, place, &call));
-  size_t needed = 0;
-  RESEMBED_RETURN_IF_ERROR(CountWorkspace(call, &needed));
-  RESEMBED_RETURN_IF_ERROR(CheckWorkspace("backward", workspace, workspace_bytes, needed));
+  RESEMBED_RETURN_IF_ERROR(CheckWorkspace("backward", workspace, workspace_bytes, WorkspaceBytes(call)));
   const BackwardArgs& batch = call.backward.args;
   const NvtxRange range(NvtxOp::kBackward, [&] {
     return BackwardSize(batch.features, batch.feature_grads, batch.n_features, call.backward.tables);

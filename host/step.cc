@@ -215,9 +215,8 @@ resembed_status RunOnGpu(const FusedCall& call, void* workspace) {
 }
 #endif
 
-// unsupported where the backend has no kernels.
-resembed_status CountFused(const FusedCall& call, size_t* total) {
-  size_t& bytes = *total = 0;
+size_t FusedBytes(const FusedCall& call) {
+  size_t bytes = 0;
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
     if (!request.items() && !request.sample_weights) continue;
@@ -225,7 +224,6 @@ resembed_status CountFused(const FusedCall& call, size_t* total) {
 #ifdef RESEMBED_WITH_CUDA
     if (call.backward.place.backend == RESEMBED_CUDA) {
       const cuda::BackwardWork work = WorkOf(call, index);
-      RESEMBED_RETURN_IF_ERROR(cuda::CheckBackward("backward_step", call.backward, work));
       cuda::TakeBackward(call.backward, work, &count);
       cuda::TakeRules(&count);
       bytes = std::max(bytes, count.used());
@@ -236,7 +234,7 @@ resembed_status CountFused(const FusedCall& call, size_t* total) {
     RecomputeArgmax(call.backward.args, index, &work, call.backward.place, &count);
     bytes = std::max(bytes, count.used());
   }
-  return RESEMBED_OK;
+  return bytes;
 }
 
 // Everything that reads R comes before ItemGradients, which writes it; everything that reads C before
@@ -300,7 +298,8 @@ resembed_status resembed_backward_step_workspace_size(const resembed_backward_st
   RESEMBED_RETURN_IF_ERROR(ReadFused(args, place, &call));
   if (bytes == nullptr)
     return Fail(RESEMBED_INVALID_ARGUMENT, "backward_step: bytes is null; needs a size_t");
-  return CountFused(call, bytes);
+  *bytes = FusedBytes(call);
+  return RESEMBED_OK;
 }
 
 resembed_status resembed_backward_step(const resembed_backward_step_args* args, void* workspace,
@@ -308,9 +307,7 @@ resembed_status resembed_backward_step(const resembed_backward_step_args* args, 
   using namespace resembed::detail;
   FusedCall call;
   RESEMBED_RETURN_IF_ERROR(ReadFused(args, place, &call));
-  size_t needed = 0;
-  RESEMBED_RETURN_IF_ERROR(CountFused(call, &needed));
-  RESEMBED_RETURN_IF_ERROR(CheckWorkspace("backward_step", workspace, workspace_bytes, needed));
+  RESEMBED_RETURN_IF_ERROR(CheckWorkspace("backward_step", workspace, workspace_bytes, FusedBytes(call)));
   const BackwardArgs& batch = call.backward.args;
   const NvtxRange range(NvtxOp::kBackwardStep, [&] {
     return BackwardSize(batch.features, batch.feature_grads, batch.n_features, call.backward.tables);

@@ -16,6 +16,7 @@ set(RESEMBED_KERNEL_SOURCES
   kernels/backward/inst_any_wide.cu
   kernels/backward/inst_plain_narrow.cu
   kernels/backward/inst_plain_wide.cu
+  kernels/backward/optional.cu
   kernels/backward/service.cu
   kernels/plan/plan.cu
   kernels/sort/sort.cu

@@ -5,6 +5,7 @@
 
 #include "host/cpu/bags.h"
 #include "host/cuda/device.h"
+#include "host/cuda/forward.h"
 #include "host/descriptor.h"
 
 namespace resembed::detail::cuda {
@@ -61,7 +62,38 @@ resembed_status Launched(const char* op, const char* kernel, const kernels::Grid
   return error == cudaSuccess ? RESEMBED_OK : LaunchFailure(op, kernel, grid.blocks, grid.threads, error);
 }
 
-resembed_status StoreSources(const char* op, const BackwardCall& call, int32_t table,
+// Max without saved positions: forward once more, into memory nobody reads but for them. Calls
+// each(feature index, feature, its workspace) and takes the regions as it goes.
+template <typename Each>
+resembed_status ForRecomputed(const BackwardCall& call, const BackwardWork& work, Workspace* workspace,
+                              const Each& each) {
+  if (!work.request.items()) return RESEMBED_OK;
+  const int64_t dim = call.tables[work.index].dim;
+  for (int32_t index = 0; index < call.args.n_features; ++index) {
+    if (TableOf(call.args.features[index]) != work.index || call.args.feature_grads[index] == nullptr) {
+      continue;
+    }
+    resembed_feature feature = ReadFeature(call.args.features[index], dim);
+    if (feature.pooling != RESEMBED_POOLING_MAX || feature.saved_argmax != nullptr) continue;
+    feature.output = workspace->Take<float>(feature.n_bags * dim);
+    feature.output_stride = dim;
+    feature.output_dtype = RESEMBED_F32;
+    feature.saved_argmax = workspace->Take<int32_t>(feature.n_bags * dim);
+    const resembed_feature* const features[] = {&feature};
+    resembed_forward_args args = {};
+    args.struct_size = sizeof(args);
+    args.features = features;
+    args.n_features = 1;
+    args.bounds = RESEMBED_BOUNDS_SKIP;
+    Workspace count(nullptr);
+    CarveForward(args, call.tables, &count);
+    char* const memory = workspace->Take<char>(static_cast<int64_t>(count.used()));
+    RESEMBED_RETURN_IF_ERROR(each(index, args, memory));
+  }
+  return RESEMBED_OK;
+}
+
+resembed_status StoreSources(const char* op, const BackwardCall& call, const BackwardWork& work,
                              const BackwardRegions& regions) {
   kernels::SourceBatch batch = {};
   batch.to = regions.sources;
@@ -71,8 +103,16 @@ resembed_status StoreSources(const char* op, const BackwardCall& call, int32_t t
     batch.to += batch.n;
     batch.n = 0;
   };
-  ForSources(call, table, [&](int32_t, int32_t, const BackwardSource& source) {
-    batch.sources[batch.n++] = source;
+  ForSources(call, work.index, [&](int32_t, int32_t index, const BackwardSource& source) {
+    batch.sources[batch.n] = source;
+    Workspace again(regions.recompute);
+    const resembed_status status =
+        ForRecomputed(call, work, &again, [&](int32_t recomputed, const resembed_forward_args& args, void*) {
+          if (recomputed == index) batch.sources[batch.n].argmax = args.features[0]->saved_argmax;
+          return resembed_status{RESEMBED_OK};
+        });
+    static_cast<void>(status);
+    ++batch.n;
     if (batch.n == kernels::kSourcesPerLaunch) flush();
   });
   flush();
@@ -98,37 +138,46 @@ resembed_status StartGradient(const char* op, const BackwardCall& call, const Ba
   return Launched(op, "GradIdsKernel", grid, kernels::LaunchGradIds(ids, grid, stream));
 }
 
+void SetOptional(const resembed_table& table, const PlanTable& plan, const BackwardWork& work,
+                 BackwardRegions* regions) {
+  kernels::OptionalParams& out = regions->optional;
+  const BackwardParams& params = regions->params;
+  out.table.form = table.form;
+  out.table.dim = table.dim;
+  out.table.residual = static_cast<const char*>(table.residual);
+  out.table.residual_pitch = table.residual_stride * ElementBytes(table.residual_dtype);
+  out.table.residual_dtype = table.residual_dtype;
+  out.table.residual_row_of = table.residual_row_of;
+  out.table.central = static_cast<const char*>(table.central);
+  out.table.central_pitch = table.central_stride * ElementBytes(table.central_dtype);
+  out.table.central_dtype = table.central_dtype;
+  out.table.center_of = table.center_of;
+  out.table.narrow_centers = table.center_of_dtype == RESEMBED_U16;
+  out.table.neighbors = table.neighbors;
+  out.table.neighbors_stride = table.neighbors_stride;
+  out.table.n_neighbors = table.n_neighbors;
+  out.table.stored = table.neighbor_weights;
+  out.table.stored_stride = table.neighbor_weights_stride;
+  out.counts = params.counts;
+  out.max_unique = params.max_unique;
+  out.unique = params.unique;
+  out.use_begin = params.use_begin;
+  out.use = params.use;
+  out.use_row = params.use_row;
+  out.inverse = plan.inverse;
+  out.n_uses = plan.n_uses;
+  out.sources = params.sources;
+  out.n_sources = params.n_sources;
+  out.items = params.items;
+  out.slot_bits = params.slot_bits;
+  out.grad_stored = work.neighbor_weights;
+}
+
 }  // namespace
 
 bool IsWideRow(const void* rows, int64_t pitch_bytes, resembed_dtype dtype) {
   const int64_t word = 4 * ElementBytes(dtype);
   return reinterpret_cast<uintptr_t>(rows) % static_cast<uintptr_t>(word) == 0 && pitch_bytes % word == 0;
-}
-
-resembed_status CheckBackward(const char* op, const BackwardCall& call, const BackwardWork& work) {
-  const resembed_table table = call.tables[work.index];
-  if (work.request.central && table.form == RESEMBED_CENTRAL_ATTENTION) {
-    return Fail(RESEMBED_UNSUPPORTED, "%s: tables[%d].form is attention; needs another one on cuda", op,
-                work.index);
-  }
-  if (work.request.neighbor_weights) {
-    return Fail(RESEMBED_UNSUPPORTED, "%s: table_grads[%d].neighbor_weights is given; needs null on cuda", op,
-                work.index);
-  }
-  resembed_status status = RESEMBED_OK;
-  ForSources(call, work.index, [&](int32_t, int32_t index, const BackwardSource& source) {
-    if (status != RESEMBED_OK || source.rows == nullptr) return;
-    if (source.grad_weights != nullptr) {
-      status = Fail(RESEMBED_UNSUPPORTED, "%s: feature_grads[%d].grad_weights is given; needs null on cuda",
-                    op, index);
-    }
-    if (ReadDescriptor(call.args.features[index]).pooling == RESEMBED_POOLING_MAX &&
-        source.argmax == nullptr) {
-      status = Fail(RESEMBED_UNSUPPORTED,
-                    "%s: features[%d].saved_argmax is null; needs the one of forward on cuda", op, index);
-    }
-  });
-  return status;
 }
 
 BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work, Workspace* workspace) {
@@ -157,11 +206,12 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
   params.n_neighbors = table.n_neighbors;
 
   bool wide = dim % 4 == 0, plain = true;
-  ForSources(call, work.index, [&](int32_t, int32_t, const BackwardSource& source) {
+  ForSources(call, work.index, [&](int32_t, int32_t index, const BackwardSource& source) {
     ++params.n_sources;
     if (source.rows == nullptr) return;
     wide = wide && IsWideRow(source.rows, source.pitch, source.dtype);
-    plain = plain && source.dtype == RESEMBED_F32 && source.argmax == nullptr;
+    plain = plain && source.dtype == RESEMBED_F32 &&
+            ReadDescriptor(call.args.features[index]).pooling != RESEMBED_POOLING_MAX;
   });
   regions.sources = workspace->Take<BackwardSource>(params.n_sources);
   params.sources = regions.sources;
@@ -194,6 +244,13 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
       params.weight = kernels::PairWeight::kStored;
       params.stored = table.neighbor_weights;
       params.stored_stride = table.neighbor_weights_stride;
+    } else if (table.form == RESEMBED_CENTRAL_ATTENTION) {
+      const int64_t n_numbers = plan.max_unique << plan.slot_bits;
+      params.weight = kernels::PairWeight::kByNumber;
+      params.pair_weight = regions.optional.weight = workspace->Take<float>(n_numbers);
+      params.slope = regions.optional.slope = workspace->Take<float>(n_numbers);
+      params.query = regions.optional.query = workspace->Take<float>(plan.max_unique * dim);
+      params.own = regions.optional.own = workspace->Take<float>(plan.max_unique * dim);
     }
   }
   params.partials =
@@ -208,7 +265,13 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
     params.central_dense = work.central.layout == RESEMBED_GRAD_DENSE;
   }
   wide = wide && IsWideRow(params.central_rows, params.central_stride * 4, RESEMBED_F32);
-  regions.central = {wide, plain};
+  regions.central = {wide, plain && table.form != RESEMBED_CENTRAL_ATTENTION};
+  SetOptional(table, plan, work, &regions);
+  regions.recompute = workspace->Take<char>(0);
+  const resembed_status counted = ForRecomputed(
+      call, work, workspace,
+      [](int32_t, const resembed_forward_args&, void*) { return resembed_status{RESEMBED_OK}; });
+  static_cast<void>(counted);
   return regions;
 }
 
@@ -216,8 +279,17 @@ resembed_status ItemGradients(const char* op, const BackwardCall& call, const Ba
                               const BackwardRegions& regions, const kernels::Grid& grid) {
   const BackwardParams& params = regions.params;
   const cudaStream_t stream = StreamOf(call.place);
-  RESEMBED_RETURN_IF_ERROR(StoreSources(op, call, work.index, regions));
+  RESEMBED_RETURN_IF_ERROR(StoreSources(op, call, work, regions));
+  if (work.request.sample_weights) {
+    RESEMBED_RETURN_IF_ERROR(Launched(op, "SampleWeightsKernel", grid,
+                                      kernels::LaunchSampleWeights(regions.optional, grid, stream)));
+  }
   if (!work.request.items()) return RESEMBED_OK;
+  Workspace again(regions.recompute);
+  RESEMBED_RETURN_IF_ERROR(
+      ForRecomputed(call, work, &again, [&](int32_t, const resembed_forward_args& args, void* memory) {
+        return Forward(op, args, call.tables, memory, call.place);
+      }));
   if (!work.fused && work.request.residual) {
     RESEMBED_RETURN_IF_ERROR(
         StartGradient(op, call, params, work.residual, false, call.tables[work.index].residual_rows, grid));
@@ -231,10 +303,18 @@ resembed_status ItemGradients(const char* op, const BackwardCall& call, const Ba
 
 resembed_status CentralGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
                                  const BackwardRegions& regions, const kernels::Grid& grid) {
-  if (!work.request.central) return RESEMBED_OK;
   const BackwardParams& params = regions.params;
   const resembed_table table = call.tables[work.index];
   const cudaStream_t stream = StreamOf(call.place);
+  if (work.request.neighbor_weights) {
+    RESEMBED_RETURN_IF_ERROR(Launched(op, "StoredWeightsKernel", grid,
+                                      kernels::LaunchStoredWeights(regions.optional, grid, stream)));
+  }
+  if (!work.request.central) return RESEMBED_OK;
+  if (table.form == RESEMBED_CENTRAL_ATTENTION) {
+    RESEMBED_RETURN_IF_ERROR(Launched(op, "PrepareAttentionKernel", grid,
+                                      kernels::LaunchPrepareAttention(regions.optional, grid, stream)));
+  }
   if (!work.fused) {
     RESEMBED_RETURN_IF_ERROR(StartGradient(op, call, params, work.central, true, table.central_rows, grid));
   }

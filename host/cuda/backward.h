@@ -4,7 +4,7 @@
 
 #include "host/backward_args.h"
 #include "host/workspace.h"
-#include "kernels/backward/backward.h"
+#include "kernels/backward/optional.h"
 
 namespace resembed::detail::cuda {
 
@@ -20,9 +20,6 @@ struct BackwardWork {
   float* neighbor_weights;
 };
 
-// What this backend refuses although the call is valid.
-resembed_status CheckBackward(const char* op, const BackwardCall& call, const BackwardWork& work);
-
 // Regions of one table in the workspace, and the parameters of its kernels. Counting (null base) and carving walk
 // alike.
 struct BackwardRegions {
@@ -30,13 +27,16 @@ struct BackwardRegions {
   kernels::BackwardVariant items, central;  // kernels of the two levels
   kernels::BackwardSource* sources;         // device memory
   float* uniform_weight;                    // or null
+  kernels::OptionalParams optional;
+  void* recompute;  // where the regions of RecomputeArgmax begin
 };
 BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work, Workspace* workspace);
 
-// dE of every unique item into items and rows, and what the caller receives of R. The device is current.
+// Gradients of per-sample weights, positions of maxima that nobody saved, dE of every unique item into items and
+// rows, and what the caller receives of R. The device is current.
 resembed_status ItemGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
                               const BackwardRegions& regions, const kernels::Grid& grid);
-// dC. Reads neither R nor C, but for what ItemGradients copied.
+// Gradients of stored weights, then dC. Does not read R, which a step may have changed by now.
 resembed_status CentralGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
                                  const BackwardRegions& regions, const kernels::Grid& grid);
 

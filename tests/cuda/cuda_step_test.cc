@@ -164,6 +164,32 @@ TEST(CudaStep, AHundredStepsHaveTheBitsOfTheCpu) {
   }
 }
 
+// Weights of samples and attention read tables that the fused step writes: all reads come first.
+TEST(CudaStep, FusedHasTheBitsOfBackwardThenStep) {
+  for (const resembed_central_form form : {RESEMBED_CENTRAL_ATTENTION, RESEMBED_CENTRAL_STORED}) {
+    for (const resembed_dtype type : kTypes) {
+      TableSpec table;
+      table.form = form;
+      table.dim = 36;
+      table.residual_dtype = table.central_dtype = type;
+      FeatureSpec mean = CaseFeature(RESEMBED_POOLING_MEAN, 12, 5),
+                  max = CaseFeature(RESEMBED_POOLING_MAX, 8, 3);
+      mean.weights = true;
+      OptimizerSpec spec;
+      spec.kind = RESEMBED_ADAM;
+      spec.stochastic = true;
+      Training fused({table}, {mean, max}, spec, spec, 4), separate({table}, {mean, max}, spec, spec, 4);
+      DeviceTraining a(&fused), b(&separate);
+      a.Fused();
+      b.Separate();
+      EXPECT_TRUE(a.Written() == b.Written());
+      if (form == RESEMBED_CENTRAL_ATTENTION) continue;
+      fused.Fused(PlaceOf(nullptr));
+      EXPECT_TRUE(a.Written() == fused.Written());
+    }
+  }
+}
+
 TEST(CudaStep, ADenseGradientHasTheBitsOfTheCpu) {
   for (int kind = RESEMBED_SGD; kind <= RESEMBED_PARTIAL_ROWWISE_ADAM; ++kind) {
     TableSpec table;
