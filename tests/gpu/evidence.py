@@ -3,8 +3,9 @@
 
     evidence.py --write                         from tests/gpu/facts.json, kernels/MANIFEST.txt, bench/results/*/*/run.json
     evidence.py --check                         fails when the file says something else
-    evidence.py --record BUILD RESULTS.xml      facts.json from a build folder and ctest's JUnit file of the emulated
-                                                tests, then as --write
+    evidence.py --record BUILD RESULTS.xml [COMMIT]
+                                                facts.json from a build folder and ctest's JUnit file of the emulated
+                                                tests, then as --write; COMMIT when it is not the current one
 """
 import datetime
 import json
@@ -32,6 +33,12 @@ def families(root):
         folder = next((f for f, text in sources if re.search(rf"__global__[^;{{]*\b{name}\s*\(", text)), "?")
         found[name] = (folder, found.get(name, (folder, 0))[1] + 1)
     return found
+
+
+def spilling(root):
+    """Kernels of the manifest that spill."""
+    lines = (root / "kernels/MANIFEST.txt").read_text(encoding="utf-8").splitlines()
+    return [line.split(None, 4)[4] for line in lines if line and not line.startswith("#") and line.split()[3] != "0"]
 
 
 def gpu_runs(root):
@@ -92,8 +99,10 @@ def render(root):
                     f"{emulated(facts, folder)} | {latest(runs, lambda s, _: s.get('tests') == 'passed')} | "
                     f"{latest(runs, sanitized)} | {latest(runs, profiled(kernel))} |")
     conformance = latest(runs, lambda s, _: s.get("conformance") == "passed")
-    text += ["", f"Compiled: nvcc {compiled['nvcc']}, {compiled['architectures']}, no spills "
-             f"({compiled['date']}, {compiled['commit']}).",
+    spills = spilling(root)
+    text += ["", f"Compiled: nvcc {compiled['nvcc']}, {compiled['architectures']} ({compiled['date']}, "
+             f"{compiled['commit']}); " + (f"spilling: {', '.join(f'`{name}`' for name in spills)}." if spills
+                                           else "no kernel spills."),
              f"Emulated: {facts['emulated']['compiler']}, {facts['emulated']['date']}, {facts['emulated']['commit']}; "
              f"{sum(facts['emulated']['tests'].values())} runs passed.",
              f"Conformance of the intrinsics: emulated "
@@ -120,14 +129,14 @@ def junit(path):
     return {name: n for name, n in sorted(passed.items()) if name not in failed}
 
 
-def record(build, results):
+def record(build, results, commit=None):
     def said(*command):
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     cache = (pathlib.Path(build) / "CMakeCache.txt").read_text(encoding="utf-8")
     known = dict(re.findall(r"^(\w+):\w+=(.*)$", cache, re.M))
     nvcc = re.search(r"V(\d+\.\d+\.\d+)", said(known["CMAKE_CUDA_COMPILER"], "--version")).group(1)
-    stamp = {"date": datetime.date.today().isoformat(), "commit": said("git", "-C", str(ROOT), "rev-parse", "--short",
-                                                                      "HEAD")}
+    stamp = {"date": datetime.date.today().isoformat(), 
+             "commit": commit or said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")}
     tests = junit(results)
     if not tests:
         sys.exit(f"{results} has no emulated test that passed")
@@ -139,8 +148,8 @@ def record(build, results):
 
 def main():
     words = sys.argv[1:]
-    if words[:1] == ["--record"] and len(words) == 3:
-        record(words[1], words[2])
+    if words[:1] == ["--record"] and len(words) in (3, 4):
+        record(*words[1:])
     elif words not in (["--write"], ["--check"]):
         sys.exit(__doc__)
     text = render(ROOT)

@@ -108,7 +108,7 @@ def sources(root):
 
 def check(root):
     times = {key: time for key, time in kept(root).items() if key[0].endswith(".cu")}
-    problems = [f"{path} has no time" for path in sorted(sources(root)) if (path, "nvcc") not in times]
+    problems = [f"{path} has no time: build_budget.py --measure ROOT BUILD {path}" for path in sorted(sources(root)) if (path, "nvcc") not in times]
     for (path, compiler), time in sorted(times.items()):
         limit = LIMIT_CUB if uses_cub(root, path) else LIMIT
         if time > limit:
