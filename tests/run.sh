@@ -102,6 +102,9 @@ else
   build bench && bash tests/bench_smoke.sh build/bench || failed+=(bench)
   bash tests/lint.sh build/cpu "$notes" || failed+=(lint)
 fi
+if ! grep -q '^CMAKE_CUDA_COMPILER:[A-Z]*=/' build/cpu/CMakeCache.txt; then
+  not_run may "cuda backend compiled by nvcc" "no nvcc that works was found"
+fi
 if ! compgen -G "/dev/nvidia[0-9]*" >/dev/null; then
   not_run may "kernels on a GPU" "none on this machine; tests/gpu/check runs them where there is one"
 fi
