@@ -93,6 +93,22 @@ struct IsBad {
   RESEMBED_HOST_DEVICE bool operator()(Id id) const { return id < 0 || static_cast<int64_t>(id) >= n_items; }
 };
 
+// Position of the first sorted key that is not below `value`: some thirty keys are looked at from the host.
+int64_t FirstAtLeast(GraphMemory* memory, const GraphBuffer<uint64_t>& keys, uint64_t value) {
+  int64_t low = 0, high = keys.size();
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    uint64_t key = 0;
+    CopyBytes(memory, &key, keys.data() + middle, sizeof(key));
+    if (key < value) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
 // The first n entries in memory of their size.
 DeviceRun Fitted(GraphMemory* memory, DeviceRun run, int64_t n) {
   if (n == run.size()) return run;
@@ -202,7 +218,7 @@ DeviceRun CountChunk(DeviceGraph* graph, const GraphSequences& all, const Overla
   } else {
     SortPairs(memory, &keys, &key_weights, bits);
   }
-  const int64_t n = thrust::lower_bound(memory->policy(), keys.begin(), keys.end(), none) - keys.begin();
+  const int64_t n = FirstAtLeast(memory, keys, none);
   DeviceRun run =
       uniform ? Reduce(memory, keys.data(), n,
                        thrust::make_constant_iterator(static_cast<int64_t>(graph->weights[0])))

@@ -3,8 +3,6 @@
 // THRUST_DEVICE_SYSTEM_CPP, where "device" memory is malloc's.
 #pragma once
 
-#include <thrust/binary_search.h>
-#include <thrust/copy.h>
 #include <thrust/execution_policy.h>
 #include <thrust/iterator/constant_iterator.h>
 #include <thrust/iterator/counting_iterator.h>

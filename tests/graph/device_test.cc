@@ -33,11 +33,23 @@ Covisit::TopK Lists(Counting* counts, int64_t n_items, const resembed_graph_opti
   return top;
 }
 
-// Thrust's host backend needs no scratch.
 #ifdef RESEMBED_EMULATED
+// Thrust's host backend needs no scratch, and its device memory is malloc's, not the emulator's.
 constexpr int64_t kScratchBytes = 0;
+class ThrustBuffer {
+ public:
+  explicit ThrustBuffer(size_t bytes) : bytes_(bytes) {}
+  ThrustBuffer(const void* data, size_t bytes) : bytes_(bytes) { std::memcpy(bytes_.data(), data, bytes); }
+  void* data() const { return const_cast<unsigned char*>(bytes_.data()); }
+  const unsigned char* host() const { return bytes_.data(); }
+  bool Download(const Stream&) { return true; }
+
+ private:
+  std::vector<unsigned char> bytes_;
+};
 #else
 constexpr int64_t kScratchBytes = int64_t{32} << 20;
+using ThrustBuffer = DeviceBuffer;
 #endif
 
 struct DeviceCase {
@@ -207,7 +219,7 @@ TEST(DeviceGraph, TakesIdsFromAndWritesListsToDeviceMemory) {
   Counting cpu(Options(300)), gpu(OnGpu(Options(300), &place, 1 << 22));
   ASSERT_EQ(cpu.Add(log), RESEMBED_OK);
   const Stream stream;
-  const DeviceBuffer ids(log.ids.data(), 4 * log.ids.size());
+  const ThrustBuffer ids(log.ids.data(), 4 * log.ids.size());
   resembed_covisit_sequences sequences = {};
   sequences.struct_size = sizeof(sequences);
   sequences.ids = ids.data();
@@ -218,7 +230,7 @@ TEST(DeviceGraph, TakesIdsFromAndWritesListsToDeviceMemory) {
   sequences.on_device = 1;
   ASSERT_EQ(resembed_covisit_add_sequences(gpu.get(), &sequences), RESEMBED_OK)
       << resembed_last_error_message();
-  DeviceBuffer neighbors(4 * 2400), values(8 * 2400);
+  ThrustBuffer neighbors(4 * 2400), values(8 * 2400);
   const resembed_graph_options graph = GraphOptions(8);
   ASSERT_EQ(resembed_covisit_graph(gpu.get(), &graph, static_cast<int32_t*>(neighbors.data()),
                                    static_cast<int64_t*>(values.data())),
@@ -230,7 +242,7 @@ TEST(DeviceGraph, TakesIdsFromAndWritesListsToDeviceMemory) {
 
   std::vector<int32_t> bad = log.ids;
   bad[17] = 300;
-  const DeviceBuffer bad_ids(bad.data(), 4 * bad.size());
+  const ThrustBuffer bad_ids(bad.data(), 4 * bad.size());
   sequences.ids = bad_ids.data();
   const PairMap before = gpu.Pairs();
   EXPECT_EQ(resembed_covisit_add_sequences(gpu.get(), &sequences), RESEMBED_OUT_OF_RANGE);
