@@ -18,8 +18,9 @@ using ll = long long;
 // Calls check(first, last, map) for stretches [first, last) of the items in order, until one fails; `map` is ordinary
 // memory that holds the stretch, `pitch` bytes an item, the last `bytes` of them of its last item.
 template <typename Check>
-resembed_status ForStretches(const resembed_place& place, const void* map, int64_t n_items, int64_t pitch,
-                             [[maybe_unused]] int64_t bytes, const Check& check) {
+resembed_status ForStretches(const resembed_place& place, const void* map, int64_t n_items,
+                             [[maybe_unused]] int64_t pitch, [[maybe_unused]] int64_t bytes,
+                             const Check& check) {
   if (place.backend == RESEMBED_CPU) return check(0, n_items, map);
 #ifdef RESEMBED_WITH_CUDA
   constexpr int64_t kStretchBytes = 4 << 20;
