@@ -3,7 +3,7 @@
 atomics dropped, comparisons and guards turned, constants off by one), builds the emulated tests against each, and
 reports which are caught, by what, and which survive.
 
-Usage: mutate.py BUILD... [--source FOLDER] [--only TEXT] [--sample N] [--seed N] [--jobs N] [--orders A,B] [--list]
+Usage: mutate.py BUILD... [--source FOLDER] [--only TEXT] [--line N] [--sample N] [--seed N] [--jobs N] [--orders A,B] [--list]
 
 Each BUILD is a build folder of this tree with CMAKE_EXPORT_COMPILE_COMMANDS=ON and the target emulated_tests built:
 a plain one, then one under AddressSanitizer, then one under ThreadSanitizer. A mutant goes on to the next folder when
@@ -216,6 +216,7 @@ def main():
     parser.add_argument("builds", nargs="*")
     parser.add_argument("--source", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
     parser.add_argument("--only", default="", help="files whose path contains this")
+    parser.add_argument("--line", type=int, default=0, help="only mutants of this line")
     parser.add_argument("--sample", type=int, default=0, help="so many mutants, chosen at random; all dropped barriers, "
                         "fences, waits and atomics are among them")
     parser.add_argument("--seed", type=int, default=1)
@@ -225,6 +226,7 @@ def main():
     arguments = parser.parse_args()
     source = os.path.realpath(arguments.source)
     chosen = list(mutants(source, arguments.only))
+    chosen = [mutant for mutant in chosen if arguments.line in (0, mutant[1])]
     if arguments.sample and arguments.sample < len(chosen):
         always = [m for m in chosen if "dropped" in m[2] and "1" not in m[2] and "guard" not in m[2] or "atomic" in m[2]]
         others = [m for m in chosen if m not in always]
