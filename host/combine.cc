@@ -6,6 +6,9 @@
 
 #include "host/cpu/row_ops.h"
 #include "host/cpu/tasks.h"
+#ifdef RESEMBED_WITH_CUDA
+#include "host/cuda/combine.h"
+#endif
 #include "host/descriptor.h"
 #include "host/executor.h"
 #include "host/nvtx.h"
@@ -72,7 +75,7 @@ resembed_status ReadArgs(const resembed_combine_args* given, const resembed_plac
     return Fail(RESEMBED_INVALID_ARGUMENT, "combine: args is %s; needs a resembed_combine_args",
                 given == nullptr ? "null" : "of struct_size 0");
   }
-  RESEMBED_RETURN_IF_ERROR(CheckPlace("combine", place, &out->place));
+  RESEMBED_RETURN_IF_ERROR(CheckPlace("combine", place, &out->place, Backends::kCpuAndCuda));
   out->args = ReadDescriptor(given);
   const resembed_combine_args& args = out->args;
   if (args.dim < 1) {
@@ -233,6 +236,9 @@ resembed_status resembed_combine_workspace_size(const resembed_combine_args* arg
   Call call;
   RESEMBED_RETURN_IF_ERROR(ReadArgs(args, place, &call));
   if (bytes == nullptr) return Fail(RESEMBED_INVALID_ARGUMENT, "combine: bytes is null; needs a size_t");
+#ifdef RESEMBED_WITH_CUDA
+  if (call.place.backend == RESEMBED_CUDA) return cuda::CombineBytes(call.args, call.place, bytes);
+#endif
   Workspace count(nullptr);
   Regions::Take(call.args, &count);
   *bytes = count.used();
@@ -244,6 +250,15 @@ resembed_status resembed_combine(const resembed_combine_args* args, void* worksp
   using namespace resembed::detail;
   Call call;
   RESEMBED_RETURN_IF_ERROR(ReadArgs(args, place, &call));
+#ifdef RESEMBED_WITH_CUDA
+  if (call.place.backend == RESEMBED_CUDA) {
+    size_t needed = 0;
+    RESEMBED_RETURN_IF_ERROR(cuda::CombineBytes(call.args, call.place, &needed));
+    RESEMBED_RETURN_IF_ERROR(CheckWorkspace("combine", workspace, workspace_bytes, needed));
+    const NvtxRange range(NvtxOp::kCombine, [&] { return CombineSize(call.args); });
+    return cuda::Combine(call.args, workspace, call.place);
+  }
+#endif
   RESEMBED_RETURN_IF_ERROR(CheckRows(call.args));
   Workspace count(nullptr);
   Regions::Take(call.args, &count);

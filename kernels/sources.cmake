@@ -12,6 +12,7 @@ set(RESEMBED_KERNEL_SOURCES
   kernels/forward/inst_bf16_f16.cu
   kernels/forward/inst_bf16_bf16.cu
   kernels/forward/service.cu
+  kernels/backward/combine.cu
   kernels/backward/inst_any_narrow.cu
   kernels/backward/inst_any_wide.cu
   kernels/backward/inst_plain_narrow.cu
@@ -29,6 +30,7 @@ set(RESEMBED_KERNEL_SOURCES
 )
 set(RESEMBED_CUDA_HOST_SOURCES
   host/cuda/backward.cc
+  host/cuda/combine.cc
   host/cuda/device.cc
   host/cuda/envelope.cc
   host/cuda/forward.cc
@@ -41,6 +43,7 @@ set(RESEMBED_CUDA_TESTS
   tests/cuda/cuda_forward_rules_test.cc
   tests/cuda/cuda_forward_test.cc
   tests/cuda/cuda_backward_test.cc
+  tests/cuda/cuda_combine_test.cc
   tests/cuda/cuda_plan_test.cc
   tests/cuda/cuda_step_test.cc
   tests/cuda/cuda_maps_test.cc
