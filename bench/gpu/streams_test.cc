@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The id streams and sizes of the GPU benchmarks are what their names say; no GPU is needed for that.
+#include "bench/gpu/streams.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,7 +14,6 @@
 #include <string>
 #include <vector>
 
-#include "bench/gpu/streams.h"
 #include "bench/gpu/workload.h"
 
 namespace resembed::bench {
