@@ -104,6 +104,43 @@ TEST(CudaStep, RandomBatchesHaveTheBitsOfTheCpu) {
   }
 }
 
+// A training whose learning rate, step count, loss scale and found_inf are read where these lie.
+struct Scalars {
+  float lr = .05f, inv_scale = 1, found_inf = 0;
+  int64_t step = 1;
+
+  void Use(Training* training) {
+    for (OptimizerState* state : {training->residual[0].get(), training->central[0].get()}) {
+      state->descriptor.lr = 1e9f;
+      state->descriptor.step = -1;
+      state->descriptor.lr_device = &lr;
+      state->descriptor.step_device = &step;
+      state->descriptor.inv_scale_device = &inv_scale;
+      state->descriptor.found_inf_device = &found_inf;
+    }
+  }
+  // Numbers of the next step, and ids turned by one position, here and on the device.
+  void Next(Training* training, DeviceTraining* device) {
+    lr = .05f / static_cast<float>(step);
+    inv_scale = 1.0f + .5f * static_cast<float>(step % 3);
+    found_inf = step % 10 == 7 ? 1.0f : 0.0f;
+    const auto put = [](const void* to, const void* from, size_t bytes) {
+      ASSERT_EQ(cudaMemcpy(const_cast<void*>(to), from, bytes, cudaMemcpyHostToDevice), cudaSuccess);
+    };
+    for (const resembed_optimizer& optimizer : device->optimizers) {
+      put(optimizer.lr_device, &lr, 4);
+      put(optimizer.step_device, &step, 8);
+      put(optimizer.inv_scale_device, &inv_scale, 4);
+      put(optimizer.found_inf_device, &found_inf, 4);
+    }
+    for (size_t index = 0; index < training->problem.features.size(); ++index) {
+      std::vector<unsigned char>& ids = training->problem.features[index]->id_bytes;
+      std::rotate(ids.begin(), ids.begin() + 8, ids.end());
+      put(device->device.features[index].ids, ids.data(), ids.size());
+    }
+  }
+};
+
 // Ids turn by one position a step; learning rate, step count and loss scale are read from device memory.
 TEST(CudaStep, AHundredStepsHaveTheBitsOfTheCpu) {
   for (const bool fused : {true, false}) {
@@ -122,35 +159,11 @@ TEST(CudaStep, AHundredStepsHaveTheBitsOfTheCpu) {
       spec.stochastic = true;
       Training cpu({table}, {mean, sum}, spec, spec, 4);
       cpu.wants_sample_weights = false;
-      float lr = .05f, inv_scale = 1, found_inf = 0;
-      int64_t step = 1;
-      for (OptimizerState* state : {cpu.residual[0].get(), cpu.central[0].get()}) {
-        state->descriptor.lr = 1e9f;
-        state->descriptor.step = -1;
-        state->descriptor.lr_device = &lr;
-        state->descriptor.step_device = &step;
-        state->descriptor.inv_scale_device = &inv_scale;
-        state->descriptor.found_inf_device = &found_inf;
-      }
+      Scalars scalars;
+      scalars.Use(&cpu);
       DeviceTraining device(&cpu);
-      const auto put = [](const void* to, const void* from, size_t bytes) {
-        ASSERT_EQ(cudaMemcpy(const_cast<void*>(to), from, bytes, cudaMemcpyHostToDevice), cudaSuccess);
-      };
-      for (; step <= 100; ++step) {
-        lr = .05f / static_cast<float>(step);
-        inv_scale = 1.0f + .5f * static_cast<float>(step % 3);
-        found_inf = step % 10 == 7 ? 1.0f : 0.0f;
-        for (const resembed_optimizer& optimizer : device.optimizers) {
-          put(optimizer.lr_device, &lr, 4);
-          put(optimizer.step_device, &step, 8);
-          put(optimizer.inv_scale_device, &inv_scale, 4);
-          put(optimizer.found_inf_device, &found_inf, 4);
-        }
-        for (size_t index = 0; index < 2; ++index) {
-          std::vector<unsigned char>& ids = cpu.problem.features[index]->id_bytes;
-          std::rotate(ids.begin(), ids.begin() + 8, ids.end());
-          put(device.device.features[index].ids, ids.data(), ids.size());
-        }
+      for (; scalars.step <= 100; ++scalars.step) {
+        scalars.Next(&cpu, &device);
         if (fused) {
           device.Fused();
           cpu.Fused(PlaceOf(nullptr));
@@ -158,10 +171,54 @@ TEST(CudaStep, AHundredStepsHaveTheBitsOfTheCpu) {
           device.Separate();
           cpu.Separate(PlaceOf(nullptr));
         }
-        ASSERT_TRUE(step % 10 != 0 || device.Written() == cpu.Written()) << "step " << step;
+        ASSERT_TRUE(scalars.step % 10 != 0 || device.Written() == cpu.Written()) << "step " << scalars.step;
       }
     }
   }
+}
+
+// Captured once: plan, backward and step run again with other ids, learning rate, step count and loss scale.
+TEST(CudaStep, ACapturedGraphReplaysWithOtherIdsAndNumbers) {
+  TableSpec table;
+  table.form = RESEMBED_CENTRAL_UNIFORM;
+  table.dim = 16;
+  FeatureSpec mean = CaseFeature(RESEMBED_POOLING_MEAN, 40, 20),
+              max = CaseFeature(RESEMBED_POOLING_MAX, 8, 3);
+  mean.weights = true;
+  mean.same_id = .5;
+  OptimizerSpec spec;
+  spec.kind = RESEMBED_ADAM;
+  Training cpu({table}, {mean, max}, spec, spec, 4);
+  cpu.wants_sample_weights = false;
+  Scalars scalars;
+  scalars.Use(&cpu);
+  DeviceTraining device(&cpu);
+  for (resembed_feature& feature : device.device.features) feature.saved_argmax = nullptr;  // ids change
+  DevicePlan plan(device.device, device.stream);
+  ASSERT_EQ(plan.status, RESEMBED_OK) << plan.message;
+  const resembed_backward_step_args args = device.FusedArgs(plan);
+  const resembed_place place = CudaPlace(device.stream.get());
+  size_t bytes = 0;
+  ASSERT_EQ(resembed_backward_step_workspace_size(&args, &place, &bytes), RESEMBED_OK);
+  DeviceBuffer workspace(bytes);
+  device.stream.Wait();
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(device.stream.get(), cudaStreamCaptureModeGlobal), cudaSuccess);
+  plan.Make(device.stream);
+  ASSERT_EQ(plan.status, RESEMBED_OK);
+  ASSERT_EQ(resembed_backward_step(&args, workspace.data(), bytes, &place), RESEMBED_OK);
+  ASSERT_EQ(cudaStreamEndCapture(device.stream.get(), &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
+  for (; scalars.step <= 12; ++scalars.step) {
+    scalars.Next(&cpu, &device);
+    ASSERT_EQ(cudaGraphLaunch(executable, device.stream.get()), cudaSuccess);
+    device.stream.Wait();
+    cpu.Fused(PlaceOf(nullptr));
+    ASSERT_TRUE(device.Written() == cpu.Written()) << "step " << scalars.step;
+  }
+  EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
 }
 
 // Weights of samples and attention read tables that the fused step writes: all reads come first.

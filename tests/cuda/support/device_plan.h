@@ -33,8 +33,7 @@ struct PlanOptions {
 struct DevicePlan {
   // The plan, when status is ok; enqueued on `stream`.
   DevicePlan(const DeviceProblem& problem, const Stream& stream, const PlanOptions& options = {})
-      : record(sizeof(resembed_bad_ids)), header{} {
-    resembed_plan_args args = {};
+      : record(sizeof(resembed_bad_ids)), header{}, args{} {
     args.struct_size = sizeof(args);
     const resembed_forward_args problem_args = problem.Args();
     args.tables = problem_args.tables;
@@ -55,13 +54,19 @@ struct DevicePlan {
       memory.emplace_back(plan_bytes);
       workspace.emplace_back(workspace_bytes);
       header.struct_size = sizeof(header);
-      const InOperation scope("plan");
-      status = resembed_plan(&args, memory[0].data(), plan_bytes, &header, workspace[0].data(),
-                             workspace_bytes, &place);
+      Make(stream);
     }
     if (status != RESEMBED_OK) message = resembed_last_error_message();
   }
   DevicePlan(const DevicePlan&) = delete;
+
+  // The same call again, into the same memory. The problem's descriptors must still be there.
+  void Make(const Stream& stream) {
+    const resembed_place place = CudaPlace(stream.get());
+    const InOperation scope("plan");
+    status = resembed_plan(&args, memory[0].data(), memory[0].size(), &header, workspace[0].data(),
+                           workspace[0].size(), &place);
+  }
 
   // Copies to the host and checks canaries.
   void Download(const Stream& stream) {
@@ -88,6 +93,7 @@ struct DevicePlan {
   std::deque<DeviceBuffer> memory, workspace;  // one each
   DeviceBuffer record;
   resembed_plan_header header;
+  resembed_plan_args args;
 };
 
 }  // namespace resembed::testing

@@ -38,9 +38,7 @@ class DeviceTraining {
   }
   DeviceTraining(const DeviceTraining&) = delete;
 
-  void Fused(const PlanOptions& options = {}) {
-    DevicePlan plan(device, stream, options);
-    ASSERT_EQ(plan.status, RESEMBED_OK) << plan.message;
+  resembed_backward_step_args FusedArgs(const DevicePlan& plan) const {
     resembed_backward_step_args args = {};
     args.struct_size = sizeof(args);
     args.plan = &plan.header;
@@ -49,6 +47,13 @@ class DeviceTraining {
     args.n_features = device.Args().n_features;
     args.feature_grads = grads_.list.data();
     args.steps = step_list_.data();
+    return args;
+  }
+
+  void Fused(const PlanOptions& options = {}) {
+    DevicePlan plan(device, stream, options);
+    ASSERT_EQ(plan.status, RESEMBED_OK) << plan.message;
+    const resembed_backward_step_args args = FusedArgs(plan);
     const resembed_place place = CudaPlace(stream.get());
     size_t bytes = 0;
     ASSERT_EQ(resembed_backward_step_workspace_size(&args, &place, &bytes), RESEMBED_OK)
