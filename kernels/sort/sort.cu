@@ -19,16 +19,17 @@ namespace resembed::kernels {
 
 #ifdef __CUDACC__
 
+// CUB counts with the type it is given: 32 bits, since uses and pairs are numbered with as many.
 cudaError_t SortPairs(void* temp, size_t* bytes, const uint32_t* keys, uint32_t* sorted_keys,
                       const uint32_t* values, uint32_t* sorted_values, int64_t n, int key_bits,
                       cudaStream_t stream) {
-  return cub::DeviceRadixSort::SortPairs(temp, *bytes, keys, sorted_keys, values, sorted_values, n, 0, key_bits,
-                                         stream);
+  return cub::DeviceRadixSort::SortPairs(temp, *bytes, keys, sorted_keys, values, sorted_values,
+                                         static_cast<uint32_t>(n), 0, key_bits, stream);
 }
 
 cudaError_t InclusiveSum(void* temp, size_t* bytes, const uint32_t* in, uint32_t* sums, int64_t n,
                          cudaStream_t stream) {
-  return cub::DeviceScan::InclusiveSum(temp, *bytes, in, sums, n, stream);
+  return cub::DeviceScan::InclusiveSum(temp, *bytes, in, sums, static_cast<uint32_t>(n), stream);
 }
 
 #else

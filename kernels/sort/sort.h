@@ -10,7 +10,7 @@
 
 namespace resembed::kernels {
 
-// Sorts n pairs by the low `key_bits` bits of their keys; equal keys keep their order. Inputs are kept.
+// n < 2^32. Sorts n pairs by the low `key_bits` bits of their keys; equal keys keep their order. Inputs are kept.
 cudaError_t SortPairs(void* temp, size_t* bytes, const uint32_t* keys, uint32_t* sorted_keys,
                       const uint32_t* values, uint32_t* sorted_values, int64_t n, int key_bits,
                       cudaStream_t stream);
