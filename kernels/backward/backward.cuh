@@ -215,32 +215,29 @@ __global__ void __launch_bounds__(256, 2) ItemsKernel(const __grid_constant__ Ba
   const int64_t n_runs = params.counts->status != 0 ? 0 : params.counts->n_unique;
   for (int64_t run = Group<kCols>::First(); run < n_runs; run += Group<kCols>::Stride()) {
     const int64_t begin = params.use_begin[run], end = params.use_begin[run + 1];
+    const bool names = params.items != nullptr && first_tile == 0 && Group<kCols>::Lane() == 0;
     bool once = end - begin == 1;
-    ItemGrad item = {nullptr, 1.0f, RESEMBED_F32};
     if (once) {
       const Term term = UseTerm<kPlain>(params, begin);
       once = term.row != nullptr && (kPlain || term.argmax == nullptr);
-      if (once) item = {term.row, term.a, term.dtype};
-    }
-    int64_t dense_row = -1;
-    if (params.dense != nullptr) {
-      dense_row = params.unique[run];
-      if (params.residual_row_of != nullptr) dense_row = params.residual_row_of[dense_row];
+      if (once && names) params.items[run] = {term.row, term.a, term.dtype};
     }
     const bool stores = params.item_rows != nullptr && (params.keeps_rows || !once);
-    if (stores || dense_row >= 0 || !once) {
-      Sum<kCols, kTiles> sum;
-      if (end - begin > kRunBlock) {
-        MeetChunks(params, begin, end, first_tile, &sum);
-      } else {
-        SumTerms<false, kPlain>(params, begin, end, first_tile, &sum);
-      }
-      float* row = params.item_rows == nullptr ? nullptr : params.item_rows + run * params.item_stride;
-      if (stores) StoreSum(params, row, first_tile, sum);
-      if (dense_row >= 0) StoreSum(params, params.dense + dense_row * params.dense_stride, first_tile, sum);
-      if (!once && sum.any) item.row = row;
+    if (once && !stores && params.dense == nullptr) continue;
+    Sum<kCols, kTiles> sum;
+    if (end - begin > kRunBlock) {
+      MeetChunks(params, begin, end, first_tile, &sum);
+    } else {
+      SumTerms<false, kPlain>(params, begin, end, first_tile, &sum);
     }
-    if (params.items != nullptr && first_tile == 0 && Group<kCols>::Lane() == 0) params.items[run] = item;
+    float* row = params.item_rows == nullptr ? nullptr : params.item_rows + run * params.item_stride;
+    if (stores) StoreSum(params, row, first_tile, sum);
+    if (params.dense != nullptr) {
+      int64_t dense_row = params.unique[run];
+      if (params.residual_row_of != nullptr) dense_row = params.residual_row_of[dense_row];
+      if (dense_row >= 0) StoreSum(params, params.dense + dense_row * params.dense_stride, first_tile, sum);
+    }
+    if (!once && names) params.items[run] = {sum.any ? row : nullptr, 1.0f, RESEMBED_F32};
   }
 }
 
