@@ -59,10 +59,12 @@ Optimizer = struct("resembed_optimizer", ("kind", c_int32), ("lr", c_float), ("b
 TableStep = struct("resembed_table_step", ("residual", POINTER(Optimizer)), ("central", POINTER(Optimizer)),
                    ("table_number", c_int32))
 PlanHeader = struct("resembed_plan_header", ("memory", c_void_p), ("memory_bytes", c_size_t), ("backend", c_int32),
-                    ("device", c_int32), ("n_tables", c_int32), ("n_features", c_int32), ("fingerprint", c_uint64))
+                    ("device", c_int32), ("n_tables", c_int32), ("n_features", c_int32), ("fingerprint", c_uint64),
+                    ("layout", c_void_p))
 PlanArgs = struct("resembed_plan_args", ("tables", POINTER(Tables)), ("features", POINTER(POINTER(Feature))),
                   ("n_features", c_int32), ("bounds", c_int32), ("bad_ids", c_void_p), ("max_unique", c_void_p),
-                  ("max_unique_central", c_void_p), ("skip_central", c_int32))
+                  ("max_unique_central", c_void_p), ("skip_central", c_int32), ("layout", c_void_p),
+                  ("layout_bytes", c_size_t))
 ForwardArgs = struct("resembed_forward_args", ("tables", POINTER(Tables)), ("features", POINTER(POINTER(Feature))),
                      ("n_features", c_int32), ("bounds", c_int32), ("bad_ids", c_void_p), ("numerics", c_int32),
                      ("plan", POINTER(PlanHeader)), ("expected_unique", c_int64), ("coherent_bags", c_int32))
