@@ -197,6 +197,7 @@ void WriteLists(const Options& options, int64_t n_items, std::vector<int32_t> ne
     tensors.push_back(Tensor("center_source", RESEMBED_I32, n_centers, 0, center_source.data()));
   }
   std::vector<const resembed_tensor*> pointers;
+  pointers.reserve(tensors.size());
   for (const resembed_tensor& tensor : tensors) pointers.push_back(&tensor);
   const std::string text = ListOptionsText(list), centers = std::to_string(n_centers);
   const char* metadata[] = {"options", text.c_str(), "centers", centers.c_str()};
