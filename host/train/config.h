@@ -34,7 +34,9 @@ struct Options {
   int neighbors = 8;
   double resolution = 1.0;  // of the assignment of items to centers
   std::string graph;        // folder of resembed-graph to take the graph from; else it is built
-  int targets = 10;         // per training user and epoch
+  bool graph_two_hop = false;
+  bool graph_leave_one_out = false;
+  int targets = 10;  // per training user and epoch
   int epochs = 60;
   int patience = 6;
 

@@ -20,6 +20,7 @@ DotLearner::DotLearner(const Variant& variant, const InterestGraph& graph, const
       pool_(pool),
       embedding_(variant, graph, view.log->n_items(), hyper, seed, pool),
       net_(embedding_.dim(), hyper.query_transform, static_cast<float>(hyper.dot_scale)) {
+  negative_.shared = true;
   const size_t n_items = static_cast<size_t>(embedding_.n_items());
   const TrainingView& training = *view.training;
   bias_.assign(n_items, 0.0f);
@@ -101,7 +102,7 @@ double DotLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
   for (const int32_t item : negative_.ids) first_column_[static_cast<size_t>(item)] = -1;
 
   const std::vector<Lookup*> lookups = {&history_, &target_, &negative_};
-  embedding_.Forward(lookups);
+  embedding_.Forward(lookups, samples);
   const float dropout = static_cast<float>(hyper_.dropout);
   ApplyDropout(history_.output.data(), n * embedding_.dim(), dropout, seed_, step, 0);
   const auto shifts = [&](const Lookup& lookup, std::vector<float>* shift, std::vector<float>* grad) {

@@ -13,18 +13,14 @@ void CheckStatus(int32_t status) {
   if (status != RESEMBED_OK) throw Error{resembed_last_error_message()};
 }
 
-InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, double resolution) {
-  const auto start = std::chrono::steady_clock::now();
-  InterestGraph graph;
-  graph.window = window;
-  graph.k = k;
+CovisitPointer CountPairs(const Log& log, const Split& split, int window) {
   resembed_covisit_options options = {};
   options.struct_size = sizeof(options);
   options.n_items = log.n_items();
   options.window = window;
   resembed_covisit* raw = nullptr;
   CheckStatus(resembed_covisit_create(&options, &raw));
-  const std::unique_ptr<resembed_covisit, void (*)(resembed_covisit*)> covisit(raw, resembed_covisit_destroy);
+  CovisitPointer covisit(raw, resembed_covisit_destroy);
 
   // Users of a block lie one after the other in a buffer of about this many events.
   constexpr int64_t kBlockEvents = 1 << 20;
@@ -44,7 +40,15 @@ InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, 
     if (offsets.back() >= kBlockEvents) flush();
   }
   flush();
+  return covisit;
+}
 
+InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, double resolution) {
+  const auto start = std::chrono::steady_clock::now();
+  InterestGraph graph;
+  graph.window = window;
+  graph.k = k;
+  const CovisitPointer covisit = CountPairs(log, split, window);
   const size_t cells = static_cast<size_t>(log.n_items()) * static_cast<size_t>(k);
   graph.neighbors.resize(cells);
   graph.counts.resize(cells);
@@ -61,6 +65,18 @@ InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, 
                                     graph.center_of.data(), &graph.n_centers));
   graph.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return graph;
+}
+
+void TakeTwoHops(InterestGraph* graph) {
+  std::vector<int32_t> neighbors(graph->neighbors.size());
+  std::vector<float> weights(neighbors.size());
+  CheckStatus(resembed_graph_two_hop(graph->neighbors.data(), graph->gcn.data(),
+                                     static_cast<int64_t>(graph->center_of.size()), graph->k, 0, graph->k,
+                                     neighbors.data(), weights.data()));
+  graph->neighbors = std::move(neighbors);
+  graph->gcn = std::move(weights);
+  graph->counts.clear();
+  graph->two_hop = true;
 }
 
 namespace {
@@ -129,15 +145,16 @@ void SaveGraph(const InterestGraph& graph, const Log& log, const std::string& pa
   };
   const resembed_tensor tensors[] = {
       tensor("neighbors", RESEMBED_I32, log.n_items(), graph.k, graph.neighbors.data()),
-      tensor("counts", RESEMBED_I64, log.n_items(), graph.k, graph.counts.data()),
       tensor("gcn_weights", RESEMBED_F32, log.n_items(), graph.k, graph.gcn.data()),
       tensor("center_of", RESEMBED_I32, log.n_items(), 0, graph.center_of.data()),
+      tensor("counts", RESEMBED_I64, log.n_items(), graph.k, graph.counts.data()),
   };
   const resembed_tensor* pointers[] = {&tensors[0], &tensors[1], &tensors[2], &tensors[3]};
   const std::string window = std::to_string(graph.window), k = std::to_string(graph.k),
                     centers = std::to_string(graph.n_centers);
-  const char* metadata[] = {"window", window.c_str(), "neighbors", k.c_str(), "centers", centers.c_str()};
-  CheckStatus(resembed_save(path.c_str(), pointers, 4, metadata, 3));
+  const char* metadata[] = {"window",  window.c_str(),  "neighbors", k.c_str(),
+                            "centers", centers.c_str(), "two_hop",   "1"};
+  CheckStatus(resembed_save(path.c_str(), pointers, graph.two_hop ? 3 : 4, metadata, graph.two_hop ? 4 : 3));
 }
 
 Partition MakePartition(const Log& log, const InterestGraph& graph, const TrainingView& view) {

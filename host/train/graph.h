@@ -3,11 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "host/train/eval.h"
 #include "host/train/log.h"
+#include "host/train/own_lists.h"
+#include "resembed/resembed.h"
 
 namespace resembed::train {
 
@@ -23,10 +26,18 @@ struct InterestGraph {
   int64_t n_centers = 0;
   int64_t n_pairs = 0;
   double seconds = 0;
+  bool two_hop = false;
+  OwnLists own;  // empty: everybody sees the same lists
 };
+using CovisitPointer = std::unique_ptr<resembed_covisit, void (*)(resembed_covisit*)>;
+// Co-visits of the training users.
+CovisitPointer CountPairs(const Log& log, const Split& split, int window);
 InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, double resolution);
+// Puts the k largest weights of two GCN hops, and their items, in the place of the lists; they have no counts.
+void TakeTwoHops(InterestGraph* graph);
 // graph.safetensors of resembed-graph, made from the same log. Throws Error.
 InterestGraph LoadGraph(const Log& log, const std::string& path);
+// Without the users' own lists; two-hop lists without counts.
 void SaveGraph(const InterestGraph& graph, const Log& log, const std::string& path);
 
 // Groups of items for the envelope: the true interests of a generated log, else the graph's centers. Items

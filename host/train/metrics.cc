@@ -156,6 +156,8 @@ Json DataJson(const RunData& run) {
            {{"window", run.graph.window},
             {"neighbors", run.graph.k},
             {"pairs", run.graph.n_pairs},
+            {"two_hop", run.graph.two_hop},
+            {"own_lists", run.graph.own.items.size()},
             {"seconds", run.graph.seconds}}},
           {"interests", interests}};
 }

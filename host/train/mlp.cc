@@ -298,7 +298,7 @@ double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
     RepeatFeatures(count[1], distance[1], history, negative_repeat_.data() + s * kF);
   }
   const std::vector<Lookup*> lookups = {&history_, &positive_, &negative_};
-  embedding_.Forward(lookups);
+  embedding_.Forward(lookups, samples);
   const float dropout = static_cast<float>(hyper_.dropout);
   for (size_t f = 0; f < lookups.size(); ++f) {
     ApplyDropout(lookups[f]->output.data(), n * embedding_.dim(), dropout, seed_, step, f);

@@ -67,9 +67,30 @@ Embedding::Embedding(const Variant& variant, const InterestGraph& graph, int64_t
   }
   table_.residual = variant.residual ? residual_.data() : nullptr;
   tables_.struct_size = sizeof(tables_);
-  tables_.tables = &table_pointer_;
-  tables_.n_tables = 1;
-  CheckStatus(resembed_check_maps(&table_, pool->place()));
+  tables_.tables = part_pointers_;
+  tables_.n_tables = 0;
+  if (variant.form == RESEMBED_CENTRAL_UNIFORM && !graph.own.empty()) {
+    own_ = &graph.own;
+    resembed_table& central = parts_[tables_.n_tables++];
+    central = table_;
+    central.residual = nullptr;
+    central.n_items = own_->n_rows();
+    central.neighbors = own_->neighbors.data();
+    if (variant.residual) {
+      resembed_table& residual = parts_[tables_.n_tables++];
+      residual = table_;
+      residual.form = RESEMBED_CENTRAL_NONE;
+      residual.central = nullptr;
+      residual.central_rows = 0;
+      residual.neighbors = nullptr;
+      residual.n_neighbors = 0;
+    }
+  } else {
+    parts_[tables_.n_tables++] = table_;
+  }
+  for (int32_t part = 0; part < tables_.n_tables; ++part) {
+    CheckStatus(resembed_check_maps(&parts_[part], pool->place()));
+  }
 
   const auto allocate = [&](const AlignedVector<float>& table, AlignedVector<float>* state1,
                             AlignedVector<float>* state2) {
@@ -81,17 +102,37 @@ Embedding::Embedding(const Variant& variant, const InterestGraph& graph, int64_t
   allocate(central_, &central_state1_, &central_state2_);
 }
 
+void Embedding::FindListRows(const std::vector<Lookup*>& lookups, const Sample* samples) const {
+  for (Lookup* lookup : lookups) {
+    lookup->list_rows = lookup->ids;
+    if (lookup->shared || samples == nullptr) continue;
+    for (int64_t row = 0; row < lookup->rows(); ++row) {
+      const size_t b = static_cast<size_t>(row);
+      const size_t begin = lookup->offsets.empty() ? b : static_cast<size_t>(lookup->offsets[b]);
+      const size_t end = lookup->offsets.empty() ? b + 1 : static_cast<size_t>(lookup->offsets[b + 1]);
+      for (size_t at = begin; at < end; ++at) {
+        lookup->list_rows[at] = own_->RowOf(samples[row].user, lookup->ids[at]);
+      }
+    }
+  }
+}
+
+// Features of part p are those of the lookups, at p * lookups.size().
 void Embedding::Describe(const std::vector<Lookup*>& lookups) {
-  features_.assign(lookups.size(), resembed_feature{});
-  grads_.assign(lookups.size(), resembed_feature_grad{});
+  const size_t n_features = lookups.size() * static_cast<size_t>(tables_.n_tables);
+  features_.assign(n_features, resembed_feature{});
+  grads_.assign(n_features, resembed_feature_grad{});
   feature_pointers_.clear();
   grad_pointers_.clear();
-  for (size_t f = 0; f < lookups.size(); ++f) {
-    Lookup& lookup = *lookups[f];
+  for (size_t f = 0; f < n_features; ++f) {
+    Lookup& lookup = *lookups[f % lookups.size()];
+    const int32_t part = static_cast<int32_t>(f / lookups.size());
+    const bool central = own_ != nullptr && part == 0;
     resembed_feature& feature = features_[f];
     feature.struct_size = sizeof(feature);
+    feature.table = part;
     feature.pooling = lookup.offsets.empty() ? RESEMBED_POOLING_NONE : RESEMBED_POOLING_SUM;
-    feature.ids = lookup.ids.data();
+    feature.ids = central ? lookup.list_rows.data() : lookup.ids.data();
     feature.n_ids = static_cast<int64_t>(lookup.ids.size());
     feature.id_dtype = RESEMBED_I32;
     if (lookup.offsets.empty()) {
@@ -106,7 +147,8 @@ void Embedding::Describe(const std::vector<Lookup*>& lookups) {
     const size_t elements = static_cast<size_t>(lookup.rows() * dim());
     if (lookup.output.size() < elements) lookup.output.resize(elements);
     if (lookup.grad.size() < elements) lookup.grad.resize(elements);
-    feature.output = lookup.output.data();
+    if (central && lookup.central.size() < elements) lookup.central.resize(elements);
+    feature.output = central && tables_.n_tables == 2 ? lookup.central.data() : lookup.output.data();
     feature.output_dtype = RESEMBED_F32;
     grads_[f].struct_size = sizeof(grads_[f]);
     grads_[f].grad_output = lookup.grad.data();
@@ -116,9 +158,10 @@ void Embedding::Describe(const std::vector<Lookup*>& lookups) {
   }
 }
 
-void Embedding::Forward(const std::vector<Lookup*>& lookups) {
+void Embedding::Forward(const std::vector<Lookup*>& lookups, const Sample* samples) {
+  if (own_ != nullptr) FindListRows(lookups, samples);
   Describe(lookups);
-  const int32_t n_features = static_cast<int32_t>(lookups.size());
+  const int32_t n_features = static_cast<int32_t>(features_.size());
   resembed_plan_args plan_args = {};
   plan_args.struct_size = sizeof(plan_args);
   plan_args.tables = &tables_;
@@ -142,6 +185,11 @@ void Embedding::Forward(const std::vector<Lookup*>& lookups) {
   CheckStatus(resembed_forward_workspace_size(&args, pool_->place(), &bytes));
   Reserve(&workspace_, bytes);
   CheckStatus(resembed_forward(&args, workspace_.data(), workspace_.size(), pool_->place()));
+  if (tables_.n_tables == 1) return;
+  for (Lookup* lookup : lookups) {
+    const size_t elements = static_cast<size_t>(lookup->rows() * dim());
+    for (size_t at = 0; at < elements; ++at) lookup->output[at] += lookup->central[at];
+  }
 }
 
 resembed_optimizer Embedding::Optimizer(AlignedVector<float>* state1, AlignedVector<float>* state2,
@@ -161,23 +209,25 @@ resembed_optimizer Embedding::Optimizer(AlignedVector<float>* state1, AlignedVec
   return optimizer;
 }
 
-void Embedding::BackwardStep(const std::vector<Lookup*>& lookups, int64_t step, float lr) {
+void Embedding::BackwardStep(const std::vector<Lookup*>& /*lookups*/, int64_t step, float lr) {
   const float lambda = penalty_ ? static_cast<float>(hyper_.lambda) : 0.0f;
   const resembed_optimizer residual = Optimizer(&residual_state1_, &residual_state2_, step, lr, lambda);
   const resembed_optimizer central = Optimizer(&central_state1_, &central_state2_, step, lr, 0.0f);
-  resembed_table_step table_step = {};
-  table_step.struct_size = sizeof(table_step);
-  table_step.residual = residual_.empty() ? nullptr : &residual;
-  table_step.central = central_.empty() ? nullptr : &central;
-  const resembed_table_step* steps = &table_step;
+  resembed_table_step part_steps[2] = {};
+  const resembed_table_step* steps[2] = {&part_steps[0], &part_steps[1]};
+  for (int part = 0; part < 2; ++part) {
+    part_steps[part].struct_size = sizeof(resembed_table_step);
+    part_steps[part].residual = parts_[part].residual == nullptr ? nullptr : &residual;
+    part_steps[part].central = parts_[part].central == nullptr ? nullptr : &central;
+  }
   resembed_backward_step_args args = {};
   args.struct_size = sizeof(args);
   args.plan = &plan_;
   args.tables = &tables_;
   args.features = feature_pointers_.data();
-  args.n_features = static_cast<int32_t>(lookups.size());
+  args.n_features = static_cast<int32_t>(features_.size());
   args.feature_grads = grad_pointers_.data();
-  args.steps = &steps;
+  args.steps = steps;
   size_t bytes = 0;
   CheckStatus(resembed_backward_step_workspace_size(&args, pool_->place(), &bytes));
   Reserve(&workspace_, bytes);

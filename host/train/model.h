@@ -26,12 +26,16 @@ struct StateTensor {
   int64_t size() const { return rows * (cols > 0 ? cols : 1); }
 };
 
-// One list of bags of a step. offsets null: sequence output, one row per id.
+// One list of bags of a step. offsets null: sequence output, one row per id. The b-th row belongs to the b-th
+// sample, unless `shared`.
 struct Lookup {
+  bool shared = false;
   std::vector<int32_t> ids;
   std::vector<int64_t> offsets;
   std::vector<float> weights;
   AlignedVector<float> output, grad;  // [rows, dim]
+  std::vector<int32_t> list_rows;     // of ids, where users see lists of their own
+  AlignedVector<float> central;       // [rows, dim] central part alone, there as well
   int64_t rows() const {
     return offsets.empty() ? static_cast<int64_t>(ids.size()) : static_cast<int64_t>(offsets.size()) - 1;
   }
@@ -47,8 +51,8 @@ class Embedding {
   int64_t n_parameters() const { return static_cast<int64_t>(residual_.size() + central_.size()); }
   const resembed_table& table() const { return table_; }
 
-  // Plans the step and fills every lookup's output.
-  void Forward(const std::vector<Lookup*>& lookups);
+  // Plans the step and fills every lookup's output. samples: those the lookups were filled from.
+  void Forward(const std::vector<Lookup*>& lookups, const Sample* samples = nullptr);
   // Updates R and C from every lookup's grad, for the same lookups as the last Forward; step = 1, 2, ...
   void BackwardStep(const std::vector<Lookup*>& lookups, int64_t step, float lr);
   void Materialize(float* output) const;  // [n_items, dim]
@@ -58,6 +62,7 @@ class Embedding {
 
  private:
   void Describe(const std::vector<Lookup*>& lookups);
+  void FindListRows(const std::vector<Lookup*>& lookups, const Sample* samples) const;
   resembed_optimizer Optimizer(AlignedVector<float>* state1, AlignedVector<float>* state2, int64_t step,
                                float lr, float weight_decay) const;
 
@@ -65,7 +70,12 @@ class Embedding {
   const bool penalty_;
   Pool* pool_;
   resembed_table table_ = {};
-  const resembed_table* table_pointer_ = &table_;
+  // What a step sees: the table itself; or, where users see lists of their own, its residual and its central
+  // part as two tables, whose pooled rows are added:
+  //   y_b = sum_t a_bt R[i_bt]  +  sum_t a_bt sum_k C[n(row of the list of i_bt for b's user)_k] / count
+  const OwnLists* own_ = nullptr;
+  resembed_table parts_[2] = {};
+  const resembed_table* part_pointers_[2] = {&parts_[0], &parts_[1]};
   resembed_tables tables_ = {};
   AlignedVector<float> residual_, central_;
   AlignedVector<float> residual_state1_, residual_state2_, central_state1_, central_state2_;

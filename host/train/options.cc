@@ -110,6 +110,12 @@ void AddModelOptions(CLI::App* app, Options* o) {
   app->add_option("--graph", o->graph,
                   "Folder of resembed-graph (built from this log with --train-users) to take the graph from")
       ->group(group);
+  app->add_flag("--graph-two-hop", o->graph_two_hop,
+                "Lists and gcn weights of two hops, cut at K, in the place of the graph's own")
+      ->group(group);
+  app->add_flag("--graph-leave-one-out", o->graph_leave_one_out,
+                "A training sample sees the graph without its user's clicks (central and avg)")
+      ->group(group);
   app->add_option("--resolution", o->resolution,
                   "Of the assignment of items to centers; larger = more centers")
       ->check(CLI::Range(0.01, 1000.0))
@@ -302,6 +308,19 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
     if (g.n_items < 2 * g.n_interests) {
       return fail("--items is " + std::to_string(g.n_items) + "; needs at least two for each of the " +
                   std::to_string(g.n_interests) + " interests");
+    }
+  }
+  if (options->graph_leave_one_out) {
+    if (!options->graph.empty())
+      return fail("--graph-leave-one-out is given with --graph; needs one of them");
+    if (options->graph_two_hop) {
+      return fail("--graph-leave-one-out is given with --graph-two-hop; needs one of them");
+    }
+    for (const std::string& name : options->variants) {
+      const resembed_central_form form = FindVariant(name)->form;
+      if (form == RESEMBED_CENTRAL_NONE || form == RESEMBED_CENTRAL_UNIFORM) continue;
+      return fail("--graph-leave-one-out is given and --variants has " + name +
+                  "; needs some of plain, plain_l2, plain_2x, central, avg");
     }
   }
   if (options->out.empty()) return fail("--out is empty; needs a folder");

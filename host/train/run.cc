@@ -75,6 +75,8 @@ Json Fingerprint(const RunData& run) {
           {"neighbors", o.neighbors},
           {"resolution", o.resolution},
           {"graph", o.graph},
+          {"graph_two_hop", o.graph_two_hop},
+          {"graph_leave_one_out", o.graph_leave_one_out},
           {"mlp", HyperJson(HyperOf(o, Head::kMlp, run.n_samples))},
           {"dot", HyperJson(HyperOf(o, Head::kDot, run.n_samples))}};
 }
@@ -179,6 +181,12 @@ class Runner {
         throw Error{(folder / "items.tsv").string() + ": needs the items of the log, in its order"};
       }
       run_.graph = LoadGraph(log, (folder / "graph.safetensors").string());
+    }
+    if (options_.graph_two_hop) TakeTwoHops(&run_.graph);
+    if (options_.graph_leave_one_out) {
+      run_.graph.own = MakeOwnLists(log, split, run_.graph, pool_.width());
+      Note("leave one out: " + std::to_string(run_.graph.own.items.size()) +
+           " lists of training users differ");
     }
     run_.partition = MakePartition(log, run_.graph, run_.view);
     run_.picture_items = PickPictureItems(run_.partition, run_.view);

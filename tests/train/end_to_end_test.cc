@@ -167,6 +167,31 @@ TEST(Train, ReadsTheLogAndRunsThePaperPreset) {
   EXPECT_EQ(config["optimizer"], "adagrad");
 }
 
+// One option of the graph at a time: the rows come out otherwise than without, and --resume knows it.
+TEST(Train, GraphOptionsReachTheModel) {
+  const Folder out("graph_options");
+  const auto run = [&](const std::string& name, const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = SmallLog();
+    for (const char* part : {"--variants", "avg", "--head", "dot", "--epochs", "2", "--no-report", "--out"}) {
+      arguments.push_back(part);
+    }
+    arguments.push_back(out / name);
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Train(arguments);
+  };
+  ASSERT_EQ(run("plain", {}).exit_code, 0);
+  ASSERT_EQ(run("two", {"--graph-two-hop"}).exit_code, 0);
+  const Outcome leave = run("leave", {"--graph-leave-one-out"});
+  ASSERT_EQ(leave.exit_code, 0) << leave.err;
+  const auto data = [&](const char* name) { return ReadJson(out / (std::string(name) + "/metrics.json")); };
+  EXPECT_EQ(data("plain")["data"]["graph"]["own_lists"], 0);
+  EXPECT_GT(data("leave")["data"]["graph"]["own_lists"], 100);
+  EXPECT_EQ(data("two")["data"]["graph"]["two_hop"], true);
+  EXPECT_NE(data("two")["heads"]["dot"]["avg"]["auc"], data("plain")["heads"]["dot"]["avg"]["auc"]);
+  EXPECT_NE(data("leave")["heads"]["dot"]["avg"]["auc"], data("plain")["heads"]["dot"]["avg"]["auc"]);
+  EXPECT_THAT(run("plain", {"--resume", "--graph-two-hop"}).err, HasSubstr("graph_two_hop"));
+}
+
 TEST(Train, RejectsWhatItCannotUse) {
   const Folder out("rejects");
   WriteFile(out / "empty.tsv", "");
@@ -193,6 +218,9 @@ TEST(Train, RejectsWhatItCannotUse) {
       {Train({"--lambda=-1"}), 2, {"--lambda"}},
       {Train({"--train-fraction", "0"}), 2, {"--train-fraction"}},
       {Train({"--interests", "100", "--items", "150"}), 2, {"--items", "150"}},
+      {Train({"--graph-leave-one-out", "--graph-two-hop", "--variants", "avg"}), 2, {"--graph-two-hop"}},
+      {Train({"--graph-leave-one-out", "--graph", "there", "--variants", "avg"}), 2, {"--graph;"}},
+      {Train({"--graph-leave-one-out", "--variants", "avg,gcn"}), 2, {"has gcn", "central, avg"}},
       {Train({"--wat"}), 2, {"--wat"}},
   };
   for (const auto& [run, code, says] : cases) {
