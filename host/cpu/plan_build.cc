@@ -157,6 +157,12 @@ void EnterPairs(const resembed_table& table, const int32_t* items, int64_t n_uni
   });
 }
 
+// Pairs of items numbered center by center come in the order of their centers; others end this at the first descent.
+bool IsSorted(const SortEntry* entries, int64_t n) {
+  return std::is_sorted(entries, entries + n,
+                        [](SortEntry a, SortEntry b) { return EntryKey(a) < EntryKey(b); });
+}
+
 resembed_status Exceeded(const PlanInputs& inputs, const char* what, int64_t promise, int64_t seen) {
   return Fail(RESEMBED_OUT_OF_RANGE,
               "plan: %s[%d] is %lld; needs at least the %lld distinct rows of the batch", what, inputs.index,
@@ -210,8 +216,10 @@ resembed_status BuildPlanTable(const PlanInputs& inputs, char* memory, PlanRecor
   const int64_t n_slots = record->max_unique > 0 ? record->max_pairs / record->max_unique : 0;
   EnterPairs(table, rows, record->n_unique, record->slot_bits, scratch.entries, executor);
   const int64_t n_pairs_entered = record->n_unique * n_slots;
-  sorted = SortEntries(scratch.entries, scratch.spare, n_pairs_entered,
-                       BitsFor(static_cast<uint64_t>(table.central_rows)), scratch.counters, executor);
+  sorted = IsSorted(scratch.entries, n_pairs_entered)
+               ? scratch.entries
+               : SortEntries(scratch.entries, scratch.spare, n_pairs_entered,
+                             BitsFor(static_cast<uint64_t>(table.central_rows)), scratch.counters, executor);
   const int64_t n_pairs = CountBelow(sorted, n_pairs_entered, static_cast<uint32_t>(table.central_rows));
   uint32_t* const pair = at(static_cast<uint32_t*>(nullptr), record->pair);
   uint32_t* const central_begin = at(static_cast<uint32_t*>(nullptr), record->central_begin);

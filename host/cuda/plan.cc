@@ -2,6 +2,7 @@
 #include "host/cuda/plan.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "host/cpu/bags.h"
 #include "host/cpu/sort.h"
@@ -135,23 +136,28 @@ class Builder {
     return Check("PlanBadIdsKernel", kernels::LaunchPlanBadIds(params, stream_));
   }
 
-  // Sorts scratch.keys and scratch.payload and cuts them into runs.
+  // Sorts scratch.keys and scratch.payload unless they are, and cuts them into runs.
   resembed_status Runs(int32_t index, kernels::RunsParams* runs) {
     if (runs->n == 0) return RESEMBED_OK;
     size_t bytes = scratch_.temp_bytes;
-    RESEMBED_RETURN_IF_ERROR(
-        Check("the radix sort",
-              kernels::SortPairs(scratch_.temp, &bytes, scratch_.keys, scratch_.sorted, scratch_.payload,
-                                 scratch_.sorted_payload, runs->n, BitsFor(runs->sentinel), stream_)));
-    runs->sorted = scratch_.sorted;
-    runs->payload = scratch_.sorted_payload;
-    runs->heads = scratch_.keys;
-    runs->numbers = scratch_.payload;
+    uint32_t *keys = scratch_.keys, *payload = scratch_.payload;
+    uint32_t *free = scratch_.sorted, *more_free = scratch_.sorted_payload;
+    if (!runs->promised) {
+      RESEMBED_RETURN_IF_ERROR(
+          Check("the radix sort", kernels::SortPairs(scratch_.temp, &bytes, keys, free, payload, more_free,
+                                                     runs->n, BitsFor(runs->sentinel), stream_)));
+      std::swap(keys, free);
+      std::swap(payload, more_free);
+    }
+    runs->sorted = keys;
+    runs->payload = payload;
+    runs->heads = free;
+    runs->numbers = more_free;
     runs->counts = Counts(index);
     RESEMBED_RETURN_IF_ERROR(Check("MarkHeadsKernel", kernels::LaunchMarkHeads(*runs, grid_, stream_)));
     bytes = scratch_.temp_bytes;
-    RESEMBED_RETURN_IF_ERROR(Check("the scan", kernels::InclusiveSum(scratch_.temp, &bytes, scratch_.keys,
-                                                                     scratch_.payload, runs->n, stream_)));
+    RESEMBED_RETURN_IF_ERROR(
+        Check("the scan", kernels::InclusiveSum(scratch_.temp, &bytes, free, more_free, runs->n, stream_)));
     RESEMBED_RETURN_IF_ERROR(Check("WriteRunsKernel", kernels::LaunchWriteRuns(*runs, grid_, stream_)));
     const int64_t n_slots = kernels::MaxLongChunks(runs->n);
     if (n_slots == 0) return RESEMBED_OK;
@@ -189,6 +195,7 @@ class Builder {
     runs.chunks = At<kernels::PlanChunk>(record.long_pairs);
     runs.order = At<uint32_t>(record.pair);
     runs.central = true;
+    runs.promised = table.form == RESEMBED_CENTRAL_ASSIGNMENT && table.center_major != 0;
     return Runs(index, &runs);
   }
 
@@ -227,6 +234,19 @@ resembed_status BuildPlan(const PlanBuild& build, const kernels::Grid& grid) {
     RESEMBED_RETURN_IF_ERROR(builder.Table(index));
   }
   return FinishLaunches(kOp, StreamOf(build.place));
+}
+
+resembed_status Translate(const resembed_translate_args& args, const resembed_place& place,
+                          const kernels::Grid& grid) {
+  const DeviceScope scope("translate", place.device);
+  RESEMBED_RETURN_IF_ERROR(scope.status());
+  const cudaError_t error = kernels::LaunchTranslate(
+      {args.ids, args.output, args.n_ids, args.map, args.n_map, args.id_dtype == RESEMBED_I64}, grid,
+      StreamOf(place));
+  if (error != cudaSuccess) {
+    return LaunchFailure("translate", "TranslateKernel", grid.blocks, grid.threads, error);
+  }
+  return FinishLaunches("translate", StreamOf(place));
 }
 
 }  // namespace resembed::detail::cuda

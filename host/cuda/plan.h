@@ -24,4 +24,8 @@ resembed_status PlanWorkspaceBytes(const resembed_place& place, int64_t n_entrie
 // Enqueues on place.stream.
 resembed_status BuildPlan(const PlanBuild& build, const kernels::Grid& grid = {});
 
+// Checked arguments; enqueues on place.stream.
+resembed_status Translate(const resembed_translate_args& args, const resembed_place& place,
+                          const kernels::Grid& grid = {});
+
 }  // namespace resembed::detail::cuda

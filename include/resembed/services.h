@@ -221,6 +221,65 @@ RESEMBED_API resembed_status resembed_graph_match_centers(const int32_t* old_cen
                                                           const int32_t* new_center_of, int64_t n_new,
                                                           int64_t n_items, int32_t* source);
 
+/* ---- center-major numbering ----------------------------------------------------------------- */
+
+/* Items renumbered center by center, for tables with one center per item: centers in order, the items of a
+ * center by their external id, items without a center last. Rows of one center then lie side by side, and
+ * a plan needs one sort (resembed_table.center_major). Callers keep their external ids: in the data, and in
+ * files. Only the library's tables, maps and states are in internal order, and ids are translated once a
+ * batch. Outputs and updates have the same bits as without: within a center the order of items stays. But
+ * for stochastic rounding, whose numbers go by the row in memory; and gradients that backward hands out
+ * name internal items. */
+typedef struct resembed_numbering {
+  size_t struct_size;
+  int64_t n_items;      /* 0 .. 2^31 - 1 */
+  int32_t* internal_of; /* [n_items] by external id */
+  int32_t* external_of; /* [n_items] by internal id */
+} resembed_numbering;
+/* Fills both arrays from center_of [n_items] by external id: I32 with -1 = none, or U16 with 65535. A
+ * center past n_centers: out_of_range, nothing is written. Takes 8 bytes per center for the time of the
+ * call. */
+RESEMBED_API resembed_status resembed_number_by_center(const void* center_of, resembed_dtype center_of_dtype,
+                                                       int64_t n_centers,
+                                                       const resembed_numbering* numbering);
+
+typedef int32_t resembed_direction;
+enum { RESEMBED_TO_INTERNAL = 0, RESEMBED_TO_EXTERNAL = 1 };
+
+/* What has one row per item: R, an optimizer state, center_of, residual_row_of, neighbor lists and their
+ * weights (and C and its states where central rows are items). */
+typedef struct resembed_item_rows {
+  size_t struct_size;
+  void* data; /* [n_items, dim], host memory */
+  resembed_dtype dtype;
+  int64_t dim;         /* 1 for maps and row states, K for neighbor lists */
+  int64_t stride;      /* elements, 0 = dim */
+  int32_t holds_items; /* 1: the elements are items themselves (lists over central rows that are items), I32;
+                          they are translated as well, up to the first -1 of a row */
+} resembed_item_rows;
+/* Moves the rows of each array in place: to_internal, row external_of[r] comes to r; to_external undoes it.
+ * Around a save that is how a file has external ids, and after a load how they are taken in. On an error
+ * nothing has been moved. Takes one bit per item and one row for the time of the call. */
+RESEMBED_API resembed_status resembed_renumber(const resembed_numbering* numbering,
+                                               resembed_direction direction,
+                                               const resembed_item_rows* const* arrays, int32_t n_arrays);
+
+typedef struct resembed_translate_args {
+  size_t struct_size;
+  const void* ids; /* [n_ids] */
+  resembed_dtype id_dtype;
+  int64_t n_ids;
+  const int32_t* map; /* [n_map] internal_of: for the ids of a batch; external_of: for row ids of gradients */
+  int64_t n_map;
+  void* output; /* [n_ids] of id_dtype; ids itself is fine, other overlap is not */
+} resembed_translate_args;
+/* output[t] = map[ids[t]]; an id outside [0, n_map) stays as it is, so that bounds policies still see it. A
+ * padding id that is an item is translated like one: give map[padding_id] to the feature. An operation:
+ * enqueued on place->stream on CUDA, where the pointers are device memory; allocates nothing, needs no
+ * workspace. */
+RESEMBED_API resembed_status resembed_translate(const resembed_translate_args* args,
+                                                const resembed_place* place);
+
 /* ---- files (safetensors) -------------------------------------------------------------------- */
 
 #define RESEMBED_MAX_DIMS 8

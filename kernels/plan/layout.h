@@ -18,7 +18,8 @@ struct PlanCounts {
   int64_t n_unique;
   int64_t n_unique_central;
   int32_t status;
-  int32_t unused[11];
+  int32_t unsorted;  // 1: a table's promise of center-major items was broken; status follows
+  int32_t unused[10];
 };
 static_assert(sizeof(PlanCounts) == 64, "one line");
 

@@ -88,14 +88,32 @@ __global__ void PlanBadIdsKernel(const __grid_constant__ PlanFeatureParams featu
   feature.bad_ids->value = IdAt(feature, position);
 }
 
+template <typename Id>
+__global__ void __launch_bounds__(256) TranslateKernel(const __grid_constant__ TranslateParams params) {
+  const auto* ids = static_cast<const Id*>(params.ids);
+  auto* output = static_cast<Id*>(params.output);
+  for (int64_t at = FirstThread(); at < params.n_ids; at += ThreadStride()) {
+    const int64_t id = ids[at];
+    const bool is_item = static_cast<uint64_t>(id) < static_cast<uint64_t>(params.n_map);
+    output[at] = static_cast<Id>(is_item ? params.map[id] : id);
+  }
+}
+
 __global__ void __launch_bounds__(256) MarkHeadsKernel(const __grid_constant__ RunsParams params) {
   for (int64_t at = FirstThread(); at < params.n; at += ThreadStride()) {
-    const uint32_t key = params.sorted[at];
-    params.heads[at] = key < params.sentinel && (at == 0 || params.sorted[at - 1] != key) ? 1u : 0u;
+    const uint32_t key = params.sorted[at], before = at == 0 ? 0 : params.sorted[at - 1];
+    params.heads[at] = key < params.sentinel && (at == 0 || before != key) ? 1u : 0u;
+    if (params.promised && key < before) atomicExch(&params.counts->unsorted, 1);
   }
 }
 
 __global__ void __launch_bounds__(256) WriteRunsKernel(const __grid_constant__ RunsParams params) {
+  if (params.promised && params.counts->unsorted != 0) {
+    if (FirstThread() != 0) return;
+    params.counts->n_unique = params.counts->n_unique_central = 0;
+    params.counts->status = RESEMBED_OUT_OF_RANGE;
+    return;
+  }
   for (int64_t at = FirstThread(); at < params.n; at += ThreadStride()) {
     const uint32_t key = params.sorted[at], payload = params.payload[at];
     if (key >= params.sentinel) {
@@ -199,6 +217,10 @@ cudaError_t LaunchWriteRuns(const RunsParams& params, const Grid& grid, cudaStre
 }
 cudaError_t LaunchWriteChunks(const RunsParams& params, const Grid& grid, cudaStream_t stream) {
   return LaunchThreads(WriteChunksKernel, MaxLongChunks(params.n) > 0 ? params.max_runs : 0, grid, stream, params);
+}
+cudaError_t LaunchTranslate(const TranslateParams& params, const Grid& grid, cudaStream_t stream) {
+  return LaunchThreads(params.wide_ids ? TranslateKernel<int64_t> : TranslateKernel<int32_t>, params.n_ids, grid, stream,
+                       params);
 }
 cudaError_t LaunchEnterPairs(const PairsParams& params, const Grid& grid, cudaStream_t stream) {
   return LaunchThreads(EnterPairsKernel, params.max_unique, grid, stream, params);

@@ -2,7 +2,8 @@
 // The plan on the GPU, as host code sees it. One table at a time:
 //   EnterUses   (item or sentinel, use) for every id of every feature; rows of output, divisors, bad ids
 //   sort, mark and scan the heads of runs, WriteRuns, WriteChunks
-//   EnterPairs  (central row or sentinel, unique item and slot); sorted and cut into runs the same way
+//   EnterPairs  (central row or sentinel, unique item and slot); sorted and cut into runs the same way. Items numbered
+//               center by center enter their pairs in order: nothing is sorted then
 // Everything is launched for the capacities that the host knows; counts stay on the device.
 #pragma once
 
@@ -64,6 +65,7 @@ struct RunsParams {
   PlanChunk* chunks;  // [MaxLongChunks(n)] all bytes 0xff before
   PlanCounts* counts;
   bool central;
+  bool promised;  // `sorted` was entered in that order, as the caller promised: checked in passing
 
   uint32_t* order;             // [n] payload of the runs' terms: use numbers, or pairs
   uint32_t* order_row;         // items: [n] row of output
@@ -89,6 +91,16 @@ struct PairsParams {
   uint32_t* keys;     // [max_unique * n_slots]
   uint32_t* pairs;    // [max_unique * n_slots] unique item << slot_bits | slot
 };
+// output[t] = map[ids[t]] where that is an item, else ids[t].
+struct TranslateParams {
+  const void* ids;
+  void* output;
+  int64_t n_ids;
+  const int32_t* map;
+  int64_t n_map;
+  bool wide_ids;
+};
+cudaError_t LaunchTranslate(const TranslateParams& params, const Grid& grid, cudaStream_t stream);
 cudaError_t LaunchEnterPairs(const PairsParams& params, const Grid& grid, cudaStream_t stream);
 
 }  // namespace resembed::kernels
