@@ -61,6 +61,18 @@ std::vector<int32_t> UsersThatCount(const train::Log& log, const Options& option
   return users;
 }
 
+// Before the log is read, which takes a while.
+void CheckBackend(const Options& options) {
+  if (options.backend != "cuda") return;
+  if (resembed_backend_available(RESEMBED_CUDA, options.device) != RESEMBED_OK) {
+    throw Error{std::string("--backend is cuda: ") + resembed_last_error_message()};
+  }
+  if (options.count.max_pair_uses > 0) {
+    throw Error{"--max-pair-uses is " + std::to_string(options.count.max_pair_uses) +
+                "; needs 0 with --backend cuda"};
+  }
+}
+
 using Covisit = std::unique_ptr<resembed_covisit, void (*)(resembed_covisit*)>;
 
 // Half of the memory for the buffer, a third of it for counts that wait to go to disk.
@@ -79,6 +91,14 @@ Covisit Create(const Options& options, int64_t n_items) {
   create.max_sequence_items = options.count.max_user_items;
   create.max_pair_uses = options.count.max_pair_uses;
   create.session_gap = options.count.session_gap;
+  resembed_place place = {};
+  place.struct_size = sizeof(place);
+  place.backend = RESEMBED_CUDA;
+  place.device = options.device;
+  if (options.backend == "cuda") {
+    create.place = &place;
+    create.device_bytes = static_cast<size_t>(options.device_memory_gb * 1e9);
+  }
   resembed_covisit* raw = nullptr;
   CheckStatus(resembed_covisit_create(&create, &raw));
   return Covisit(raw, resembed_covisit_destroy);
@@ -209,6 +229,7 @@ void MakeFolder(const std::string& path) {
 }  // namespace
 
 void Build(const Options& options) {
+  CheckBackend(options);
   MakeFolder(options.out);
   const train::Log log = Read(options);
   const ItemNames items(log.item_names);
@@ -222,6 +243,7 @@ void Build(const Options& options) {
 
 void Update(Options options) {
   if (options.out.empty()) options.out = options.state;
+  CheckBackend(options);
   MakeFolder(options.out);
   const fs::path state(options.state);
   const std::string stored = (state / "counts.safetensors").string();
@@ -231,6 +253,7 @@ void Update(Options options) {
   CheckStatus(resembed_file_metadata(file, "counting", &counting));
   options.count = ParseCountOptions(counting == nullptr ? "" : counting);
   resembed_file_close(file);
+  CheckBackend(options);
 
   const ItemNames old_items = ReadItems((state / "items.tsv").string());
   std::vector<char> removed(static_cast<size_t>(old_items.size()), 0);

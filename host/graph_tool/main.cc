@@ -77,6 +77,15 @@ void AddLog(CLI::App* app, Options* o) {
   app->add_option("--memory", o->memory_gb, "GB for pair counts; what is beyond goes to files in --out")
       ->check(CLI::Range(0.001, 100000.0))
       ->capture_default_str();
+  app->add_option("--backend", o->backend, "Where pairs are counted and lists made; the files are the same")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  app->add_option("--device", o->device, "Number of the GPU")
+      ->check(CLI::Range(0, 1023))
+      ->capture_default_str();
+  app->add_option("--device-memory", o->device_memory_gb, "GB of its memory for counts and lists")
+      ->check(CLI::Range(0.001, 100000.0))
+      ->capture_default_str();
   app->add_flag("--train-users", o->train_users, "Count only the training users of resembed-train's split");
   app->add_option("--split-seed", o->split_seed, "Seed of that split")->capture_default_str();
 }

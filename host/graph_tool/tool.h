@@ -49,6 +49,9 @@ struct Options {
   std::vector<std::string> named;  // options of ListOptions on the command line
   double decay = 0;
   double memory_gb = 1;  // for counts
+  std::string backend = "cpu";
+  int32_t device = 0;
+  double device_memory_gb = 4;
   bool train_users = false;
   uint64_t split_seed = 1;
   bool all_pairs = false, quiet = false;

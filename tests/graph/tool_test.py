@@ -160,6 +160,21 @@ class Tool(unittest.TestCase):
             self.run_tool("build", "--data", log, "--out", self.path("o"), *extra)
             self.assertNotEqual(self.edges("o"), plain, extra)
 
+    def test_the_backend_is_a_switch(self):
+        """With a GPU the same files; without one a sentence, before the log is read."""
+        log = self.write("log.tsv", make_log(9))
+        self.run_tool("build", "--data", log, "--out", self.path("g"), "--backend", "cpu")
+        self.run_tool("build", "--backend", "tpu", "--data", log, "--out", self.path("h"), code=2)
+        done = subprocess.run([PROGRAM, "build", "--backend", "cuda", "--data", log, "--out", self.path("h")],
+                              capture_output=True, text=True)
+        if done.returncode == 0:
+            for name in ("graph.safetensors", "counts.safetensors"):
+                self.assertEqual(self.bytes_of("g", name), self.bytes_of("h", name), name)
+        else:
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, r"^resembed-graph: --backend is cuda: backend_available: .+; needs .+\n$")
+            self.assertFalse(os.path.exists(self.path("h")))
+
     def tensor(self, folder, name):
         data = self.bytes_of(folder, "graph.safetensors")
         size = int.from_bytes(data[:8], "little")
