@@ -42,6 +42,9 @@ set(RESEMBED_CUDA_TESTS
   tests/cuda/cuda_envelope_test.cc
   tests/cuda/cuda_forward_rules_test.cc
   tests/cuda/cuda_forward_test.cc
+  tests/cuda/cuda_backward_large_test.cc
+  tests/cuda/cuda_backward_oracle_test.cc
+  tests/cuda/cuda_backward_runs_test.cc
   tests/cuda/cuda_backward_test.cc
   tests/cuda/cuda_combine_test.cc
   tests/cuda/cuda_plan_numbering_test.cc
