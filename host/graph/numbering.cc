@@ -23,6 +23,8 @@ using ll = long long;
 
 constexpr int64_t kMostItems = std::numeric_limits<int32_t>::max();
 constexpr int64_t kIdsPerTask = 16384;
+// The map is read at random and does not fit into a cache.
+constexpr int64_t kIdsAhead = 16;
 
 resembed_status ReadNumbering(const char* op, const resembed_numbering* given, resembed_numbering* out) {
   if (given == nullptr || given->struct_size == 0) {
@@ -191,9 +193,12 @@ void TranslateOnCpu(const resembed_translate_args& args, const Executor& executo
   const int64_t n_tasks = (args.n_ids + kIdsPerTask - 1) / kIdsPerTask;
   executor.ParallelFor(n_tasks, [&](int64_t task) {
     const int64_t last = std::min(args.n_ids, (task + 1) * kIdsPerTask);
+    const auto is_item = [&args](int64_t id) { return id >= 0 && id < args.n_map; };
     for (int64_t at = task * kIdsPerTask; at < last; ++at) {
+      if (at + kIdsAhead < last && is_item(ids[at + kIdsAhead]))
+        __builtin_prefetch(args.map + ids[at + kIdsAhead]);
       const int64_t id = ids[at];
-      output[at] = id >= 0 && id < args.n_map ? static_cast<Id>(args.map[id]) : ids[at];
+      output[at] = is_item(id) ? static_cast<Id>(args.map[id]) : ids[at];
     }
   });
 }
