@@ -1,3 +1,4 @@
 # What a build for a GPU and the emulated one share, from bench/gpu.
+set(graph_gpu_bench_sources device.cc graph_gpu_bench.cc kernels.cu ../support/zipf.cc)
 set(gpu_bench_sources device.cc forward_gpu_bench.cc forward_problem.cc kernels.cu streams.cc workload.cc
   ../support/zipf.cc)

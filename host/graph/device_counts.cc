@@ -166,6 +166,7 @@ resembed_status DeviceCounts::Lists(const char* op, const resembed_graph_options
 }
 
 int64_t DeviceCounts::peak_bytes() const { return kernels::PeakBytes(graph_); }
+void DeviceCounts::TimeStages(double* seconds) { kernels::TimeStages(graph_, seconds); }
 
 #else
 
@@ -190,6 +191,7 @@ resembed_status DeviceCounts::Lists(const char* op, const resembed_graph_options
   return NotBuilt(op);
 }
 int64_t DeviceCounts::peak_bytes() const { return 0; }
+void DeviceCounts::TimeStages(double*) {}
 
 #endif
 

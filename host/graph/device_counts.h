@@ -33,6 +33,7 @@ class DeviceCounts {
   resembed_status Lists(const char* op, const resembed_graph_options& options, const double* divisors,
                         PairCounts* host, int32_t* neighbors, int64_t* counts);
   int64_t peak_bytes() const;
+  void TimeStages(double* seconds);  // as kernels/graph
 
  private:
   DeviceCounts() = default;

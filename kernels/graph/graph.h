@@ -63,4 +63,21 @@ bool EndLists(DeviceGraph* graph, int32_t* neighbors, int64_t* counts, GraphFaul
 
 int64_t PeakBytes(const DeviceGraph* graph);  // of device memory, so far
 
+// Stages of the work, for measurements.
+enum GraphStage {
+  kStageCopy,    // sequences to the device, chunk by chunk
+  kStageEmit,    // keys of pairs
+  kStageSort,    // of a chunk's keys
+  kStageReduce,  // equal keys of a chunk added up
+  kStageMerge,   // with the run so far
+  kStageHand,    // runs to the host
+  kStageRank,    // both sorts of the lists
+  kStageLists,   // rows merged into lists
+  kStageOut,     // lists to the caller
+  kGraphStages
+};
+// From now on adds the seconds of each stage to seconds[kGraphStages]; each stage then ends with a wait for the
+// stream. Null: no longer.
+void TimeStages(DeviceGraph* graph, double* seconds);
+
 }  // namespace resembed::kernels

@@ -146,18 +146,21 @@ void AddChunk(DeviceGraph* graph, const uint64_t* keys, const int64_t* counts, i
   if (!by_score) {
     CopyBytes(memory, &largest, thrust::max_element(memory->policy(), counts, counts + n), sizeof(largest));
   }
-  GraphBuffer<uint32_t> order(memory, 2 * n);
-  thrust::sequence(memory->policy(), order.begin(), order.end());
+  GraphBuffer<uint32_t> order(memory, 2 * n), rows;
+  const auto no_row = static_cast<uint32_t>(graph->rules.n_items);
   {
+    const StageTime time(graph, kStageRank);
+    thrust::sequence(memory->policy(), order.begin(), order.end());
     GraphBuffer<uint64_t> ranks(memory, 2 * n);
     thrust::tabulate(memory->policy(), ranks.begin(), ranks.end(), RankOfEntry{entries, largest});
     SortPairs(memory, &ranks, &order, by_score ? 64 : BitsFor(static_cast<uint64_t>(largest) + 1));
+    ranks.Free();
+    rows = GraphBuffer<uint32_t>(memory, 2 * n);
+    thrust::transform(memory->policy(), order.begin(), order.end(), rows.begin(),
+                      RowOfEntry{entries, lists.rules.min_count, no_row});
+    SortPairs(memory, &rows, &order, graph->item_bits + 1);
   }
-  const auto no_row = static_cast<uint32_t>(graph->rules.n_items);
-  GraphBuffer<uint32_t> rows(memory, 2 * n);
-  thrust::transform(memory->policy(), order.begin(), order.end(), rows.begin(),
-                    RowOfEntry{entries, lists.rules.min_count, no_row});
-  SortPairs(memory, &rows, &order, graph->item_bits + 1);
+  const StageTime time(graph, kStageLists);
   const MergeRow merge = {entries,
                           rows.data(),
                           order.data(),
@@ -225,6 +228,7 @@ bool EndLists(DeviceGraph* graph, int32_t* neighbors, int64_t* counts, GraphFaul
     GraphMemory* memory = &graph->memory;
     DeviceLists& lists = graph->lists;
     const int64_t n_items = graph->rules.n_items, n_entries = n_items * lists.rules.k;
+    const StageTime time(graph, kStageOut);
     if (lists.first == 1) {
       thrust::for_each(
           memory->policy(), thrust::make_counting_iterator(int64_t{0}),

@@ -185,16 +185,21 @@ DeviceRun CountChunk(DeviceGraph* graph, const GraphSequences& all, const Overla
   GraphBuffer<uint32_t> key_weights;
   {
     GraphBuffer<Id> id_copy;
-    GraphBuffer<int64_t> time_copy;
-    const GraphBuffer<int64_t> bounds(memory, overlap.bounds.data(), n_sequences + 1);
-    const GraphBuffer<int64_t> n_seen(memory, overlap.n_seen.data(), n_sequences);
-    const GraphBuffer<uint32_t> weights(memory, graph->weights.data(), graph->rules.window);
+    GraphBuffer<int64_t> time_copy, bounds, n_seen;
+    GraphBuffer<uint32_t> weights;
     EmitKey<Id> emit;
-    emit.ids =
-        OnDevice(memory, static_cast<const Id*>(all.ids), first, last_id - first, all.on_device, &id_copy);
-    emit.times = graph->rules.session_gap == 0
-                     ? nullptr
-                     : OnDevice(memory, all.times, first, last_id - first, all.on_device, &time_copy);
+    {
+      const StageTime time(graph, kStageCopy);
+      bounds = GraphBuffer<int64_t>(memory, overlap.bounds.data(), n_sequences + 1);
+      n_seen = GraphBuffer<int64_t>(memory, overlap.n_seen.data(), n_sequences);
+      weights = GraphBuffer<uint32_t>(memory, graph->weights.data(), graph->rules.window);
+      emit.ids =
+          OnDevice(memory, static_cast<const Id*>(all.ids), first, last_id - first, all.on_device, &id_copy);
+      emit.times = graph->rules.session_gap == 0
+                       ? nullptr
+                       : OnDevice(memory, all.times, first, last_id - first, all.on_device, &time_copy);
+    }
+    const StageTime time(graph, kStageEmit);
     emit.bounds = bounds.data();
     emit.n_seen = n_seen.data();
     emit.weights = weights.data();
@@ -212,12 +217,16 @@ DeviceRun CountChunk(DeviceGraph* graph, const GraphSequences& all, const Overla
                        WeightOfIndex{weights.data(), last - first});
     }
   }
-  const int bits = 2 * graph->item_bits + 1;
-  if (uniform) {
-    SortKeys(memory, &keys, bits);
-  } else {
-    SortPairs(memory, &keys, &key_weights, bits);
+  {
+    const StageTime time(graph, kStageSort);
+    const int bits = 2 * graph->item_bits + 1;
+    if (uniform) {
+      SortKeys(memory, &keys, bits);
+    } else {
+      SortPairs(memory, &keys, &key_weights, bits);
+    }
   }
+  const StageTime time(graph, kStageReduce);
   const int64_t n = FirstAtLeast(memory, keys, none);
   DeviceRun run =
       uniform ? Reduce(memory, keys.data(), n,
@@ -231,6 +240,7 @@ DeviceRun CountChunk(DeviceGraph* graph, const GraphSequences& all, const Overla
 bool Hand(DeviceGraph* graph, GraphSink sink, void* context, GraphFault* fault) {
   const int64_t n = graph->run.size();
   if (n == 0) return true;
+  const StageTime time(graph, kStageHand);
   std::vector<uint64_t> keys(static_cast<size_t>(n));
   std::vector<int64_t> counts(static_cast<size_t>(n));
   if (!GuardGraph(graph, fault, [&] {
@@ -296,6 +306,7 @@ bool AddSequences(DeviceGraph* graph, const GraphSequences& sequences, GraphSink
       DeviceRun chunk = sequences.wide_ids
                             ? CountChunk<int64_t>(graph, sequences, overlap, first, last, last_id)
                             : CountChunk<int32_t>(graph, sequences, overlap, first, last, last_id);
+      const StageTime time(graph, kStageMerge);
       graph->run = Merge(&graph->memory, std::move(graph->run), std::move(chunk));
     });
     if (!counted) return false;
@@ -311,5 +322,7 @@ bool DrainPairs(DeviceGraph* graph, GraphSink sink, void* context, GraphFault* f
 }
 
 int64_t PeakBytes(const DeviceGraph* graph) { return graph->memory.peak(); }
+
+void TimeStages(DeviceGraph* graph, double* seconds) { graph->stage_seconds = seconds; }
 
 }  // namespace resembed::kernels

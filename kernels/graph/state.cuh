@@ -9,6 +9,7 @@
 #include <thrust/iterator/transform_iterator.h>
 #include <thrust/system_error.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -227,6 +228,30 @@ struct DeviceGraph {
   GraphMemory memory;  // outlives the buffers below
   DeviceRun run;
   DeviceLists lists;
+  double* stage_seconds = nullptr;  // [kGraphStages]
+};
+
+// Adds its lifetime to a stage of TimeStages. Not for regions that throw on purpose.
+class StageTime {
+ public:
+  StageTime(DeviceGraph* graph, GraphStage stage) : graph_(graph), stage_(stage) {
+    if (graph->stage_seconds != nullptr) start_ = Clock::now();
+  }
+  ~StageTime() {
+    if (graph_->stage_seconds == nullptr) return;
+#ifdef __CUDACC__
+    cudaStreamSynchronize(graph_->memory.stream());
+#endif
+    graph_->stage_seconds[stage_] += std::chrono::duration<double>(Clock::now() - start_).count();
+  }
+  StageTime(const StageTime&) = delete;
+  StageTime& operator=(const StageTime&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  DeviceGraph* graph_;
+  GraphStage stage_;
+  Clock::time_point start_;
 };
 
 // Runs `body`; what it throws becomes a fault. What a sink throws must not look like it: sinks are called
