@@ -57,7 +57,7 @@ class Tool(unittest.TestCase):
         return os.path.join(self.folder.name, name)
 
     def write(self, name, rows, header="user\titem\ttime"):
-        with open(self.path(name), "w", encoding="ascii") as file:
+        with open(self.path(name), "w", encoding="utf-8") as file:
             file.write(header + "\n" + "".join("%s\t%s\t%s\n" % row for row in rows))
         return self.path(name)
 
@@ -174,6 +174,61 @@ class Tool(unittest.TestCase):
             self.assertEqual(done.returncode, 1)
             self.assertRegex(done.stderr, r"^resembed-graph: --backend is cuda: backend_available: .+; needs .+\n$")
             self.assertFalse(os.path.exists(self.path("h")))
+
+    def convert(self, source, target, *more, code=0):
+        script = os.path.join(ROOT, "host", "graph_tool", "edges.py")
+        done = subprocess.run([sys.executable, "-B", script, self.path(source), self.path(target), *more],
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, code, done.stderr)
+        return done.stderr
+
+    def test_parquet_and_arrow_files_go_in_and_out(self):
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            self.skipTest("pyarrow is not installed")
+        names = ["a\\tb", "c\\", "d\\\\t", "e", "\u00e9", "f g"]
+        rows = [("u%d" % (at % 7), name, at) for at, name in enumerate(names * 9)]
+        self.run_tool("build", "--data", self.write("log.tsv", rows), "--out", self.path("g"))
+        self.run_tool("export", "--state", self.path("g"), "--edges", self.path("e.tsv"))
+        for kind in ("parquet", "arrow"):
+            self.convert("e.tsv", "e." + kind)
+            self.convert("e." + kind, kind + ".tsv")
+            self.assertEqual(self.bytes_of("", kind + ".tsv"), self.bytes_of("", "e.tsv"))
+        self.run_tool("import", "--edges", self.path("parquet.tsv"), "--items", self.path("g/items.tsv"), "--out",
+                      self.path("h"))
+        self.assertEqual(self.bytes_of("h", "graph.safetensors"), self.bytes_of("g", "graph.safetensors"))
+
+        def refused(item, neighbor, weight, *more):
+            columns = {"item": item, "neighbor": neighbor, "weight": weight, "rest": [0] * len(item)}
+            pyarrow.parquet.write_table(pyarrow.table(columns), self.path("x.parquet"))
+            said = self.convert("x.parquet", "x.tsv", *more, code=1)
+            self.assertFalse(os.path.exists(self.path("x.tsv")))
+            return said
+        self.assertIn("row 2: weight is 0.5; needs an integer, or --scale", refused([1, 2], [2, 1], [2.0, 0.5]))
+        self.assertIn("row 1: weight is 0.001; needs 1 to 2^63 - 1 after", refused([1], [2], [0.001], "--scale", "9"))
+        self.assertIn("row 1: weight is nan", refused([1], [2], [float("nan")]))
+        self.assertIn("row 2: neighbor is None", refused(["a", "b"], ["c", None], [1, 1]))
+        def write(columns):
+            pyarrow.parquet.write_table(pyarrow.table(columns), self.path("x.parquet"))
+        write({"item": [1], "other": [2], "weight": [0.25]})
+        self.assertIn("has the columns item, other, weight", self.convert("x.parquet", "x.tsv", code=1))
+        write({"weight": [0.25], "neighbor": [2], "item": [1]})
+        self.convert("x.parquet", "x.tsv", "--scale", "1000")
+        self.assertEqual(self.bytes_of("", "x.tsv"), b"item\tneighbor\tweight\n1\t2\t250\n")
+        # and what only the import can see
+        write({"item": [1, 1], "neighbor": [2, 2], "weight": [3, 4]})
+        self.convert("x.parquet", "x.tsv")
+        self.assertIn("is given twice",
+                      self.run_tool("import", "--edges", self.path("x.tsv"), "--out", self.path("i"), code=1).stderr)
+
+    def test_edges_without_pyarrow_say_so(self):
+        with open(self.path("e.parquet"), "wb") as file:
+            file.write(b"no parquet")
+        said = self.convert("e.parquet", "e.tsv", code=1)
+        self.assertRegex(said, r"^edges.py: (.*e.parquet: .+|No module named 'pyarrow.*; needs pyarrow)\n$")
+        self.convert("e.parquet", "e.arrow", code=2)
 
     def tensor(self, folder, name):
         data = self.bytes_of(folder, "graph.safetensors")
