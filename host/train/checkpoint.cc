@@ -200,6 +200,8 @@ bool LoadProgress(const std::string& path, const RowKey& key, Learner* learner, 
   for (const StateTensor& tensor : learner->OptimizerState()) {
     reader.Read("state." + tensor.name, tensor.data, tensor.size());
   }
+  learner->WeightsWritten();
+  learner->OptimizerStateWritten();
   state->best.clear();
   if (state->best_epoch > 0) {
     for (const StateTensor& tensor : weights) {

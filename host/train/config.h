@@ -56,6 +56,8 @@ struct Options {
   double bias_lr = -1;       // dot
 
   int threads = 0;  // 0: all of the machine
+  std::string backend = "cpu";
+  int device = 0;
   bool resume = false;
   bool report = true;
   std::string command;  // as typed, for the record

@@ -57,7 +57,7 @@ class DotNet {
 class DotLearner : public Learner {
  public:
   DotLearner(const Variant& variant, const InterestGraph& graph, const LogView& view, const Hyper& hyper,
-             uint64_t seed, Pool* pool);
+             uint64_t seed, Pool* pool, Device* device);
   double Step(const Sample* samples, int64_t n, int64_t epoch, int64_t step, float lr_factor) override;
   std::unique_ptr<Scorer> MakeScorer() override;
   int64_t n_parameters() const override {
@@ -66,6 +66,8 @@ class DotLearner : public Learner {
   const Embedding& embedding() const override { return embedding_; }
   std::vector<StateTensor> Weights() override;
   std::vector<StateTensor> OptimizerState() override;
+  void WeightsWritten() override { embedding_.WeightsWritten(); }
+  void OptimizerStateWritten() override { embedding_.OptimizerStateWritten(); }
 
  private:
   void FindSeen(const Sample* samples, int64_t n);

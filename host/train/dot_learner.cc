@@ -13,12 +13,12 @@ constexpr int64_t kSlots = 8;  // history tables of n_items kept; a slot serves 
 }  // namespace
 
 DotLearner::DotLearner(const Variant& variant, const InterestGraph& graph, const LogView& view,
-                       const Hyper& hyper, uint64_t seed, Pool* pool)
+                       const Hyper& hyper, uint64_t seed, Pool* pool, Device* device)
     : view_(view),
       hyper_(hyper),
       seed_(seed),
       pool_(pool),
-      embedding_(variant, graph, view.log->n_items(), hyper, seed, pool),
+      embedding_(variant, graph, view.log->n_items(), hyper, seed, pool, device),
       net_(embedding_.dim(), hyper.query_transform, static_cast<float>(hyper.dot_scale)) {
   negative_.shared = true;
   const size_t n_items = static_cast<size_t>(embedding_.n_items());

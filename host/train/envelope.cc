@@ -13,37 +13,53 @@ double Median(std::vector<double> values) {
   return *middle;
 }
 
-EnvelopeFigures MeasureEnvelope(const Embedding& embedding, const Partition& partition, Pool* pool) {
+EnvelopeFigures MeasureEnvelope(const Embedding& embedding, const Partition& partition) {
   const size_t n = static_cast<size_t>(partition.n_interests);
   EnvelopeFigures figures;
   figures.ratio = std::numeric_limits<double>::quiet_NaN();
   if (n == 0) return figures;
-  std::vector<int64_t> count(n);
-  std::vector<float> radius(n), radius95(n);
-  float global[4] = {0, 0, 0, 0};
+  Device* device = embedding.device();
+  Mirror<int32_t> interest_of(device, HostCopy::kPageable);
+  Mirror<int64_t> count(device, HostCopy::kPageable);
+  Mirror<float> radius(device, HostCopy::kPageable), radius95(device, HostCopy::kPageable),
+      global(device, HostCopy::kPageable);
+  interest_of.Assign(partition.interest_of.size());
+  std::copy(partition.interest_of.begin(), partition.interest_of.end(), interest_of.host());
+  interest_of.Upload(interest_of.size());
+  count.Assign(n);
+  radius.Assign(n);
+  radius95.Assign(n);
+  global.Assign(4);
   const float quantile = 0.95f;
   resembed_envelope_args args = {};
   args.struct_size = sizeof(args);
   args.table = &embedding.table();
-  args.interest_of = partition.interest_of.data();
+  args.interest_of = interest_of.device();
   args.n_interests = partition.n_interests;
   args.quantiles = &quantile;
   args.n_quantiles = 1;
-  args.count = count.data();
-  args.radius = radius.data();
-  args.radius_quantiles = radius95.data();
-  args.global = global;
+  args.count = count.device();
+  args.radius = radius.device();
+  args.radius_quantiles = radius95.device();
+  args.global = global.device();
   size_t bytes = 0;
-  CheckStatus(resembed_envelope_workspace_size(&args, pool->place(), &bytes));
-  AlignedVector<uint8_t> workspace(bytes);
-  CheckStatus(resembed_envelope(&args, workspace.data(), bytes, pool->place()));
+  CheckStatus(resembed_envelope_workspace_size(&args, embedding.place(), &bytes));
+  Mirror<uint8_t> workspace(device, HostCopy::kNone);
+  workspace.Assign(bytes);
+  CheckStatus(resembed_envelope(&args, workspace.device(), bytes, embedding.place()));
+  count.Download(n);
+  radius.Download(n);
+  radius95.Download(n);
+  global.Download(4);
+  if (device != nullptr) device->Wait();
+  const float spread = global.host()[0];
   for (size_t interest = 0; interest < n; ++interest) {
-    if (count[interest] < EnvelopeFigures::kMinItems || !(global[0] > 0)) continue;
-    figures.radius.push_back(static_cast<double>(radius[interest] / global[0]));
-    figures.radius95.push_back(static_cast<double>(radius95[interest] / global[0]));
+    if (count.host()[interest] < EnvelopeFigures::kMinItems || !(spread > 0)) continue;
+    figures.radius.push_back(static_cast<double>(radius.host()[interest] / spread));
+    figures.radius95.push_back(static_cast<double>(radius95.host()[interest] / spread));
   }
   if (embedding.table().residual != nullptr && embedding.table().central != nullptr) {
-    figures.ratio = static_cast<double>(global[3]);
+    figures.ratio = static_cast<double>(global.host()[3]);
   }
   return figures;
 }

@@ -16,7 +16,7 @@ struct EnvelopeFigures {
   std::vector<double> radius, radius95;
   double ratio;  // median |R| : |central part| over items; NaN without one of the two parts
 };
-EnvelopeFigures MeasureEnvelope(const Embedding& embedding, const Partition& partition, Pool* pool);
+EnvelopeFigures MeasureEnvelope(const Embedding& embedding, const Partition& partition);
 
 double Median(std::vector<double> values);  // lower middle; NaN when empty
 

@@ -256,12 +256,12 @@ class MlpScorer : public Scorer {
 }  // namespace
 
 MlpLearner::MlpLearner(const Variant& variant, const InterestGraph& graph, const LogView& view,
-                       const Hyper& hyper, uint64_t seed, Pool* pool)
+                       const Hyper& hyper, uint64_t seed, Pool* pool, Device* device)
     : view_(view),
       hyper_(hyper),
       seed_(seed),
       pool_(pool),
-      embedding_(variant, graph, view.log->n_items(), hyper, seed, pool),
+      embedding_(variant, graph, view.log->n_items(), hyper, seed, pool, device),
       net_(embedding_.dim(), seed) {}
 
 double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t step, float lr_factor) {

@@ -52,13 +52,15 @@ class MlpNet {
 class MlpLearner : public Learner {
  public:
   MlpLearner(const Variant& variant, const InterestGraph& graph, const LogView& view, const Hyper& hyper,
-             uint64_t seed, Pool* pool);
+             uint64_t seed, Pool* pool, Device* device);
   double Step(const Sample* samples, int64_t n, int64_t epoch, int64_t step, float lr_factor) override;
   std::unique_ptr<Scorer> MakeScorer() override;
   int64_t n_parameters() const override { return embedding_.n_parameters() + net_.dense.n_parameters(); }
   const Embedding& embedding() const override { return embedding_; }
   std::vector<StateTensor> Weights() override;
   std::vector<StateTensor> OptimizerState() override;
+  void WeightsWritten() override { embedding_.WeightsWritten(); }
+  void OptimizerStateWritten() override { embedding_.OptimizerStateWritten(); }
 
  private:
   const LogView& view_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "host/train/dot.h"
 #include "host/train/mlp.h"
@@ -13,16 +14,16 @@ namespace resembed::train {
 namespace {
 
 // N(0, scale^2 / dim) for every element, by row and column.
-void FillNormal(AlignedVector<float>* table, int64_t dim, double scale, uint64_t seed, uint64_t part,
-                Pool* pool) {
+void FillNormal(Mirror<float>* table, int64_t dim, double scale, uint64_t seed, uint64_t part, Pool* pool) {
   const float sigma = static_cast<float>(scale / std::sqrt(static_cast<double>(dim)));
   const int64_t rows = static_cast<int64_t>(table->size()) / dim;
+  float* values = table->host();
   constexpr int64_t kRows = 1024;
   pool->ParallelFor((rows + kRows - 1) / kRows, [&](int64_t block) {
     for (int64_t row = block * kRows; row < std::min(rows, (block + 1) * kRows); ++row) {
       for (int64_t col = 0; col < dim; ++col) {
         const uint64_t r = static_cast<uint64_t>(row), c = static_cast<uint64_t>(2 * col);
-        (*table)[static_cast<size_t>(row * dim + col)] =
+        values[row * dim + col] =
             sigma * static_cast<float>(NormalOf(Draw(seed, Stream::kInit, part, r, c),
                                                 Draw(seed, Stream::kInit, part, r, c + 1)));
       }
@@ -30,42 +31,58 @@ void FillNormal(AlignedVector<float>* table, int64_t dim, double scale, uint64_t
   });
 }
 
-void Reserve(AlignedVector<uint8_t>* memory, size_t bytes) {
-  if (memory->size() < bytes) memory->resize(bytes + bytes / 4);
-}
+// Parts of an array begin on a cache line.
+size_t RoundUp(size_t n, size_t to) { return (n + to - 1) / to * to; }
+constexpr size_t kLine = 64, kLineFloats = kLine / sizeof(float);
 
 }  // namespace
 
 Embedding::Embedding(const Variant& variant, const InterestGraph& graph, int64_t n_items, const Hyper& hyper,
-                     uint64_t seed, Pool* pool)
-    : hyper_(hyper), penalty_(variant.penalty), pool_(pool) {
+                     uint64_t seed, Pool* pool, Device* device)
+    : hyper_(hyper),
+      penalty_(variant.penalty),
+      pool_(pool),
+      device_(device),
+      residual_(device, HostCopy::kPageable),
+      central_(device, HostCopy::kPageable),
+      residual_state1_(device, HostCopy::kPageable),
+      residual_state2_(device, HostCopy::kPageable),
+      central_state1_(device, HostCopy::kPageable),
+      central_state2_(device, HostCopy::kPageable),
+      maps_{{device, HostCopy::kNone}, {device, HostCopy::kNone}},
+      own_map_(device, HostCopy::kNone),
+      plan_memory_(device, HostCopy::kNone),
+      workspace_(device, HostCopy::kNone),
+      inputs_(device, HostCopy::kPinned),
+      outputs_(device, HostCopy::kPinned),
+      output_grads_(device, HostCopy::kPinned) {
   const int64_t dim = static_cast<int64_t>(hyper.dim) * variant.dim_factor;
   table_.struct_size = sizeof(table_);
   table_.n_items = n_items;
   table_.dim = dim;
   table_.form = variant.form;
   table_.map_version = 1;
-  if (variant.residual) residual_.assign(static_cast<size_t>(n_items * dim), 0.0f);
+  if (variant.residual) residual_.Assign(static_cast<size_t>(n_items * dim));
   if (variant.form == RESEMBED_CENTRAL_ASSIGNMENT) {
     table_.central_rows = graph.n_centers;
-    table_.center_of = graph.center_of.data();
+    table_.center_of = Map(graph.center_of, &maps_[0]);
     table_.center_of_dtype = RESEMBED_I32;
   } else if (variant.form != RESEMBED_CENTRAL_NONE) {
     table_.central_rows = n_items;
-    table_.neighbors = graph.neighbors.data();
+    table_.neighbors = Map(graph.neighbors, &maps_[0]);
     table_.n_neighbors = graph.k;
-    table_.neighbor_weights = variant.form == RESEMBED_CENTRAL_STORED ? graph.gcn.data() : nullptr;
+    table_.neighbor_weights = variant.form == RESEMBED_CENTRAL_STORED ? Map(graph.gcn, &maps_[1]) : nullptr;
   }
   if (variant.form != RESEMBED_CENTRAL_NONE) {
     // A log without a pair has no center; one row keeps the table valid.
     table_.central_rows = std::max<int64_t>(table_.central_rows, 1);
-    central_.assign(static_cast<size_t>(table_.central_rows * dim), 0.0f);
+    central_.Assign(static_cast<size_t>(table_.central_rows * dim));
     FillNormal(&central_, dim, hyper.init, seed, 2, pool);
-    table_.central = central_.data();
+    table_.central = central_.device();
   } else {
     FillNormal(&residual_, dim, hyper.init, seed, 1, pool);
   }
-  table_.residual = variant.residual ? residual_.data() : nullptr;
+  table_.residual = variant.residual ? residual_.device() : nullptr;
   tables_.struct_size = sizeof(tables_);
   tables_.tables = part_pointers_;
   tables_.n_tables = 0;
@@ -75,7 +92,7 @@ Embedding::Embedding(const Variant& variant, const InterestGraph& graph, int64_t
     central = table_;
     central.residual = nullptr;
     central.n_items = own_->n_rows();
-    central.neighbors = own_->neighbors.data();
+    central.neighbors = Map(own_->neighbors, &own_map_);
     if (variant.residual) {
       resembed_table& residual = parts_[tables_.n_tables++];
       residual = table_;
@@ -89,17 +106,28 @@ Embedding::Embedding(const Variant& variant, const InterestGraph& graph, int64_t
     parts_[tables_.n_tables++] = table_;
   }
   for (int32_t part = 0; part < tables_.n_tables; ++part) {
-    CheckStatus(resembed_check_maps(&parts_[part], pool->place()));
+    CheckStatus(resembed_check_maps(&parts_[part], place()));
   }
 
-  const auto allocate = [&](const AlignedVector<float>& table, AlignedVector<float>* state1,
-                            AlignedVector<float>* state2) {
+  const auto allocate = [&](const Mirror<float>& table, Mirror<float>* state1, Mirror<float>* state2) {
     const bool adam = hyper_.optimizer == "adam";
-    state1->assign(adam ? table.size() : table.size() / static_cast<size_t>(dim), 0.0f);
-    if (adam) state2->assign(table.size(), 0.0f);
+    state1->Assign(adam ? table.size() : table.size() / static_cast<size_t>(dim));
+    if (adam) state2->Assign(table.size());
   };
   allocate(residual_, &residual_state1_, &residual_state2_);
   allocate(central_, &central_state1_, &central_state2_);
+  WeightsWritten();
+  OptimizerStateWritten();
+}
+
+// The graph's own map, or its copy on the device.
+template <typename T>
+const T* Embedding::Map(const std::vector<T>& map, Mirror<uint8_t>* copy) {
+  if (device_ == nullptr || map.empty()) return map.data();
+  const size_t bytes = map.size() * sizeof(T);
+  copy->Assign(bytes);
+  device_->CopyIn(copy->device(), map.data(), bytes);
+  return reinterpret_cast<const T*>(copy->device());
 }
 
 void Embedding::FindListRows(const std::vector<Lookup*>& lookups, const Sample* samples) const {
@@ -117,63 +145,104 @@ void Embedding::FindListRows(const std::vector<Lookup*>& lookups, const Sample* 
   }
 }
 
-// Features of part p are those of the lookups, at p * lookups.size().
+void Embedding::ReserveInputs(const std::vector<Lookup*>& lookups) {
+  n_input_bytes_ = 0;
+  if (device_ == nullptr) return;
+  size_t bytes = 0;
+  for (const Lookup* lookup : lookups) {
+    bytes += RoundUp(lookup->ids.size() * sizeof(int32_t), kLine) * (own_ != nullptr ? 2 : 1) +
+             RoundUp(lookup->offsets.size() * sizeof(int64_t), kLine) +
+             RoundUp(lookup->weights.size() * sizeof(float), kLine);
+  }
+  inputs_.Reserve(bytes);
+}
+
+// Where the operations of a step find `values`; with a device, to be copied there at once with all others.
+template <typename T>
+const T* Embedding::Input(const std::vector<T>& values) {
+  if (device_ == nullptr || values.empty()) return values.data();
+  const size_t bytes = values.size() * sizeof(T), at = n_input_bytes_;
+  std::memcpy(inputs_.host() + at, values.data(), bytes);
+  n_input_bytes_ += RoundUp(bytes, kLine);
+  return reinterpret_cast<const T*>(inputs_.device() + at);
+}
+
+// Features of part p are those of the lookups, at p * lookups.size(); so are their outputs in outputs_.
 void Embedding::Describe(const std::vector<Lookup*>& lookups) {
-  const size_t n_features = lookups.size() * static_cast<size_t>(tables_.n_tables);
+  const size_t n_parts = static_cast<size_t>(tables_.n_tables), n_features = lookups.size() * n_parts;
+  const auto elements = [this](const Lookup& lookup) { return static_cast<size_t>(lookup.rows() * dim()); };
+  n_grads_ = 0;
+  for (const Lookup* lookup : lookups) n_grads_ += RoundUp(elements(*lookup), kLineFloats);
+  outputs_.Reserve(n_grads_ * n_parts);
+  output_grads_.Reserve(n_grads_);
+  ReserveInputs(lookups);
   features_.assign(n_features, resembed_feature{});
   grads_.assign(n_features, resembed_feature_grad{});
   feature_pointers_.clear();
   grad_pointers_.clear();
-  for (size_t f = 0; f < n_features; ++f) {
-    Lookup& lookup = *lookups[f % lookups.size()];
-    const int32_t part = static_cast<int32_t>(f / lookups.size());
+  for (size_t part = 0; part < n_parts; ++part) {
     const bool central = own_ != nullptr && part == 0;
-    resembed_feature& feature = features_[f];
-    feature.struct_size = sizeof(feature);
-    feature.table = part;
-    feature.pooling = lookup.offsets.empty() ? RESEMBED_POOLING_NONE : RESEMBED_POOLING_SUM;
-    feature.ids = central ? lookup.list_rows.data() : lookup.ids.data();
-    feature.n_ids = static_cast<int64_t>(lookup.ids.size());
-    feature.id_dtype = RESEMBED_I32;
-    if (lookup.offsets.empty()) {
-      feature.n_bags = feature.n_ids;
-      feature.bag_length = 1;
-    } else {
-      feature.offsets = lookup.offsets.data();
-      feature.offset_dtype = RESEMBED_I64;
-      feature.n_bags = lookup.rows();
-      feature.weights = lookup.weights.data();
+    size_t at = 0;  // of the lookup in output_grads_
+    for (size_t l = 0; l < lookups.size(); ++l) {
+      Lookup& lookup = *lookups[l];
+      resembed_feature& feature = features_[part * lookups.size() + l];
+      resembed_feature_grad& grad = grads_[part * lookups.size() + l];
+      feature.struct_size = sizeof(feature);
+      feature.table = static_cast<int32_t>(part);
+      feature.pooling = lookup.offsets.empty() ? RESEMBED_POOLING_NONE : RESEMBED_POOLING_SUM;
+      feature.ids = Input(central ? lookup.list_rows : lookup.ids);
+      feature.n_ids = static_cast<int64_t>(lookup.ids.size());
+      feature.id_dtype = RESEMBED_I32;
+      if (lookup.offsets.empty()) {
+        feature.n_bags = feature.n_ids;
+        feature.bag_length = 1;
+      } else if (part == 0) {
+        feature.offsets = Input(lookup.offsets);
+        feature.weights = Input(lookup.weights);
+      } else {
+        feature.offsets = features_[l].offsets;
+        feature.weights = features_[l].weights;
+      }
+      if (!lookup.offsets.empty()) {
+        feature.offset_dtype = RESEMBED_I64;
+        feature.n_bags = lookup.rows();
+      }
+      const size_t output = part * n_grads_ + at;
+      (central && n_parts == 2 ? lookup.central : lookup.output) = {outputs_.host() + output,
+                                                                    elements(lookup)};
+      lookup.grad = {output_grads_.host() + at, elements(lookup)};
+      feature.output = outputs_.device() + output;
+      feature.output_dtype = RESEMBED_F32;
+      grad.struct_size = sizeof(grad);
+      grad.grad_output = output_grads_.device() + at;
+      grad.grad_output_dtype = RESEMBED_F32;
+      at += RoundUp(elements(lookup), kLineFloats);
+      feature_pointers_.push_back(&feature);
+      grad_pointers_.push_back(&grad);
     }
-    const size_t elements = static_cast<size_t>(lookup.rows() * dim());
-    if (lookup.output.size() < elements) lookup.output.resize(elements);
-    if (lookup.grad.size() < elements) lookup.grad.resize(elements);
-    if (central && lookup.central.size() < elements) lookup.central.resize(elements);
-    feature.output = central && tables_.n_tables == 2 ? lookup.central.data() : lookup.output.data();
-    feature.output_dtype = RESEMBED_F32;
-    grads_[f].struct_size = sizeof(grads_[f]);
-    grads_[f].grad_output = lookup.grad.data();
-    grads_[f].grad_output_dtype = RESEMBED_F32;
-    feature_pointers_.push_back(&feature);
-    grad_pointers_.push_back(&grads_[f]);
   }
+  inputs_.Upload(n_input_bytes_);
 }
 
 void Embedding::Forward(const std::vector<Lookup*>& lookups, const Sample* samples) {
   if (own_ != nullptr) FindListRows(lookups, samples);
   Describe(lookups);
   const int32_t n_features = static_cast<int32_t>(features_.size());
+  plan_layout_.resize(RESEMBED_PLAN_LAYOUT_BYTES(tables_.n_tables, n_features) / sizeof(uint64_t));
   resembed_plan_args plan_args = {};
   plan_args.struct_size = sizeof(plan_args);
   plan_args.tables = &tables_;
   plan_args.features = feature_pointers_.data();
   plan_args.n_features = n_features;
+  plan_args.layout = plan_layout_.data();
+  plan_args.layout_bytes = plan_layout_.size() * sizeof(uint64_t);
   size_t plan_bytes = 0, bytes = 0;
-  CheckStatus(resembed_plan_size(&plan_args, pool_->place(), &plan_bytes, &bytes));
-  Reserve(&plan_memory_, plan_bytes);
-  Reserve(&workspace_, bytes);
+  CheckStatus(resembed_plan_size(&plan_args, place(), &plan_bytes, &bytes));
+  plan_memory_.Reserve(plan_bytes);
+  workspace_.Reserve(bytes);
   plan_.struct_size = sizeof(plan_);
-  CheckStatus(resembed_plan(&plan_args, plan_memory_.data(), plan_memory_.size(), &plan_, workspace_.data(),
-                            workspace_.size(), pool_->place()));
+  CheckStatus(resembed_plan(&plan_args, plan_memory_.device(), plan_memory_.size(), &plan_,
+                            workspace_.device(), workspace_.size(), place()));
 
   resembed_forward_args args = {};
   args.struct_size = sizeof(args);
@@ -182,18 +251,19 @@ void Embedding::Forward(const std::vector<Lookup*>& lookups, const Sample* sampl
   args.n_features = n_features;
   args.bounds = RESEMBED_BOUNDS_TRUST;
   args.plan = &plan_;
-  CheckStatus(resembed_forward_workspace_size(&args, pool_->place(), &bytes));
-  Reserve(&workspace_, bytes);
-  CheckStatus(resembed_forward(&args, workspace_.data(), workspace_.size(), pool_->place()));
+  CheckStatus(resembed_forward_workspace_size(&args, place(), &bytes));
+  workspace_.Reserve(bytes);
+  CheckStatus(resembed_forward(&args, workspace_.device(), workspace_.size(), place()));
+  outputs_.Download(n_grads_ * static_cast<size_t>(tables_.n_tables));
+  if (device_ != nullptr) device_->Wait();
   if (tables_.n_tables == 1) return;
   for (Lookup* lookup : lookups) {
-    const size_t elements = static_cast<size_t>(lookup->rows() * dim());
-    for (size_t at = 0; at < elements; ++at) lookup->output[at] += lookup->central[at];
+    for (size_t at = 0; at < lookup->output.size(); ++at) lookup->output[at] += lookup->central[at];
   }
 }
 
-resembed_optimizer Embedding::Optimizer(AlignedVector<float>* state1, AlignedVector<float>* state2,
-                                        int64_t step, float lr, float weight_decay) const {
+resembed_optimizer Embedding::Optimizer(Mirror<float>* state1, Mirror<float>* state2, int64_t step, float lr,
+                                        float weight_decay) const {
   resembed_optimizer optimizer = {};
   optimizer.struct_size = sizeof(optimizer);
   optimizer.kind = hyper_.optimizer == "adam" ? RESEMBED_ADAM : RESEMBED_ROWWISE_ADAGRAD;
@@ -204,12 +274,13 @@ resembed_optimizer Embedding::Optimizer(AlignedVector<float>* state1, AlignedVec
   optimizer.weight_decay = weight_decay;
   optimizer.decay = RESEMBED_DECAY_L2;
   optimizer.step = step;
-  optimizer.state1 = state1->data();
-  optimizer.state2 = state2->empty() ? nullptr : state2->data();
+  optimizer.state1 = state1->device();
+  optimizer.state2 = state2->empty() ? nullptr : state2->device();
   return optimizer;
 }
 
 void Embedding::BackwardStep(const std::vector<Lookup*>& /*lookups*/, int64_t step, float lr) {
+  output_grads_.Upload(n_grads_);
   const float lambda = penalty_ ? static_cast<float>(hyper_.lambda) : 0.0f;
   const resembed_optimizer residual = Optimizer(&residual_state1_, &residual_state2_, step, lr, lambda);
   const resembed_optimizer central = Optimizer(&central_state1_, &central_state2_, step, lr, 0.0f);
@@ -229,47 +300,77 @@ void Embedding::BackwardStep(const std::vector<Lookup*>& /*lookups*/, int64_t st
   args.feature_grads = grad_pointers_.data();
   args.steps = steps;
   size_t bytes = 0;
-  CheckStatus(resembed_backward_step_workspace_size(&args, pool_->place(), &bytes));
-  Reserve(&workspace_, bytes);
-  CheckStatus(resembed_backward_step(&args, workspace_.data(), workspace_.size(), pool_->place()));
+  CheckStatus(resembed_backward_step_workspace_size(&args, place(), &bytes));
+  workspace_.Reserve(bytes);
+  CheckStatus(resembed_backward_step(&args, workspace_.device(), workspace_.size(), place()));
 }
 
 void Embedding::Materialize(float* output) const {
-  resembed_materialize_args args = {};
-  args.struct_size = sizeof(args);
-  args.table = &table_;
-  args.n_items = table_.n_items;
-  args.output = output;
-  args.output_dtype = RESEMBED_F32;
-  size_t bytes = 0;
-  CheckStatus(resembed_materialize_workspace_size(&args, pool_->place(), &bytes));
-  AlignedVector<uint8_t> workspace(bytes);
-  CheckStatus(resembed_materialize(&args, workspace.data(), bytes, pool_->place()));
+  // On a device in pieces of 64 MiB, so that evaluation needs no second table there.
+  const int64_t piece =
+      device_ == nullptr ? table_.n_items : std::max<int64_t>(1, (int64_t{16} << 20) / table_.dim);
+  Mirror<float> items(device_, HostCopy::kNone);
+  if (device_ != nullptr) items.Assign(static_cast<size_t>(std::min(piece, table_.n_items) * table_.dim));
+  Mirror<uint8_t> workspace(device_, HostCopy::kNone);
+  for (int64_t first = 0; first < table_.n_items; first += piece) {
+    resembed_materialize_args args = {};
+    args.struct_size = sizeof(args);
+    args.table = &table_;
+    args.first_item = first;
+    args.n_items = std::min(piece, table_.n_items - first);
+    args.output = device_ == nullptr ? output : items.device();
+    args.output_dtype = RESEMBED_F32;
+    size_t bytes = 0;
+    CheckStatus(resembed_materialize_workspace_size(&args, place(), &bytes));
+    workspace.Reserve(bytes);
+    CheckStatus(resembed_materialize(&args, workspace.device(), workspace.size(), place()));
+    if (device_ == nullptr) continue;
+    device_->CopyOut(output + first * table_.dim, items.device(),
+                     static_cast<size_t>(args.n_items * table_.dim) * sizeof(float));
+  }
+  if (device_ != nullptr) device_->Wait();
 }
 
 std::vector<StateTensor> Embedding::Weights() {
   std::vector<StateTensor> tensors;
-  if (!residual_.empty()) tensors.push_back({"residual", residual_.data(), table_.n_items, table_.dim});
-  if (!central_.empty()) tensors.push_back({"central", central_.data(), table_.central_rows, table_.dim});
+  if (!residual_.empty()) tensors.push_back({"residual", residual_.host(), table_.n_items, table_.dim});
+  if (!central_.empty()) tensors.push_back({"central", central_.host(), table_.central_rows, table_.dim});
+  residual_.Download(residual_.size());
+  central_.Download(central_.size());
+  if (device_ != nullptr) device_->Wait();
   return tensors;
 }
 
 std::vector<StateTensor> Embedding::OptimizerState() {
   std::vector<StateTensor> tensors;
-  const auto add = [&](const char* name, AlignedVector<float>* state) {
-    if (!state->empty()) tensors.push_back({name, state->data(), static_cast<int64_t>(state->size()), 0});
+  const auto add = [&](const char* name, Mirror<float>* state) {
+    if (!state->empty()) tensors.push_back({name, state->host(), static_cast<int64_t>(state->size()), 0});
+    state->Download(state->size());
   };
   add("residual_state1", &residual_state1_);
   add("residual_state2", &residual_state2_);
   add("central_state1", &central_state1_);
   add("central_state2", &central_state2_);
+  if (device_ != nullptr) device_->Wait();
   return tensors;
 }
 
+void Embedding::WeightsWritten() {
+  residual_.Upload(residual_.size());
+  central_.Upload(central_.size());
+}
+
+void Embedding::OptimizerStateWritten() {
+  for (Mirror<float>* state : {&residual_state1_, &residual_state2_, &central_state1_, &central_state2_}) {
+    state->Upload(state->size());
+  }
+}
+
 std::unique_ptr<Learner> MakeLearner(const Variant& variant, const InterestGraph& graph, const LogView& view,
-                                     const Hyper& hyper, uint64_t seed, Pool* pool) {
-  if (hyper.head == Head::kMlp) return std::make_unique<MlpLearner>(variant, graph, view, hyper, seed, pool);
-  return std::make_unique<DotLearner>(variant, graph, view, hyper, seed, pool);
+                                     const Hyper& hyper, uint64_t seed, Pool* pool, Device* device) {
+  if (hyper.head == Head::kMlp)
+    return std::make_unique<MlpLearner>(variant, graph, view, hyper, seed, pool, device);
+  return std::make_unique<DotLearner>(variant, graph, view, hyper, seed, pool, device);
 }
 
 void ApplyDropout(float* x, int64_t n, float rate, uint64_t seed, int64_t step, uint64_t tag) {

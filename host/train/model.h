@@ -11,6 +11,7 @@
 #include "host/train/aligned.h"
 #include "host/train/config.h"
 #include "host/train/dense.h"
+#include "host/train/device.h"
 #include "host/train/graph.h"
 #include "host/train/model_sample.h"
 #include "host/train/pool.h"
@@ -26,6 +27,17 @@ struct StateTensor {
   int64_t size() const { return rows * (cols > 0 ? cols : 1); }
 };
 
+// Floats of somebody else.
+struct FloatView {
+  float* at = nullptr;
+  size_t n = 0;
+  size_t size() const { return n; }
+  float* data() const { return at; }
+  float* begin() const { return at; }
+  float* end() const { return at + n; }
+  float& operator[](size_t index) const { return at[index]; }
+};
+
 // One list of bags of a step. offsets null: sequence output, one row per id. The b-th row belongs to the b-th
 // sample, unless `shared`.
 struct Lookup {
@@ -33,42 +45,56 @@ struct Lookup {
   std::vector<int32_t> ids;
   std::vector<int64_t> offsets;
   std::vector<float> weights;
-  AlignedVector<float> output, grad;  // [rows, dim]
-  std::vector<int32_t> list_rows;     // of ids, where users see lists of their own
-  AlignedVector<float> central;       // [rows, dim] central part alone, there as well
+  FloatView output, grad;          // [rows, dim] host memory of the embedding, until its next Forward
+  std::vector<int32_t> list_rows;  // of ids, where users see lists of their own
+  FloatView central;               // [rows, dim] central part alone, there as well
   int64_t rows() const {
     return offsets.empty() ? static_cast<int64_t>(ids.size()) : static_cast<int64_t>(offsets.size()) - 1;
   }
 };
 
+// With a device, tables, optimizer state, plan, pooled vectors and their gradients live there. A step copies
+// ids, offsets and weights in and pooled vectors out, waits, and copies their gradients in: three copies through
+// pinned memory, one wait. Without one everything is host memory and nothing is copied.
 class Embedding {
  public:
   Embedding(const Variant& variant, const InterestGraph& graph, int64_t n_items, const Hyper& hyper,
-            uint64_t seed, Pool* pool);
+            uint64_t seed, Pool* pool, Device* device = nullptr);
 
   int64_t dim() const { return table_.dim; }
   int64_t n_items() const { return table_.n_items; }
   int64_t n_parameters() const { return static_cast<int64_t>(residual_.size() + central_.size()); }
   const resembed_table& table() const { return table_; }
+  const resembed_place* place() const { return device_ != nullptr ? device_->place() : pool_->place(); }
+  Device* device() const { return device_; }
 
   // Plans the step and fills every lookup's output. samples: those the lookups were filled from.
   void Forward(const std::vector<Lookup*>& lookups, const Sample* samples = nullptr);
   // Updates R and C from every lookup's grad, for the same lookups as the last Forward; step = 1, 2, ...
   void BackwardStep(const std::vector<Lookup*>& lookups, int64_t step, float lr);
-  void Materialize(float* output) const;  // [n_items, dim]
+  void Materialize(float* output) const;  // [n_items, dim] host memory
 
+  // Host copies as of now; who writes to them says so afterwards.
   std::vector<StateTensor> Weights();
   std::vector<StateTensor> OptimizerState();
+  void WeightsWritten();
+  void OptimizerStateWritten();
 
  private:
+  template <typename T>
+  const T* Map(const std::vector<T>& map, Mirror<uint8_t>* copy);
+  template <typename T>
+  const T* Input(const std::vector<T>& values);
+  void ReserveInputs(const std::vector<Lookup*>& lookups);
   void Describe(const std::vector<Lookup*>& lookups);
   void FindListRows(const std::vector<Lookup*>& lookups, const Sample* samples) const;
-  resembed_optimizer Optimizer(AlignedVector<float>* state1, AlignedVector<float>* state2, int64_t step,
-                               float lr, float weight_decay) const;
+  resembed_optimizer Optimizer(Mirror<float>* state1, Mirror<float>* state2, int64_t step, float lr,
+                               float weight_decay) const;
 
   const Hyper hyper_;
   const bool penalty_;
   Pool* pool_;
+  Device* device_;
   resembed_table table_ = {};
   // What a step sees: the table itself; or, where users see lists of their own, its residual and its central
   // part as two tables, whose pooled rows are added:
@@ -77,15 +103,21 @@ class Embedding {
   resembed_table parts_[2] = {};
   const resembed_table* part_pointers_[2] = {&parts_[0], &parts_[1]};
   resembed_tables tables_ = {};
-  AlignedVector<float> residual_, central_;
-  AlignedVector<float> residual_state1_, residual_state2_, central_state1_, central_state2_;
+  Mirror<float> residual_, central_;
+  Mirror<float> residual_state1_, residual_state2_, central_state1_, central_state2_;
+  Mirror<uint8_t> maps_[2], own_map_;
 
   std::vector<resembed_feature> features_;
   std::vector<const resembed_feature*> feature_pointers_;
   std::vector<resembed_feature_grad> grads_;
   std::vector<const resembed_feature_grad*> grad_pointers_;
   resembed_plan_header plan_ = {};
-  AlignedVector<uint8_t> plan_memory_, workspace_;
+  std::vector<uint64_t> plan_layout_;
+  Mirror<uint8_t> plan_memory_, workspace_;
+  Mirror<uint8_t> inputs_;  // ids, offsets and weights of a step, where operations run elsewhere
+  size_t n_input_bytes_ = 0;
+  Mirror<float> outputs_, output_grads_;  // of all lookups of a step
+  size_t n_grads_ = 0;
 };
 
 // One row of the report in the making.
@@ -101,10 +133,15 @@ class Learner {
   virtual const Embedding& embedding() const = 0;
   virtual std::vector<StateTensor> Weights() = 0;         // what the model is
   virtual std::vector<StateTensor> OptimizerState() = 0;  // what training needs besides
+  // To be called after writing to what Weights or OptimizerState returned.
+  virtual void WeightsWritten() = 0;
+  virtual void OptimizerStateWritten() = 0;
 };
 
+// device: of the tables, null = the CPU; must outlive the learner, as must what else is passed by pointer or
+// reference.
 std::unique_ptr<Learner> MakeLearner(const Variant& variant, const InterestGraph& graph, const LogView& view,
-                                     const Hyper& hyper, uint64_t seed, Pool* pool);
+                                     const Hyper& hyper, uint64_t seed, Pool* pool, Device* device = nullptr);
 
 // Multiplies x by a mask of 0 and 1 / (1 - rate), a function of (seed, step, tag) alone: forward and backward
 // call it with the same key.

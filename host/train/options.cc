@@ -84,6 +84,14 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->check(CLI::Range(0, 4096))
       ->capture_default_str()
       ->group("Run");
+  app->add_option("--backend", o->backend, "Where tables and optimizer state live: cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str()
+      ->group("Run");
+  app->add_option("--device", o->device, "Number of the GPU")
+      ->check(CLI::Range(0, 1023))
+      ->capture_default_str()
+      ->group("Run");
   app->add_flag("--resume", o->resume, "Continue an interrupted run in --out")->group("Run");
   app->add_flag("!--no-report", o->report, "Do not draw report.html")->group("Run");
   app->add_option("--preset", *preset,
@@ -322,6 +330,9 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
       return fail("--graph-leave-one-out is given and --variants has " + name +
                   "; needs some of plain, plain_l2, plain_2x, central, avg");
     }
+  }
+  if (app.count("--device") > 0 && options->backend != "cuda") {
+    return fail("--device is given; needs --backend cuda");
   }
   if (options->out.empty()) return fail("--out is empty; needs a folder");
   for (int i = 0; i < argc; ++i) options->command += (i > 0 ? " " : "") + std::string(argv[i]);

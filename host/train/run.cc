@@ -101,6 +101,7 @@ class Runner {
         stop_(stop),
         pool_(options.threads > 0 ? options.threads
                                   : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {
+    if (options.backend == "cuda") device_ = Device::Open(options.device);
     run_.options = &options;
     run_.threads = pool_.width();
     out_ = options.out;
@@ -278,7 +279,8 @@ class Runner {
     const Hyper hyper = HyperOf(options_, key.head, run_.n_samples);
     const Variant& variant = *FindVariant(key.variant);
     const uint64_t seed = static_cast<uint64_t>(key.seed);
-    const std::unique_ptr<Learner> learner = MakeLearner(variant, run_.graph, view_, hyper, seed, &pool_);
+    const std::unique_ptr<Learner> learner =
+        MakeLearner(variant, run_.graph, view_, hyper, seed, &pool_, device_.get());
     TrainState& state = result.state;
     if (options_.resume && LoadProgress(CurrentPath().string(), key, learner.get(), &state)) {
       Note("continuing " + key.Name() + " at epoch " + std::to_string(state.epoch));
@@ -328,7 +330,7 @@ class Runner {
     result->parameters = learner->n_parameters();
     const Embedding& embedding = learner->embedding();
     result->dim = embedding.dim();
-    result->envelope = MeasureEnvelope(embedding, run_.partition, &pool_);
+    result->envelope = MeasureEnvelope(embedding, run_.partition);
     AlignedVector<float> items(static_cast<size_t>(embedding.n_items() * embedding.dim()));
     embedding.Materialize(items.data());
     for (const int32_t item : run_.picture_items) {
@@ -389,6 +391,7 @@ class Runner {
   const std::atomic<bool>& stop_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   Pool pool_;
+  std::unique_ptr<Device> device_;  // of the tables; null = the CPU
   fs::path out_;
   RunData run_;
   LogView view_;

@@ -34,6 +34,7 @@ void Restore(const TrainState& state, Learner* learner) {
   for (size_t i = 0; i < weights.size(); ++i) {
     std::copy(state.best[i].begin(), state.best[i].end(), weights[i].data);
   }
+  learner->WeightsWritten();
 }
 
 }  // namespace

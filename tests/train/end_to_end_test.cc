@@ -192,6 +192,15 @@ TEST(Train, GraphOptionsReachTheModel) {
   EXPECT_THAT(run("plain", {"--resume", "--graph-two-hop"}).err, HasSubstr("graph_two_hop"));
 }
 
+TEST(Train, CudaWithoutAGpuSaysWhyAndWritesNothing) {
+  if (resembed_backend_available(RESEMBED_CUDA, 0) == RESEMBED_OK) GTEST_SKIP() << "this machine has a GPU";
+  const Folder out("no_gpu");
+  const Outcome run = Train({"--backend", "cuda", "--out", out / "run"});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.err, ::testing::StartsWith("resembed-train: --backend is cuda: "));
+  EXPECT_FALSE(std::filesystem::exists(out / "run"));
+}
+
 TEST(Train, RejectsWhatItCannotUse) {
   const Folder out("rejects");
   WriteFile(out / "empty.tsv", "");
@@ -221,6 +230,8 @@ TEST(Train, RejectsWhatItCannotUse) {
       {Train({"--graph-leave-one-out", "--graph-two-hop", "--variants", "avg"}), 2, {"--graph-two-hop"}},
       {Train({"--graph-leave-one-out", "--graph", "there", "--variants", "avg"}), 2, {"--graph;"}},
       {Train({"--graph-leave-one-out", "--variants", "avg,gcn"}), 2, {"has gcn", "central, avg"}},
+      {Train({"--backend", "tpu"}), 2, {"--backend", "tpu"}},
+      {Train({"--device", "1"}), 2, {"--device is given; needs --backend cuda"}},
       {Train({"--wat"}), 2, {"--wat"}},
   };
   for (const auto& [run, code, says] : cases) {
