@@ -108,7 +108,9 @@ def render(root):
              f"Conformance of the intrinsics: emulated "
              + ("passed" if facts["emulated"]["tests"].get("emulated_conformance_test") else NOT_RUN)
              + f"; on a GPU {conformance}.",
-             f"Benchmarks on a GPU: {latest(runs, lambda s, _: s.get('benchmarks') == 'passed')}.", "",
+             f"Benchmarks on a GPU: {latest(runs, lambda s, _: s.get('benchmarks') == 'passed')}.",
+             f"Interest graph (`kernels/graph`, Thrust and CUB): with Thrust's host backend {emulated(facts, 'device_test')}; "
+             f"10^8 clicks on a GPU against the CPU builder: {latest(runs, lambda s, _: s.get('graph') == 'passed')}.", "",
              "The CPU backend (`host/cpu`) runs in every test run. Its figures are below `bench/results`."]
     if not runs:
         text += ["", "No figure in this repository was measured on a GPU, and nothing here says how fast the kernels are."]
