@@ -57,7 +57,14 @@ case $kind in
     run cmake -S "$source/docs/examples" -B "$work/examples" -DCMAKE_PREFIX_PATH="$prefix"
     run cmake --build "$work/examples"
     for example in "$source"/docs/examples/*.cc; do
-      run "$work/examples/$(basename "$example" .cc)"
+      program=$work/examples/$(basename "$example" .cc)
+      if [ "$(basename "$program")" = training_loop ] && [ ! -x "$program" ]; then
+        echo "training_loop: not built, the CUDA toolkit is not there"
+      else
+        status=0
+        run "$program" || status=$?
+        [ "$status" = 0 ] || [ "$status" = 77 ] # 77: needs a GPU
+      fi
     done
     ;;
   pkg_config)
