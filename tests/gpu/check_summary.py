@@ -104,6 +104,36 @@ def peers(results):
             for case, row in times.items() if "cuembed" in row and row.get("fused")]
 
 
+def trained(results):
+    """Plan, backward and step beside what each is held to; `x` of a way: our time over its."""
+    rows = {}
+    for result in results:
+        p = parts(result["name"])
+        if "us" in result:
+            rows.setdefault(p["case"], {"parts": p})[p["way"]] = result
+    lines = ["| case | plan us | sort's share | backward us | x least | x atomics | x reduce_by_key | step us | of copy | "
+             "with plan | x single | x two | needs |", "|" + "---|" * 13]
+    for case, row in rows.items():
+        if not {"plan", "backward", "step", "plan_step"} <= set(row):
+            continue
+        group = row["parts"]["group"]
+
+        def ratio(way, other, row=row):
+            return f"{row[way]['us'] / row[other]['us']:.2f}" if other in row and row[other]["us"] else "-"
+        needs = {"w1": "x least 1.25, x atomics 1.05", "w3": "of copy 0.60", "r1": "x single 1.25",
+                 "r2": f"x neighbor bytes 1.20, is {row['backward'].get('x_neighbor_bytes', 0):.2f}"}.get(group, "-")
+        if "plan_two_sorts" in row:
+            needs += f"; plan with one sort {ratio('plan', 'plan_two_sorts')} of two"
+        if "cuembed" in row:
+            needs += f"; backward {ratio('backward', 'cuembed')} of cuEmbed's"
+        lines.append(
+            f"| {case} | {row['plan']['us']:.0f} | {row['plan'].get('sort_share', 0):.0%} | {row['backward']['us']:.0f} | "
+            f"{row['backward'].get('x_least', 0):.2f} | {ratio('backward', 'atomics')} | "
+            f"{ratio('backward', 'reduce_by_key')} | {row['step']['us']:.0f} | {row['step']['copy_frac']:.2f} | "
+            f"{row['plan_step']['copy_frac']:.2f} | {ratio('step', 'single')} | {ratio('plan_step', 'two')} | {needs} |")
+    return lines if len(lines) > 2 else []
+
+
 def profiled(rows):
     lines = ["| kernel | us | HBM MB | sectors/request | warps active | limiter |", "|---|---|---|---|---|---|"]
     for launch in rows:
@@ -117,14 +147,15 @@ def profiled(rows):
     return lines if len(lines) > 2 else []
 
 
-def summary(run, results, rows):
+def summary(run, results, rows, training=()):
     title = "a rehearsal with the emulator: no time below means anything" if run["emulated"] else run["gpu"]
     copy = max((r["copy_GBps"] for r in results if "copy_GBps" in r), default=0)
     text = [f"# resembed {run['commit']} on {title}, {run['date']}", "",
             f"{run['minutes']:.1f} minutes. Copy bandwidth in the same process: {copy:.0f} GB/s read + written.", ""]
     text += [f"- {step['name']}: {step['status']}: {step['detail']}" for step in run["steps"]] + [""]
     for heading, lines in (("Distinct ids, cold", shares(results)), ("Residual forward, cold", ratios(results)),
-                           ("Beside cuEmbed", peers(results)), ("Profile", profiled(rows))):
+                           ("Beside cuEmbed", peers(results)), ("Training, cold", trained(training)),
+                           ("Profile", profiled(rows))):
         if lines:
             text += [f"## {heading}", ""] + lines + [""]
     return "\n".join(text)

@@ -28,7 +28,7 @@ def rehearsal(folder):
     read = json.loads((folder / "run.json").read_text())
     status = {step["name"]: step["status"] for step in read["steps"]}
     assert read["emulated"] is True
-    assert status == {"tests": "passed", "conformance": "passed", "graph": "passed", "benchmarks": "passed",
+    assert status == {"tests": "passed", "conformance": "passed", "graph": "passed", "benchmarks": "passed", "training": "passed",
                       "profile": "not run",
                       "sanitizer memcheck": "not run", "sanitizer racecheck": "not run",
                       "sanitizer initcheck": "not run", "sanitizer synccheck": "not run"}, status
@@ -37,7 +37,13 @@ def rehearsal(folder):
     assert groups == {"rows", "w1", "r1", "r2", "r3", "reuse"}, groups
     for case in cases:
         assert case["copy_frac"] > 0 and case["logical_MB"] > 0 and case["GBps"] >= case["compulsory_GBps"], case
+    trained = json.loads((folder / "training.json").read_text())["benchmarks"]
+    ways = {check_summary.parts(case["name"])["way"] for case in trained}
+    assert ways == {"plan", "plan_two_sorts", "sort", "backward", "step", "plan_step", "single", "two", "atomics",
+                    "reduce_by_key"}, ways
+    assert all(case["compulsory_MB"] > 0 and case["us"] > 0 for case in trained)
     text = (folder / "summary.md").read_text()
+    assert "x single 1.25" in text and "of copy 0.60" in text, text
     assert "rehearsal" in text and "x two 0.60" in text and "| 256 | assignment |" in text, text
     assert done.stdout.rstrip().endswith(f"results in {folder}"), done.stdout[-300:]
 
@@ -52,14 +58,14 @@ def failing_test(folder):
     """A test that fails, and one that dies, fail the check."""
     for name, body in (("cuda_tests", "exit 1"), ("cuda_conformance", "kill -9 $$"),
                        ("forward_gpu_bench", 'if [ "$1" = --device ]; then echo Made-up; else exit 3; fi'),
-                       ("graph_gpu_bench", "exit 4")):
+                       ("graph_gpu_bench", "exit 4"), ("step_gpu_bench", "exit 5")):
         path = folder / name
         path.write_text(f"#!/bin/sh\n{body}\n")
         path.chmod(0o755)
     done = run("--binaries", folder, "--out", folder / "out")
     assert done.returncode == 1, done.stdout
     status = {step["name"]: step["status"] for step in json.loads((folder / "out/run.json").read_text())["steps"]}
-    assert status["tests"] == status["conformance"] == status["benchmarks"] == status["graph"] == "failed", status
+    assert all(status[name] == "failed" for name in ("tests", "conformance", "benchmarks", "graph", "training")), status
 
 
 def no_gpu(folder):
@@ -67,7 +73,7 @@ def no_gpu(folder):
     path = folder / "forward_gpu_bench"
     path.write_text("#!/bin/sh\necho 'forward_gpu_bench: no GPU: no driver'\nexit 77\n")
     path.chmod(0o755)
-    for name in ("cuda_tests", "cuda_conformance", "graph_gpu_bench"):
+    for name in ("cuda_tests", "cuda_conformance", "graph_gpu_bench", "step_gpu_bench"):
         (folder / name).write_text("#!/bin/sh\nexit 0\n")
         (folder / name).chmod(0o755)
     done = run("--binaries", folder, "--out", folder / "out", timeout=30)
