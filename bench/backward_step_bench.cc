@@ -80,6 +80,68 @@ struct Part {
   HugeArray<float> state1, state2;
 };
 
+// Plan and fused step of one feature over one table, with all the memory they take.
+class Updater {
+ public:
+  Updater(const resembed_tables& tables, const resembed_feature* first, const float* grad, Part* residual,
+          Part* central)
+      : feature_(first), place_(CpuPlace()) {
+    plan_args_.struct_size = sizeof(plan_args_);
+    plan_args_.tables = &tables;
+    plan_args_.features = &feature_;
+    plan_args_.n_features = 1;
+    size_t bytes = 0, workspace_bytes = 0;
+    Check(resembed_plan_size(&plan_args_, &place_, &bytes, &workspace_bytes));
+    plan_memory_ = HugeArray<char>(static_cast<int64_t>(bytes));
+    plan_workspace_ = HugeArray<char>(static_cast<int64_t>(workspace_bytes));
+    plan_.struct_size = sizeof(plan_);
+    Plan(first);
+    feature_grad_.struct_size = sizeof(feature_grad_);
+    feature_grad_.grad_output = grad;
+    feature_grad_.grad_output_dtype = RESEMBED_F32;
+    step_.struct_size = sizeof(step_);
+    step_.residual = &residual->descriptor;
+    step_.central = central == nullptr ? nullptr : &central->descriptor;
+    args_.struct_size = sizeof(args_);
+    args_.plan = &plan_;
+    args_.tables = &tables;
+    args_.features = &feature_;
+    args_.n_features = 1;
+    args_.feature_grads = &feature_grads_;
+    args_.steps = &steps_;
+    Check(resembed_backward_step_workspace_size(&args_, &place_, &bytes));
+    workspace_ = HugeArray<char>(static_cast<int64_t>(bytes));
+  }
+  Updater(const Updater&) = delete;
+
+  void Plan(const resembed_feature* feature) {
+    feature_ = feature;
+    Check(resembed_plan(&plan_args_, plan_memory_.data(), static_cast<size_t>(plan_memory_.size()), &plan_,
+                        plan_workspace_.data(), static_cast<size_t>(plan_workspace_.size()), &place_));
+  }
+  void Step() {
+    Check(resembed_backward_step(&args_, workspace_.data(), static_cast<size_t>(workspace_.size()), &place_));
+  }
+
+ private:
+  const resembed_feature* feature_;
+  const resembed_place place_;
+  resembed_plan_args plan_args_ = {};
+  resembed_plan_header plan_ = {};
+  resembed_feature_grad feature_grad_ = {};
+  const resembed_feature_grad* feature_grads_ = &feature_grad_;
+  resembed_table_step step_ = {};
+  const resembed_table_step* steps_ = &step_;
+  resembed_backward_step_args args_ = {};
+  HugeArray<char> plan_memory_, plan_workspace_, workspace_;
+};
+
+HugeArray<float> OutputGradients(int64_t n) {
+  HugeArray<float> grad(n);
+  for (int64_t i = 0; i < n; ++i) grad[i] = 1e-3f * static_cast<float>(i % 101 - 50);
+  return grad;
+}
+
 void PlanBackwardStep(benchmark::State& state, const UpdateCase& c) {
   const Scenario& scenario = GetScenario(c.table);
   const IdSource source(c.table.rows, c.table.alpha, 3);
@@ -88,62 +150,22 @@ void PlanBackwardStep(benchmark::State& state, const UpdateCase& c) {
   for (uint64_t stream = 0; stream < kBatches; ++stream) {
     batches.push_back(MakeBatch(scenario, source, n_bags, c.bag_length, stream));
   }
-  HugeArray<float> grad(n_bags * dim);
-  for (int64_t i = 0; i < grad.size(); ++i) grad[i] = 1e-3f * static_cast<float>(i % 101 - 50);
+  const HugeArray<float> grad = OutputGradients(n_bags * dim);
   const bool central = c.table.form != RESEMBED_CENTRAL_NONE;
   Part residual_part(c.optimizer, c.table.rows, dim),
       central_part(c.optimizer, central ? c.table.rows : 1, dim);
-
-  const resembed_place place = CpuPlace();
-  const resembed_feature* feature = &batches[0].feature;
-  resembed_plan_args plan_args = {};
-  plan_args.struct_size = sizeof(plan_args);
-  plan_args.tables = &scenario.tables();
-  plan_args.features = &feature;
-  plan_args.n_features = 1;
-  size_t plan_bytes = 0, plan_workspace_bytes = 0;
-  Check(resembed_plan_size(&plan_args, &place, &plan_bytes, &plan_workspace_bytes));
-  HugeArray<char> plan_memory(static_cast<int64_t>(plan_bytes));
-  HugeArray<char> plan_workspace(static_cast<int64_t>(plan_workspace_bytes));
-  resembed_plan_header plan = {};
-  plan.struct_size = sizeof(plan);
-  const auto make_plan = [&] {
-    Check(resembed_plan(&plan_args, plan_memory.data(), plan_bytes, &plan, plan_workspace.data(),
-                        plan_workspace_bytes, &place));
-  };
-  make_plan();
-
-  resembed_feature_grad feature_grad = {};
-  feature_grad.struct_size = sizeof(feature_grad);
-  feature_grad.grad_output = grad.data();
-  feature_grad.grad_output_dtype = RESEMBED_F32;
-  const resembed_feature_grad* feature_grads = &feature_grad;
-  resembed_table_step step = {};
-  step.struct_size = sizeof(step);
-  step.residual = &residual_part.descriptor;
-  step.central = central ? &central_part.descriptor : nullptr;
-  const resembed_table_step* steps = &step;
-  resembed_backward_step_args args = {};
-  args.struct_size = sizeof(args);
-  args.plan = &plan;
-  args.tables = &scenario.tables();
-  args.features = &feature;
-  args.n_features = 1;
-  args.feature_grads = &feature_grads;
-  args.steps = &steps;
-  size_t workspace_bytes = 0;
-  Check(resembed_backward_step_workspace_size(&args, &place, &workspace_bytes));
-  HugeArray<char> workspace(static_cast<int64_t>(workspace_bytes));
+  Updater updater(scenario.tables(), &batches[0].feature, grad.data(), &residual_part,
+                  central ? &central_part : nullptr);
 
   const MemoryTable limit_of = MemoryTableOf(c.table.rows, dim * ElementBytes(c.table.dtype));
   RefreshLimits(limit_of);
   Timings whole, planning;
   size_t number = 0;
   for (auto _ : state) {
-    feature = &batches[number++ % kBatches].feature;
+    const resembed_feature* feature = &batches[number++ % kBatches].feature;
     whole.Time([&] {
-      planning.Time(make_plan);
-      Check(resembed_backward_step(&args, workspace.data(), workspace_bytes, &place));
+      planning.Time([&] { updater.Plan(feature); });
+      updater.Step();
     });
   }
   RefreshLimits(limit_of);
@@ -174,6 +196,155 @@ void PlanBackwardStep(benchmark::State& state, const UpdateCase& c) {
   }
   state.counters["vs_unfused"] = fresh.Median() / median;
   state.counters["vs_unfused_kept"] = kept.Median() / median;
+}
+
+// Items numbered by the caller against items numbered center by center, in turns over the same batches; numbered
+// times have the translation of the ids in them.
+struct NumberingCase {
+  TableSpec table;
+  resembed_optimizer_kind optimizer;
+  int64_t n_ids;
+  int interests;  // of a bag, its items any of theirs; 0: items of any center
+};
+constexpr int64_t kNumberedBag = 20;
+
+std::string Name(const NumberingCase& c) {
+  char zipf[16];
+  std::snprintf(zipf, sizeof(zipf), "%g", c.table.alpha);
+  return std::string("BM_Numbering/f32_i32/") + OptimizerName(c.optimizer) +
+         "/dim:" + std::to_string(c.table.dim) + "/ids:" + std::to_string(c.n_ids) + "/zipf:" + zipf +
+         "/rows:" + CountName(c.table.rows) + "/centers:" + std::to_string(c.table.centers) +
+         (c.interests == 0 ? "/random" : "/coherent:" + std::to_string(c.interests));
+}
+
+// Bags of items of a few centers each, which the power law chooses.
+std::vector<int32_t> CoherentIds(const NumberingCase& c, const resembed_numbering& numbering,
+                                 const int32_t* center_of, uint64_t stream) {
+  const int64_t n_bags = c.n_ids / kNumberedBag;
+  std::vector<int32_t> chosen(static_cast<size_t>(n_bags * c.interests)), ids(static_cast<size_t>(c.n_ids));
+  IdSource(c.table.centers, c.table.alpha, 3).Fill(stream, n_bags * c.interests, chosen.data());
+  std::vector<int64_t> first(static_cast<size_t>(c.table.centers) + 1, 0);
+  for (int64_t item = 0; item < c.table.rows; ++item) ++first[static_cast<size_t>(center_of[item]) + 1];
+  for (size_t center = 1; center < first.size(); ++center) first[center] += first[center - 1];
+  for (int64_t at = 0; at < c.n_ids; ++at) {
+    const auto center =
+        static_cast<size_t>(chosen[static_cast<size_t>(at / kNumberedBag * c.interests + at % c.interests)]);
+    const int64_t size = first[center + 1] - first[center];
+    const auto draw = static_cast<int64_t>((static_cast<uint64_t>(at) * 0x9e3779b97f4a7c15u + stream) >> 33);
+    ids[static_cast<size_t>(at)] = size == 0 ? 0 : numbering.external_of[first[center] + draw % size];
+  }
+  return ids;
+}
+
+void CenterMajor(benchmark::State& state, const NumberingCase& c) {
+  const Scenario& scenario = GetScenario(c.table);
+  const resembed_place place = CpuPlace();
+  HugeArray<int32_t> internal_of(c.table.rows), external_of(c.table.rows), centers(c.table.rows);
+  resembed_numbering numbering = {};
+  numbering.struct_size = sizeof(numbering);
+  numbering.n_items = c.table.rows;
+  numbering.internal_of = internal_of.data();
+  numbering.external_of = external_of.data();
+  Check(resembed_number_by_center(scenario.slots(), RESEMBED_I32, c.table.centers, &numbering));
+  // The same R under both: what it holds costs no time.
+  std::copy_n(scenario.slots(), c.table.rows, centers.data());
+  resembed_item_rows rows = {};
+  rows.struct_size = sizeof(rows);
+  rows.data = centers.data();
+  rows.dtype = RESEMBED_I32;
+  rows.dim = 1;
+  const resembed_item_rows* arrays[] = {&rows};
+  Check(resembed_renumber(&numbering, RESEMBED_TO_INTERNAL, arrays, 1));
+  resembed_table table = scenario.table();
+  table.center_of = centers.data();
+  table.center_major = 1;
+  const resembed_table* const table_list[] = {&table};
+  resembed_tables tables = {};
+  tables.struct_size = sizeof(tables);
+  tables.tables = table_list;
+  tables.n_tables = 1;
+
+  const IdSource source(c.table.rows, c.table.alpha, 3);
+  std::vector<Batch> batches;
+  for (uint64_t stream = 0; stream < kBatches; ++stream) {
+    batches.push_back(MakeBatch(scenario, source, c.n_ids / kNumberedBag, kNumberedBag, stream));
+    if (c.interests == 0) continue;
+    batches.back().ids = CoherentIds(c, numbering, scenario.slots(), stream);
+    batches.back().feature.ids = batches.back().ids.data();
+  }
+  const HugeArray<float> grad = OutputGradients(c.n_ids / kNumberedBag * c.table.dim);
+  Part residual_part(c.optimizer, c.table.rows, c.table.dim),
+      central_part(c.optimizer, c.table.centers, c.table.dim);
+  HugeArray<int32_t> translated(c.n_ids);
+  resembed_feature feature = batches[0].feature;
+  feature.ids = translated.data();
+  Updater plain(scenario.tables(), &batches[0].feature, grad.data(), &residual_part, &central_part),
+      numbered(tables, &feature, grad.data(), &residual_part, &central_part);
+  resembed_translate_args translate = {};
+  translate.struct_size = sizeof(translate);
+  translate.id_dtype = RESEMBED_I32;
+  translate.n_ids = c.n_ids;
+  translate.map = internal_of.data();
+  translate.n_map = c.table.rows;
+  translate.output = translated.data();
+
+  // Pages and caches are warm before the first timed step.
+  for (const Batch& batch : batches) {
+    plain.Plan(&batch.feature);
+    plain.Step();
+    translate.ids = batch.ids.data();
+    Check(resembed_translate(&translate, &place));
+    numbered.Plan(&feature);
+    numbered.Step();
+  }
+  Timings whole, planning, numbered_whole, translating, numbered_planning;
+  size_t number = 0;
+  for (auto _ : state) {
+    const Batch& batch = batches[number++ % kBatches];
+    whole.Time([&] {
+      planning.Time([&] { plain.Plan(&batch.feature); });
+      plain.Step();
+    });
+    numbered_whole.Time([&] {
+      translating.Time([&] {
+        translate.ids = batch.ids.data();
+        Check(resembed_translate(&translate, &place));
+      });
+      numbered_planning.Time([&] { numbered.Plan(&feature); });
+      numbered.Step();
+    });
+  }
+  state.counters["ms"] = 1e3 * whole.Median();
+  state.counters["numbered_ms"] = 1e3 * numbered_whole.Median();
+  state.counters["speedup"] = whole.Median() / numbered_whole.Median();
+  state.counters["speedup_best"] = whole.Best() / numbered_whole.Best();
+  // Where the ids were translated once for all epochs.
+  state.counters["speedup_stored_ids"] = whole.Median() / (numbered_whole.Median() - translating.Median());
+  state.counters["plan_ms"] = 1e3 * planning.Median();
+  state.counters["numbered_plan_ms"] = 1e3 * numbered_planning.Median();
+  state.counters["translate_ms"] = 1e3 * translating.Median();
+}
+
+void RegisterNumbering() {
+  for (const resembed_optimizer_kind optimizer : {RESEMBED_ROWWISE_ADAGRAD, RESEMBED_ADAM}) {
+    for (const int64_t centers : {4'096, 65'536}) {
+      for (const int interests : {0, 4}) {
+        for (const double alpha : {0.0, 1.05}) {
+          for (const int64_t n_ids : {40'960, 409'600}) {
+            NumberingCase c = {TableSpec(), optimizer, n_ids, interests};
+            c.table.form = RESEMBED_CENTRAL_ASSIGNMENT;
+            c.table.centers = centers;
+            c.table.alpha = alpha;
+            if (optimizer == RESEMBED_ADAM && (centers == 4'096 || n_ids == 40'960)) continue;
+            benchmark::RegisterBenchmark(Name(c).c_str(),
+                                         [c](benchmark::State& state) { CenterMajor(state, c); })
+                ->UseRealTime()
+                ->Unit(benchmark::kMillisecond);
+          }
+        }
+      }
+    }
+  }
 }
 
 void Register() {
@@ -211,5 +382,6 @@ void Register() {
 
 int main(int argc, char** argv) {
   resembed::bench::Register();
+  resembed::bench::RegisterNumbering();
   return resembed::bench::RunMain(argc, argv);
 }
