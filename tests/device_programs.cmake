@@ -17,7 +17,7 @@ endfunction()
 # trainer_program(NAME LIBRARY FILE...): the trainer's archives over another resembed than the one they were made for
 function(trainer_program name library)
   device_program(${name} ${library} ${ARGN} ${PROJECT_SOURCE_DIR}/host/train/device.cc)
-  target_compile_definitions(${name} PRIVATE RESEMBED_TRAIN_CUDA)
+  target_compile_definitions(${name} PRIVATE RESEMBED_TRAIN_CUDA RESEMBED_TRAIN="")
   add_dependencies(${name} resembed_train_core resembed_train_data)
   foreach(isa IN ITEMS baseline avx2 avx512)
     if(TARGET resembed_dense_${isa})
@@ -43,7 +43,8 @@ if(NOT RESEMBED_BUILD_TRAIN)
 endif()
 find_package(nlohmann_json 3.9 REQUIRED)
 find_package(ZLIB REQUIRED)
-set(trainer_tests ${CMAKE_CURRENT_LIST_DIR}/train/device_training_test.cc)
+set(trainer_tests ${CMAKE_CURRENT_LIST_DIR}/train/device_training_test.cc
+  ${CMAKE_CURRENT_LIST_DIR}/train/end_to_end_support.cc)
 # Under the race detector the same kernels run in tests/cuda.
 if(TARGET resembed_emulated AND NOT RESEMBED_SANITIZE MATCHES thread)
   trainer_program(emulated_device_training_test resembed_emulated ${trainer_tests}

@@ -13,13 +13,19 @@
 #include "host/train/checkpoint.h"
 #include "host/train/envelope.h"
 #include "host/train/model.h"
+#include "host/train/run.h"
 #include "host/train/train_loop.h"
+#include "tests/train/end_to_end_support.h"
 #ifdef RESEMBED_EMULATED
 #include "tests/emulator/emulator.h"
 #endif
 
 namespace resembed::train {
 namespace {
+
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 struct Problem {
   Problem() {
@@ -234,6 +240,51 @@ TEST_P(TrainRowOnDevice, EpochsAreTheCpusAndACheckpointContinuesOnEither) {
   std::filesystem::remove(path);
 }
 
+// Every file of a run; metrics without the time they took and the command that they name.
+TEST(RunOnDevice, WritesTheFilesOfTheCpu) {
+  const testing::Folder folder("device_run");
+  for (const char* backend : {"cpu", "cuda"}) {
+    std::vector<std::string> words = {"resembed-train",
+                                      "--users",
+                                      "150",
+                                      "--items",
+                                      "60",
+                                      "--interests",
+                                      "5",
+                                      "--dim",
+                                      "8",
+                                      "--seeds",
+                                      "1",
+                                      "--epochs",
+                                      "2",
+                                      "--variants",
+                                      "plain,avg",
+                                      "--out",
+                                      folder / backend,
+                                      "--backend",
+                                      backend,
+                                      "--no-report"};
+    std::vector<char*> pointers;
+    for (std::string& word : words) pointers.push_back(word.data());
+    Options options;
+    int exit_code = -1;
+    const std::atomic<bool> stop{false};
+    ASSERT_TRUE(ParseOptions(static_cast<int>(pointers.size()), pointers.data(), &options, &exit_code));
+    ASSERT_EQ(train::Run(options, stop), 0);
+  }
+  const auto metrics = [&](const char* backend) {
+    return testing::WithoutTimes(testing::ReadJson(folder / (std::string(backend) + "/metrics.json")));
+  };
+  ASSERT_TRUE(metrics("cpu").is_object());
+  EXPECT_EQ(metrics("cuda"), metrics("cpu"));
+  for (const char* file : {"mlp/plain/seed1.safetensors", "mlp/avg/seed1.safetensors",
+                           "dot/plain/seed1.safetensors", "dot/avg/seed1.safetensors", "picture.json"}) {
+    const std::string wanted = testing::ReadFile(folder / (std::string("cpu/") + file));
+    EXPECT_GT(wanted.size(), 100u) << file;
+    EXPECT_TRUE(testing::ReadFile(folder / (std::string("cuda/") + file)) == wanted) << file;
+  }
+}
+
 #ifdef RESEMBED_EMULATED
 std::string Said(const std::function<void()>& body) {
   try {
@@ -249,9 +300,9 @@ TEST(DeviceOpen, SaysThatThereIsNoGpu) {
   emulator::Device none = before;
   none.count_status = cudaErrorNoDevice;
   emulator::SetDevice(none);
-  EXPECT_THAT(Said([] { Device::Open(0); }), ::testing::StartsWith("--backend is cuda: "));
+  EXPECT_THAT(Said([] { Device::Open(0); }), StartsWith("--backend is cuda: "));
   emulator::SetDevice(before);
-  EXPECT_THAT(Said([] { Device::Open(7); }), ::testing::HasSubstr("7"));
+  EXPECT_THAT(Said([] { Device::Open(7); }), HasSubstr("7"));
 }
 
 TEST(DeviceMemory, SaysWhatDoesNotFit) {
@@ -266,7 +317,7 @@ TEST(DeviceMemory, SaysWhatDoesNotFit) {
                 MakeLearner(*FindVariant("avg"), problem.graph, problem.view, SmallHyper(Head::kDot, "adam"),
                             1, &pool, device.get());
               }),
-              ::testing::ContainsRegex("device memory of [0-9]+ bytes: out of memory"));
+              ContainsRegex("device memory of [0-9]+ bytes: out of memory"));
   emulator::SetDevice(before);
 }
 #endif
