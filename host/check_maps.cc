@@ -41,18 +41,30 @@ resembed_status ForStretches(const resembed_place& place, const void* map, int64
   return RESEMBED_OK;
 }
 
-// Of items [first, last), whose codes begin at `codes`; the same below.
-resembed_status CheckCenters(const resembed_table& table, int64_t first, int64_t last, const void* codes) {
+// Of items [first, last), whose codes begin at `codes`; the same below. *before: the center of the item before, none
+// being central_rows.
+resembed_status CheckCenters(const resembed_table& table, int64_t first, int64_t last, const void* codes,
+                             int64_t* before) {
   for (int64_t item = first; item < last; ++item) {
     int64_t center;
+    bool none;
     if (table.center_of_dtype == RESEMBED_U16) {
-      const uint16_t code = static_cast<const uint16_t*>(codes)[item - first];
-      if (code == 65535) continue;
-      center = code;
+      center = static_cast<const uint16_t*>(codes)[item - first];
+      none = center == 65535;
     } else {
       center = static_cast<const int32_t*>(codes)[item - first];
-      if (center == -1) continue;
+      none = center == -1;
     }
+    const int64_t place = none ? table.central_rows : center;
+    if (table.center_major != 0 && (none || center >= 0) && place < *before) {
+      return Fail(
+          RESEMBED_OUT_OF_RANGE,
+          "%s: center_of[%lld] is %lld; needs at least that of the item before, items without a center "
+          "last (center_major)",
+          kOp, static_cast<ll>(item), static_cast<ll>(center));
+    }
+    *before = place;
+    if (none) continue;
     if (center < 0 || center >= table.central_rows) {
       return Fail(RESEMBED_OUT_OF_RANGE,
                   "%s: center_of[%lld] is %lld; needs 0 .. %lld (central_rows - 1) or %s", kOp,
@@ -136,9 +148,10 @@ extern "C" resembed_status resembed_check_maps(const resembed_table* table, cons
   RESEMBED_RETURN_IF_ERROR(CheckTable(kOp, 0, given));
   if (given.center_of != nullptr) {
     const int64_t code_bytes = given.center_of_dtype == RESEMBED_U16 ? 2 : 4;
+    int64_t before = 0;
     RESEMBED_RETURN_IF_ERROR(ForStretches(where, given.center_of, given.n_items, code_bytes, code_bytes,
-                                          [&given](int64_t first, int64_t last, const void* codes) {
-                                            return CheckCenters(given, first, last, codes);
+                                          [&given, &before](int64_t first, int64_t last, const void* codes) {
+                                            return CheckCenters(given, first, last, codes, &before);
                                           }));
   }
   if (given.neighbors != nullptr) {

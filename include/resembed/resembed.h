@@ -67,7 +67,7 @@ RESEMBED_API resembed_cpu_isa resembed_best_isa(void);
 /* ---- tables --------------------------------------------------------------------------------- */
 
 /* Checks the maps of one table once, after they were made or changed: center_of, neighbors,
- * residual_row_of in range, a list ends at its first -1, no residual row shared. Operations trust
+ * residual_row_of in range, a list ends at its first -1, no residual row shared, center_major kept. Operations trust
  * them. A host service: reads the maps on the calling thread, and may allocate residual_rows bits.
  * CUDA: copies the maps to the host piece by piece (4 MiB) and waits for place->stream.
  * Errors: out_of_range with item and value. */

@@ -238,10 +238,22 @@ TEST(Numbering, FilesHaveExternalIds) {
   std::filesystem::remove_all(folder);
 }
 
-struct Refusal {
-  resembed_status status;
-  std::string message;
-};
+TEST(Numbering, CheckMapsSeesABrokenPromise) {
+  for (const bool row_map : {false, true}) {  // u16 centers, too
+    OptimizerSpec sgd;
+    Training training({Assigned(row_map)}, {FeatureSpec()}, sgd, sgd, 3);
+    const Numbered numbered(&training);
+    const resembed_place place = PlaceOf(nullptr);
+    TableData& table = *training.problem.tables[0];
+    EXPECT_EQ(resembed_check_maps(&table.descriptor, &place), RESEMBED_OK) << resembed_last_error_message();
+    table.centers16[7] = 1;
+    table.centers32[7] = 1;
+    EXPECT_EQ(resembed_check_maps(&table.descriptor, &place), RESEMBED_OUT_OF_RANGE);
+    EXPECT_THAT(resembed_last_error_message(), HasSubstr("check_maps: center_of[8] is 0; needs at least"));
+    table.descriptor.center_major = 0;
+    EXPECT_EQ(resembed_check_maps(&table.descriptor, &place), RESEMBED_OK);
+  }
+}
 
 class RejectsNumbering : public ::testing::Test {
  protected:
