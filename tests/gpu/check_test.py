@@ -28,7 +28,8 @@ def rehearsal(folder):
     read = json.loads((folder / "run.json").read_text())
     status = {step["name"]: step["status"] for step in read["steps"]}
     assert read["emulated"] is True
-    assert status == {"tests": "passed", "conformance": "passed", "graph": "passed", "benchmarks": "passed", "training": "passed",
+    assert status == {"tests": "passed", "conformance": "passed", "training loop": "passed", "trainer": "passed",
+                      "graph": "passed", "benchmarks": "passed", "training": "passed",
                       "profile": "not run",
                       "sanitizer memcheck": "not run", "sanitizer racecheck": "not run",
                       "sanitizer initcheck": "not run", "sanitizer synccheck": "not run"}, status
@@ -58,14 +59,16 @@ def failing_test(folder):
     """A test that fails, and one that dies, fail the check."""
     for name, body in (("cuda_tests", "exit 1"), ("cuda_conformance", "kill -9 $$"),
                        ("forward_gpu_bench", 'if [ "$1" = --device ]; then echo Made-up; else exit 3; fi'),
-                       ("graph_gpu_bench", "exit 4"), ("step_gpu_bench", "exit 5")):
+                       ("graph_gpu_bench", "exit 4"), ("step_gpu_bench", "exit 5"), ("training_loop", "exit 6"),
+                       ("cuda_trainer_tests", "exit 7")):
         path = folder / name
         path.write_text(f"#!/bin/sh\n{body}\n")
         path.chmod(0o755)
     done = run("--binaries", folder, "--out", folder / "out")
     assert done.returncode == 1, done.stdout
     status = {step["name"]: step["status"] for step in json.loads((folder / "out/run.json").read_text())["steps"]}
-    assert all(status[name] == "failed" for name in ("tests", "conformance", "benchmarks", "graph", "training")), status
+    failed = ("tests", "conformance", "benchmarks", "graph", "training", "training loop", "trainer")
+    assert all(status[name] == "failed" for name in failed), status
 
 
 def no_gpu(folder):
@@ -73,7 +76,7 @@ def no_gpu(folder):
     path = folder / "forward_gpu_bench"
     path.write_text("#!/bin/sh\necho 'forward_gpu_bench: no GPU: no driver'\nexit 77\n")
     path.chmod(0o755)
-    for name in ("cuda_tests", "cuda_conformance", "graph_gpu_bench", "step_gpu_bench"):
+    for name in ("cuda_tests", "cuda_conformance", "graph_gpu_bench", "step_gpu_bench", "training_loop"):
         (folder / name).write_text("#!/bin/sh\nexit 0\n")
         (folder / name).chmod(0o755)
     done = run("--binaries", folder, "--out", folder / "out", timeout=30)
