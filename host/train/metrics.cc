@@ -178,6 +178,7 @@ Json ConfigJson(const RunData& run) {
       {"split_seed", o.split_seed},
       {"train_fraction", o.train_fraction},
       {"threads", run.threads},
+      {"backend", o.backend},
       {"patience", o.patience},
       {"max_epochs", o.epochs},
       {"resolution", o.resolution},

@@ -276,6 +276,7 @@ TEST(RunOnDevice, WritesTheFilesOfTheCpu) {
     return testing::WithoutTimes(testing::ReadJson(folder / (std::string(backend) + "/metrics.json")));
   };
   ASSERT_TRUE(metrics("cpu").is_object());
+  EXPECT_EQ(testing::ReadJson(folder / "cuda/metrics.json")["config"]["backend"], "cuda");
   EXPECT_EQ(metrics("cuda"), metrics("cpu"));
   for (const char* file : {"mlp/plain/seed1.safetensors", "mlp/avg/seed1.safetensors",
                            "dot/plain/seed1.safetensors", "dot/avg/seed1.safetensors", "picture.json"}) {
