@@ -81,6 +81,32 @@ TEST(CudaNumbering, ABrokenPromiseUpdatesNothing) {
   EXPECT_TRUE(device.Written() == before);
 }
 
+// Two items in the wrong order, and not more centers than there may be.
+TEST(CudaNumbering, OneDescentIsSeen) {
+  Training training = Assigned(false, 3);
+  const std::vector<int32_t>& centers = training.problem.tables[0]->centers32;
+  int64_t low = 0, high = 1;
+  while (centers[static_cast<size_t>(low)] <= centers[static_cast<size_t>(high)] ||
+         centers[static_cast<size_t>(high)] < 0) {
+    if (++high == 300) high = ++low + 1;
+  }
+  TableSpec table = training.problem.tables[0]->spec;
+  FeatureSpec two = CaseFeature(RESEMBED_POOLING_NONE, 2, 1);
+  two.ids = {low, high};
+  const GradientProblem problem({table}, {two}, 3);
+  ASSERT_EQ(problem.tables[0]->centers32, centers);
+  DeviceProblem device(problem);
+  const Stream stream;
+  for (const int promised : {0, 1}) {
+    device.tables[0].center_major = promised;
+    DevicePlan plan(device, stream);
+    ASSERT_EQ(plan.status, RESEMBED_OK) << plan.message;
+    plan.Download(stream);
+    EXPECT_EQ(plan.Counts(0).status, promised == 0 ? 0 : RESEMBED_OUT_OF_RANGE);
+    EXPECT_EQ(plan.Counts(0).n_unique_central, promised == 0 ? 2 : 0);
+  }
+}
+
 TEST(CudaNumbering, TrainsWithTheBitsOfTheUnnumberedCpu) {
   for (const bool fused : {true, false}) {
     Training plain = Assigned(false, 5), moved = Assigned(false, 5);
