@@ -81,7 +81,8 @@ TEST(NoAllocation, NoOperationAllocates) {
   std::vector<float> r_rows(kItems * kDim), c_rows(kItems * kDim), w_rows(kItems * kNeighbors),
       e(kItems * kDim);
   std::vector<float> merged(kItems * kDim), radius(kItems);
-  std::vector<int64_t> r_ids(kItems), c_ids(kItems), m_ids(kItems), ids(kIds), offsets(kBags + 1);
+  std::vector<int64_t> r_ids(kItems), c_ids(kItems), m_ids(kItems), ids(kIds), translated(kIds),
+      offsets(kBags + 1);
   std::vector<int32_t> map(kItems * kNeighbors), interest(kItems);
   int64_t n_r = 0, n_c = 0, n_m = 0;
   for (int64_t id = 0; id < kIds; ++id) ids[static_cast<size_t>(id)] = id * id % kItems;
@@ -194,6 +195,17 @@ TEST(NoAllocation, NoOperationAllocates) {
     envelope.n_interests = 9;
     envelope.radius = radius.data();
     EXPECT_EQ(AllocationsOf(envelope, place, resembed_envelope_workspace_size, resembed_envelope), 0);
+
+    Descriptor<resembed_translate_args> translate;
+    translate.ids = ids.data();
+    translate.output = translated.data();
+    translate.id_dtype = RESEMBED_I64;
+    translate.n_ids = kIds;
+    translate.map = interest.data();
+    translate.n_map = kItems;
+    const int64_t before_translate = allocations.load();
+    EXPECT_EQ(resembed_translate(&translate, &place), RESEMBED_OK) << resembed_last_error_message();
+    EXPECT_EQ(allocations.load(), before_translate);
   }
 }
 
