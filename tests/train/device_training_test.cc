@@ -131,7 +131,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{Head::kMlp, "gcn", "adagrad"}, Case{Head::kMlp, "att", "adagrad"},
                       Case{Head::kMlp, "assign", "adam"}, Case{Head::kDot, "plain", "adagrad"},
                       Case{Head::kDot, "avg", "adagrad"}, Case{Head::kDot, "gcn", "adam"},
-                      Case{Head::kDot, "att", "adam"}, Case{Head::kDot, "assign", "adagrad"},
+                      Case{Head::kDot, "att", "adagrad"}, Case{Head::kDot, "assign", "adagrad"},
                       Case{Head::kDot, "central", "adam"}, Case{Head::kDot, "plain_2x", "adam"}),
     [](const auto& test) {
       return std::string(HeadName(test.param.head)) + "_" + test.param.variant + "_" + test.param.optimizer;
@@ -151,7 +151,9 @@ TEST_P(TrainOnDevice, StepsHaveTheNumbersOfTheCpu) {
   ASSERT_EQ(where.type, cudaMemoryTypeDevice);
   for (const double loss : cpu.loss) ASSERT_TRUE(loss > 0.01 && loss < 100) << loss;
   ASSERT_NE(cpu.loss.front(), cpu.loss.back());
-  if (std::string(GetParam().variant) == "att") {  // exp differs between the backends
+  if (std::string(GetParam().variant) == "att") {
+    // exp differs between the C library and a GPU. Adagrad by rows is smooth in the gradient; Adam's first
+    // steps are its sign.
     ASSERT_EQ(gpu.loss.size(), cpu.loss.size());
     for (size_t step = 0; step < cpu.loss.size(); ++step) {
       EXPECT_NEAR(gpu.loss[step], cpu.loss[step], 1e-5) << "step " << step;
