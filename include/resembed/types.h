@@ -80,7 +80,8 @@ enum {
 typedef int32_t resembed_numerics;
 enum {
   RESEMBED_NUMERICS_EXACT = 0, /* documented order of sums: the same bits on every backend */
-  RESEMBED_NUMERICS_FAST = 1   /* paths that reorder sums are allowed as well */
+  RESEMBED_NUMERICS_FAST = 1   /* paths that reorder sums are allowed as well; none does yet, so it gives
+                                  the bits of EXACT */
 };
 
 typedef int32_t resembed_cpu_isa;
@@ -368,8 +369,8 @@ typedef struct resembed_forward_args {
   resembed_bad_ids* bad_ids;
   resembed_numerics numerics;
   const resembed_plan_header* plan; /* optional: each unique item may be composed once (same bits) */
-  int64_t expected_unique;          /* hint: distinct items of the batch; 0 = unknown */
-  int32_t coherent_bags;            /* hint: a bag's items share few centers */
+  int64_t expected_unique;          /* hint for the CPU: distinct items of the batch; 0 = unknown */
+  int32_t coherent_bags;            /* reserved hint, read by no path yet: a bag's items share few centers */
 } resembed_forward_args;
 
 typedef struct resembed_backward_args {
