@@ -85,6 +85,21 @@ Json EnvelopeJson(const std::vector<RowResult>& rows) {
           {"per_interest", {{"radius", radius}, {"radius95", radius95}}}};
 }
 
+// Mean over seeds of the first epoch whose validation figure is at least `plain`'s best with that seed; null if one
+// never is.
+Json EpochsToPlain(const std::vector<RowResult>& rows, const std::vector<RowResult>& plain) {
+  double sum = 0;
+  for (size_t seed = 0; seed < rows.size(); ++seed) {
+    const std::vector<EpochPoint>& curve = rows[seed].state.curve;
+    const double best = plain[seed].state.best_valid;
+    const auto first =
+        std::find_if(curve.begin(), curve.end(), [best](const EpochPoint& point) { return point.valid >= best; });
+    if (first == curve.end()) return nullptr;
+    sum += first->epoch;
+  }
+  return sum / static_cast<double>(rows.size());
+}
+
 Json RowJson(const RunData& run, Head head, const std::string& variant, const std::vector<RowResult>& rows) {
   Json json;
   json["epochs"] =
@@ -103,6 +118,11 @@ Json RowJson(const RunData& run, Head head, const std::string& variant, const st
   json["seconds"] = FigureOver(rows, [](const RowResult& row) { return row.state.seconds; });
   json["ratio"] = FigureOver(rows, [](const RowResult& row) { return row.envelope.ratio; });
   json["envelope"] = EnvelopeJson(rows);
+  json["epochs_to_plain"] = nullptr;
+  const auto plain = run.rows.find({head, "plain"});
+  if (plain != run.rows.end() && plain->second.size() == rows.size()) {
+    json["epochs_to_plain"] = EpochsToPlain(rows, plain->second);
+  }
   const Figures mean = MeanOfSeeds(figures);
   for (const char* base : {"plain", "plain_2x", "central"}) {
     const std::string key = std::string("over_") + base;

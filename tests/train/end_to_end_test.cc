@@ -18,6 +18,20 @@ std::vector<std::string> With(std::vector<std::string> arguments, const std::vec
   return arguments;
 }
 
+// Mean of the first epochs that reach the best of plain's curve with the same seed; null if one never does.
+json EpochsToPlain(const json& seeds, const json& plain) {
+  double sum = 0;
+  for (size_t seed = 0; seed < seeds.size(); ++seed) {
+    const size_t kept = plain[seed]["best_epoch"];
+    const double best = plain[seed]["valid"][kept - 1];
+    size_t epoch = 0;
+    while (epoch < seeds[seed]["valid"].size() && seeds[seed]["valid"][epoch] < best) ++epoch;
+    if (epoch == seeds[seed]["valid"].size()) return nullptr;
+    sum += static_cast<double>(epoch + 1);
+  }
+  return sum / static_cast<double>(seeds.size());
+}
+
 TEST(Train, LearnsAboveChanceAndWritesEveryFile) {
   const Folder out("learns");
   const Outcome run = Train(With(SmallLog(), {"--out", out.path(), "--variants", "plain,avg", "--epochs",
@@ -67,6 +81,13 @@ TEST(Train, LearnsAboveChanceAndWritesEveryFile) {
   }
   const json curves = ReadJson(out / "curves.json");
   EXPECT_EQ(curves["mlp"]["avg"].size(), 2u);
+  for (const char* head : {"mlp", "dot"}) {
+    for (const char* variant : {"plain", "avg"}) {
+      EXPECT_EQ(metrics["heads"][head][variant]["epochs_to_plain"],
+                EpochsToPlain(curves[head][variant], curves[head]["plain"]))
+          << head << " " << variant;
+    }
+  }
   const json picture = ReadJson(out / "picture.json");
   EXPECT_EQ(picture["heads"]["dot"]["avg"].size(), picture["items"].size());
   EXPECT_THAT(ReadFile(out / "items.tsv"), HasSubstr("row\titem\n0\t"));
