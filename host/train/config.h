@@ -60,6 +60,7 @@ struct Options {
   int device = 0;
   bool resume = false;
   bool report = true;
+  bool protocol = false;  // write protocol.safetensors
   std::string command;  // as typed, for the record
 };
 

@@ -94,6 +94,9 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->group("Run");
   app->add_flag("--resume", o->resume, "Continue an interrupted run in --out")->group("Run");
   app->add_flag("!--no-report", o->report, "Do not draw report.html")->group("Run");
+  app->add_flag("--protocol", o->protocol,
+                "Write log, split and evaluation sets to protocol.safetensors, for models trained elsewhere")
+      ->group("Run");
   app->add_option("--preset", *preset,
                   "default, or paper: history = plain sum of 50 events, no repeat features")
       ->check(CLI::IsMember({"default", "paper"}))

@@ -10,6 +10,7 @@
 #include "host/train/figures.h"
 #include "host/train/metrics.h"
 #include "host/train/progress.h"
+#include "host/train/protocol.h"
 
 namespace resembed::train {
 
@@ -265,6 +266,7 @@ class Runner {
     }
     WriteText((out_ / "items.tsv").string(), ItemsTable(run_.log));
     SaveGraph(run_.graph, run_.log, (out_ / "graph.safetensors").string());
+    if (options_.protocol) SaveProtocol(run_, (out_ / "protocol.safetensors").string());
   }
 
   bool DoRow(size_t index) {
