@@ -115,7 +115,13 @@ void Register() {
         const std::string name = WorkloadName(workload) + "/" + WayName(way) + (cold ? "/cold" : "/hot");
         benchmark::RegisterBenchmark(
             name.c_str(),
-            [workload, way, cold](benchmark::State& state) { Forward(state, workload, way, cold); })
+            [workload, way, cold](benchmark::State& state) {
+              try {
+                Forward(state, workload, way, cold);
+              } catch (const std::exception& error) {  // no memory: the others go on
+                state.SkipWithError(error.what());
+              }
+            })
             ->UseManualTime()
             ->Unit(benchmark::kMicrosecond)
             ->Iterations(settings.tiny ? 1

@@ -2,6 +2,7 @@
 #include "bench/gpu/step_problem.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "bench/gpu/kernels.h"
@@ -36,12 +37,15 @@ std::vector<int32_t> IdsOf(const Workload& w, uint64_t seed) {
   return PowerLawBags(w.rows, w.alpha, w.n_bags, w.bag_length, seed);
 }
 
+// Uses of one row of the output gradient.
+int64_t RowLength(const Workload& w) { return w.pooling == RESEMBED_POOLING_NONE ? 1 : w.bag_length; }
+
 }  // namespace
 
 const char* StepWayName(StepWay way) {
   static const char* const kNames[] = {"plan",    "plan_two_sorts", "sort",   "backward",
                                        "step",    "plan_step",      "single", "two",
-                                       "atomics", "reduce_by_key",  "cuembed"};
+                                       "atomics", "reduce_by_key",  "cuembed",  "cuembed_transpose"};
   return kNames[static_cast<int>(way)];
 }
 
@@ -58,6 +62,7 @@ bool Has(const StepWorkload& workload, StepWay way) {
     case StepWay::kReduceByKey:
       return !central && w.dim % 4 == 0 && w.n_bags * w.bag_length * (w.dim / 4) < (int64_t{1} << 31);
     case StepWay::kCuEmbed:
+    case StepWay::kCuEmbedTranspose:
       return CuEmbedBackwardAvailable(workload);
     default:
       return true;
@@ -230,7 +235,7 @@ void StepProblem::Run(StepWay way) {
   const Workload& w = workload_.batch;
   const cudaStream_t stream = bench_->stream();
   const int64_t n_ids = w.n_bags * w.bag_length;
-  const int64_t row_length = w.pooling == RESEMBED_POOLING_NONE ? 1 : w.bag_length;
+  const int64_t row_length = RowLength(w);
   const auto gather = [&](Table* table) {
     if (table->slots.data() == nullptr) {
       table->slots = DeviceArray(static_cast<size_t>(n_ids * w.k) * 4);
@@ -324,41 +329,73 @@ void StepProblem::Run(StepWay way) {
       }
       return;
     case StepWay::kCuEmbed:
-      break;
-  }
-  for (Table& table : tables_) {
-    if (table.cuembed_rows.data() == nullptr) {
-      Sort(&table);
-      CheckCuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
-      std::vector<int32_t> keys(static_cast<size_t>(n_ids)), uses(keys.size()), runs(keys.size());
-      CheckCuda(cudaMemcpy(keys.data(), table.sorted_keys.data(), keys.size() * 4, cudaMemcpyDeviceToHost),
-                "keys");
-      CheckCuda(cudaMemcpy(uses.data(), table.sorted_uses.data(), uses.size() * 4, cudaMemcpyDeviceToHost),
-                "uses");
-      for (size_t at = 0; at < keys.size(); ++at) {
-        uses[at] = static_cast<int32_t>(uses[at] / row_length);
-        runs[at] = at == 0 ? 0 : runs[at - 1] + (keys[at] != keys[at - 1] ? 1 : 0);
-      }
-      table.cuembed_rows = DeviceArray::Of(uses);
-      table.cuembed_runs = DeviceArray::Of(runs);
-      table.cuembed_gradient =
-          DeviceArray(static_cast<size_t>(table.n_unique * w.dim * ElementBytes(w.dtype)));
-      table.cuembed_items = DeviceArray(static_cast<size_t>(table.n_unique) * 4);
-    }
-    CuEmbedBackward(workload_, table.grad.data(), n_ids, table.n_unique, table.sorted_keys.as<int32_t>(),
-                    table.cuembed_rows.as<int32_t>(), table.cuembed_runs.as<int32_t>(),
-                    table.cuembed_gradient.data(), table.cuembed_items.as<int32_t>(), stream);
+      for (Table& table : tables_) CuEmbedOnSorted(&table);
+      return;
+    case StepWay::kCuEmbedTranspose:
+      for (Table& table : tables_) CuEmbedFromIds(&table);
+      return;
   }
 }
 
+void StepProblem::MakeCuEmbedOutputs(Table* table) const {
+  if (table->cuembed_gradient.data() != nullptr) return;
+  table->cuembed_gradient = Zeros(table->n_unique * workload_.batch.dim, ElementBytes(workload_.batch.dtype),
+                                  bench_->stream());
+  table->cuembed_items = DeviceArray(static_cast<size_t>(table->n_unique) * 4);
+}
+
+// Sorted by the library, with the rows of uses and the numbers of runs made on the host, outside of the timed part.
+void StepProblem::CuEmbedOnSorted(Table* table) {
+  const int64_t n = workload_.batch.n_bags * workload_.batch.bag_length;
+  if (table->cuembed_rows.data() == nullptr) {
+    MakeCuEmbedOutputs(table);
+    Sort(table);
+    CheckCuda(cudaStreamSynchronize(bench_->stream()), "cudaStreamSynchronize");
+    std::vector<int32_t> keys(static_cast<size_t>(n)), uses(keys.size()), runs(keys.size());
+    CheckCuda(cudaMemcpy(keys.data(), table->sorted_keys.data(), keys.size() * 4, cudaMemcpyDeviceToHost), "keys");
+    CheckCuda(cudaMemcpy(uses.data(), table->sorted_uses.data(), uses.size() * 4, cudaMemcpyDeviceToHost), "uses");
+    for (size_t at = 0; at < keys.size(); ++at) {
+      uses[at] = static_cast<int32_t>(uses[at] / RowLength(workload_.batch));
+      runs[at] = at == 0 ? 0 : runs[at - 1] + (keys[at] != keys[at - 1] ? 1 : 0);
+    }
+    table->cuembed_rows = DeviceArray::Of(uses);
+    table->cuembed_runs = DeviceArray::Of(runs);
+  }
+  CuEmbedBackward(workload_, table->grad.data(), n, table->n_unique, table->sorted_keys.as<int32_t>(),
+                  table->cuembed_rows.as<int32_t>(), table->cuembed_runs.as<int32_t>(),
+                  table->cuembed_gradient.data(), table->cuembed_items.as<int32_t>(), bench_->stream());
+}
+
+void StepProblem::CuEmbedFromIds(Table* table) {
+  const int64_t n = workload_.batch.n_bags * workload_.batch.bag_length;
+  const int64_t row_length = RowLength(workload_.batch);
+  const cudaStream_t stream = bench_->stream();
+  size_t bytes = table->transpose_work.bytes();
+  if (table->transpose_work.data() == nullptr) {
+    MakeCuEmbedOutputs(table);
+    CuEmbedTranspose(nullptr, &bytes, nullptr, n, row_length, nullptr, nullptr, nullptr, nullptr, stream);
+    table->transpose_work = DeviceArray(bytes);
+    for (DeviceArray& array : table->transposed) array = DeviceArray(static_cast<size_t>(n) * 4);
+  }
+  int32_t* arrays[4];
+  for (int which = 0; which < 4; ++which) arrays[which] = table->transposed[which].as<int32_t>();
+  CuEmbedTranspose(table->transpose_work.data(), &bytes, table->ids.as<int32_t>(), n, row_length, arrays[0],
+                   arrays[1], arrays[2], arrays[3], stream);
+  CuEmbedBackward(workload_, table->grad.data(), n, table->n_unique, arrays[1], arrays[2], arrays[3],
+                  table->cuembed_gradient.data(), table->cuembed_items.as<int32_t>(), stream);
+}
+
 int64_t StepProblem::CountDifferent(StepWay way) {
-  if (way != StepWay::kAtomics && way != StepWay::kReduceByKey) return 0;
+  const bool peer = way == StepWay::kCuEmbed || way == StepWay::kCuEmbedTranspose;
+  if (way != StepWay::kAtomics && way != StepWay::kReduceByKey &&
+      !(peer && workload_.batch.dtype == RESEMBED_F32))  // it adds in the type of the output gradient
+    return 0;
   const auto dim = static_cast<size_t>(workload_.batch.dim);
   Run(StepWay::kBackward);
   for (const Table& table : tables_) {
-    if (way != StepWay::kAtomics || table.dense.data() == nullptr) continue;
-    CheckCuda(cudaMemsetAsync(table.dense.data(), 0, table.dense.bytes(), bench_->stream()),
-              "cudaMemsetAsync");
+    const DeviceArray& sums = peer ? table.cuembed_gradient : table.dense;  // what is added to
+    if (way == StepWay::kReduceByKey || sums.data() == nullptr) continue;
+    CheckCuda(cudaMemsetAsync(sums.data(), 0, sums.bytes(), bench_->stream()), "cudaMemsetAsync");
   }
   Run(way);
   int64_t different = 0;
@@ -373,6 +410,13 @@ int64_t StepProblem::CountDifferent(StepWay way) {
         CheckCuda(cudaMemcpy(got.data(), table.dense.as<float>() + static_cast<size_t>(items[row]) * dim,
                              dim * 4, cudaMemcpyDeviceToHost),
                   "cudaMemcpy");
+      } else if (peer) {
+        int32_t item = -1;
+        CheckCuda(cudaMemcpy(&item, table.cuembed_items.as<int32_t>() + row, 4, cudaMemcpyDeviceToHost), "item");
+        CheckCuda(cudaMemcpy(got.data(), table.cuembed_gradient.as<float>() + row * dim, dim * 4,
+                             cudaMemcpyDeviceToHost),
+                  "cudaMemcpy");
+        if (item != items[row]) got.assign(dim, NAN);
       } else {
         for (size_t block = 0; block < dim / 4; ++block) {
           CheckCuda(

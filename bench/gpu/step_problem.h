@@ -25,7 +25,8 @@ enum class StepWay {
   kTwo,           // lists gathered; plan and step of C over central rows, then plan and step of R
   kAtomics,       // floats added into dense gradients of R and C that are there, not cleared
   kReduceByKey,   // the sort, then CUB's reduction by key: gradient of R alone
-  kCuEmbed,       // cuEmbed's backward over sorted ids, R alone, where it was given to the build
+  kCuEmbed,       // cuEmbed's backward kernel over sorted ids, R alone, where it was given to the build
+  kCuEmbedTranspose,  // the same from unsorted ids: its transpose, numbers of compressed rows, backward
 };
 const char* StepWayName(StepWay way);
 // The way makes sense for the workload, and is built.
@@ -78,8 +79,8 @@ class StepProblem {
   const StepWorkload& workload() const { return workload_; }
   // Enqueues one run. Nothing is allocated after the first run of a way.
   void Run(StepWay way);
-  // Rows of R's gradient that differ between kBackward and a way that forms the same one; 0 for others. All numbers
-  // are multiples of 1/64 and sums exact, so that any order gives the same bits.
+  // Rows of R's gradient that differ between kBackward and a way that forms the same one in fp32; 0 for others. All
+  // numbers are multiples of 1/64 and sums exact, so that any order gives the same bits.
   int64_t CountDifferent(StepWay way);
   // Of all tables together.
   const StepShape& shape() const { return shape_; }
@@ -95,11 +96,15 @@ class StepProblem {
     DeviceArray sums, n_runs, reduce_temp;                                    // kReduceByKey
     DeviceArray dense, dense_central;                                         // kAtomics
     DeviceArray cuembed_rows, cuembed_runs, cuembed_gradient, cuembed_items;  // kCuEmbed
+    DeviceArray transposed[4], transpose_work;                                // kCuEmbedTranspose
   };
   void MakeTable(int index);
   Trainer::Part PartOf(const Table& table, bool residual, bool central) const;
   resembed_optimizer Optimizer(const DeviceArray& state1, const DeviceArray& state2) const;
   void Sort(Table* table);
+  void MakeCuEmbedOutputs(Table* table) const;
+  void CuEmbedOnSorted(Table* table);
+  void CuEmbedFromIds(Table* table);
 
   StepWorkload workload_;
   Bench* bench_;
@@ -108,12 +113,17 @@ class StepProblem {
   std::unique_ptr<Trainer> fused_, unpromised_, single_, centers_;
 };
 
-// cuEmbed's backward over sorted ids into a dense or compressed gradient of the output gradient's type:
-// bench/gpu/cuembed.cu, or nothing.
+// cuEmbed: bench/gpu/cuembed_step.cu, or no_cuembed_step.cc.
 bool CuEmbedBackwardAvailable(const StepWorkload& workload);
-// runs [n]: number of the row of `gradient` for each sorted use.
+// Added into gradient [n_runs, dim] of the output gradient's type, which is not cleared, as in cuEmbed's own benchmark;
+// items [n_runs]. runs [n]: number of the row of `gradient` for each sorted use.
 void CuEmbedBackward(const StepWorkload& workload, const void* grad, int64_t n, int64_t n_runs,
                      const int32_t* sorted_ids, const int32_t* rows_of_uses, const int32_t* runs,
                      void* gradient, int32_t* items, cudaStream_t stream);
+// What CuEmbedBackward takes, from the ids of n / row_length rows of row_length uses: rows, sorted_ids, sorted_rows and
+// runs have n entries. Two phases, as in CUB: with work null only *bytes is written.
+void CuEmbedTranspose(void* work, size_t* bytes, const int32_t* ids, int64_t n, int64_t row_length,
+                      int32_t* rows, int32_t* sorted_ids, int32_t* sorted_rows, int32_t* runs,
+                      cudaStream_t stream);
 
 }  // namespace resembed::bench::gpu

@@ -79,7 +79,6 @@ std::vector<StepWorkload> StepWorkloads() {
     w.batch.group = "r2";
     w.batch.form = RESEMBED_CENTRAL_STORED;
     w.batch.k = 4;
-    w.batch.n_bags = 16'384;
     w.batch.alpha = alpha;
     w.optimizer = RESEMBED_ROWWISE_ADAGRAD;
     list.push_back(w);
@@ -134,9 +133,10 @@ int64_t StepDeviceBytes(const StepWorkload& workload) {
   const int64_t row =
       w.dim * Bytes(w.dtype) + Bytes(workload.state_dtype) * (row_states + element_states * w.dim);
   const int64_t gradients = (w.pooling == RESEMBED_POOLING_NONE ? n_ids : w.n_bags) * w.dim * Bytes(w.dtype);
-  // Compressed rows once outside of and once in the workspace; plans, keys and temporary memory of sorts.
+  // Compressed rows outside of the workspace, in it, and in those of the separate ways; plans, keys and temporary
+  // memory of sorts, ours and a peer's.
   const int64_t one_table = (w.rows + CentralRows(w)) * (row + 4 * w.dim) + w.rows * w.k * 8 + gradients +
-                            2 * (unique + central) * w.dim * 4 + (n_ids + pairs) * (100 + 8 * w.k);
+                            3 * (unique + central) * w.dim * 4 + (n_ids + pairs) * (140 + 8 * w.k);
   return workload.n_tables * one_table + (int64_t{256} << 20);
 }
 

@@ -89,7 +89,6 @@ std::vector<Workload> Workloads(bool histogram) {
     w.form = RESEMBED_CENTRAL_STORED;
     w.k = 4;
     w.alpha = alpha;
-    w.n_bags = 16'384;
     list.push_back(w);
   }
   // R3: sequence output.
