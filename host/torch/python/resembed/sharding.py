@@ -20,11 +20,14 @@ process up to the order of sums. All ranks must call forward and backward equall
 (an empty one is valid).
 """
 
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from .central import resolve
+from .graph import InterestGraph
 
 __all__ = ["ShardedResidualEmbedding", "ShardedResidualEmbeddingBag"]
 
@@ -130,12 +133,6 @@ def _gradient_of(table: Tensor, compressed, sparse: bool) -> Tensor:
     return (dense if table.size(0) == 0 else dense.index_add_(0, row_ids, rows)).to(table.dtype)
 
 
-def _centers_of(assignment: Tensor) -> Tensor:
-    """int32, -1 = none; in uint16 none is 65535."""
-    centers = assignment.to(torch.int32)
-    return centers.masked_fill(centers == 65535, -1) if assignment.dtype == torch.uint16 else centers
-
-
 def _all_to_all(rows: Tensor, send: List[int], receive: List[int], group) -> Tensor:
     out = rows.new_empty((sum(receive),) + rows.shape[1:])
     dist.all_to_all_single(out, rows.contiguous(), receive, send, group=group)
@@ -167,54 +164,41 @@ class _RowWise(nn.Module):
     neighbor_weights: Optional[Tensor]
     assignment: Optional[Tensor]
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, centers=None, neighbors=None, neighbor_weights=None,
-                 assignment=None, fusion: Optional[str] = None, padding_idx: Optional[int] = None,
-                 sparse: bool = False, gradient_division: bool = True, process_group=None, device=None, dtype=None):
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, centers: Union[int, Tensor, None] = None,
+                 neighbors: Optional[Tensor] = None, neighbor_weights: Optional[Tensor] = None,
+                 assignment: Optional[Tensor] = None, graph: Optional[InterestGraph] = None,
+                 fusion: Optional[str] = None, padding_idx: Optional[int] = None, sparse: bool = False,
+                 gradient_division: bool = True, process_group: Any = None, device: Any = None,
+                 dtype: Optional[torch.dtype] = None) -> None:
         super().__init__()
         op = type(self).__name__
-        if fusion is None:
-            fusion = "assign" if assignment is not None else "none" if neighbors is None else \
-                "avg" if neighbor_weights is None else "gcn"
         if fusion == "att":
-            raise ValueError(f"{op}: fusion is 'att'; needs 'assign', 'avg', 'gcn' or 'none': the softmax over an item's "
+            raise ValueError(f"{op}: fusion is 'att'; needs 'assign', 'avg' or 'gcn': the softmax over an item's "
                              "neighbors needs all their central rows at once, and they lie on several ranks")
-        if fusion not in ("none", "assign", "avg", "gcn"):
-            raise ValueError(f"{op}: fusion is {fusion!r}; needs 'assign', 'avg', 'gcn' or 'none'")
-        wanted = {"none": (), "assign": ("assignment",), "avg": ("neighbors",), "gcn": ("neighbors", "neighbor_weights")}
-        given = {"neighbors": neighbors, "neighbor_weights": neighbor_weights, "assignment": assignment}
-        for name, value in given.items():
-            if (value is not None) != (name in wanted[fusion]):
-                raise ValueError(f"{op}: {name} is {'None' if value is None else 'given'}; needs "
-                                 f"{'a tensor' if value is None else 'None'} for fusion {fusion!r}")
-            if value is not None and value.size(0) != num_embeddings:
-                raise ValueError(f"{op}: {name}.shape is {tuple(value.shape)}; needs {num_embeddings} rows")
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ValueError(f"{op}: padding_idx is {padding_idx}; needs {-num_embeddings} .. {num_embeddings - 1}")
+        central = resolve(op, num_embeddings, embedding_dim, centers=centers, neighbors=neighbors,
+                          neighbor_weights=neighbor_weights, assignment=assignment, graph=graph, fusion=fusion,
+                          device=device)
         self.group = process_group
         self.world, self.rank = dist.get_world_size(process_group), dist.get_rank(process_group)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.fusion, self.sparse, self.gradient_division = fusion, sparse, gradient_division
+        self.fusion, self.central_rows = central.fusion, central.rows
+        self.sparse, self.gradient_division = sparse, gradient_division
         self.padding_idx = padding_idx + num_embeddings if padding_idx is not None and padding_idx < 0 else padding_idx
-        self.central_rows = 0
-        if fusion != "none":
-            if isinstance(centers, Tensor):
-                self.central_rows = centers.size(0)
-            elif centers is not None:
-                self.central_rows = int(centers)
-            else:
-                self.central_rows = num_embeddings if fusion != "assign" else int(_centers_of(assignment).max()) + 1
         self.weight = nn.Parameter(torch.empty(self._rows_of(num_embeddings), embedding_dim, device=device, dtype=dtype))
-        own_central = self.central_rows if fusion == "assign" else self._rows_of(self.central_rows)
-        central = torch.empty(own_central, embedding_dim, device=device, dtype=dtype)
-        self.central_weight = nn.Parameter(central) if fusion != "none" else None
-        own_assignment = None if assignment is None else _centers_of(self._shard(assignment))
-        for name, value in (("neighbors", neighbors), ("neighbor_weights", neighbor_weights),
-                            ("assignment", own_assignment)):
-            self.register_buffer(name, None if value is None else value.to(self.weight.device).contiguous().clone())
+        self.register_parameter("central_weight", None)
+        if self.fusion != "none":
+            rows = self.central_rows if self.fusion == "assign" else self._rows_of(self.central_rows)
+            self.central_weight = nn.Parameter(torch.empty(rows, embedding_dim, device=device, dtype=dtype))
+        self.register_buffer("neighbors", central.neighbors)
+        self.register_buffer("neighbor_weights", central.neighbor_weights)
+        self.register_buffer("assignment", None if central.assignment is None else
+                             self._shard(central.assignment).clone())
         self.reset_parameters()
-        if isinstance(centers, Tensor) and self.central_weight is not None:
+        if central.weight is not None:
             with torch.no_grad():
-                self.central_weight.copy_(centers if fusion == "assign" else self._shard(centers))
+                self.central_weight.copy_(central.weight if self.fusion == "assign" else self._shard(central.weight))
 
     @classmethod
     def from_module(cls, module: nn.Module, process_group=None, gradient_division: bool = True):
@@ -224,7 +208,7 @@ class _RowWise(nn.Module):
             options.update(mode=module.mode, include_last_offset=module.include_last_offset)
         central = getattr(module, "central_weight", None)
         out = cls(module.weight.size(0), module.weight.size(1), centers=None if central is None else central.detach(),
-                  fusion=module.fusion if central is not None else "none", padding_idx=module.padding_idx,
+                  fusion=module.fusion if central is not None else None, padding_idx=module.padding_idx,
                   sparse=module.sparse, process_group=process_group, gradient_division=gradient_division,
                   device=module.weight.device, dtype=module.weight.dtype, **options)
         with torch.no_grad():
@@ -278,9 +262,10 @@ class _RowWise(nn.Module):
         return full.detach()[begin:begin + self._rows_of(full.size(0))]
 
     def _gather(self, shard: Tensor, rows: int) -> Tensor:
-        padded = shard.new_zeros((self._rows_per_rank(rows),) + shard.shape[1:])
+        dtype = torch.int32 if shard.dtype == torch.uint16 else shard.dtype  # what the backends can send
+        padded = torch.zeros((self._rows_per_rank(rows),) + shard.shape[1:], dtype=dtype, device=shard.device)
         padded[:shard.size(0)] = shard
-        return _all_gather(padded, self.group)[:rows]
+        return _all_gather(padded, self.group)[:rows].to(shard.dtype)
 
     def _table(self, table: Tensor) -> Tensor:
         """The parameter as lookups see it. Ranks' gradients add up; divided, they are the mean of the ranks' losses."""
@@ -319,7 +304,7 @@ class ShardedResidualEmbeddingBag(_RowWise):
 
     Arguments as those of ResidualEmbeddingBag, each the whole table's: `neighbors` int32 [items, K] and
     `neighbor_weights` float32 [items, K] are kept by every rank, of `assignment` [items] its own slice. `centers` is
-    a row count, or the tensor C [rows, dim]. fusion None: what the maps given say ('avg', 'gcn', 'assign').
+    a row count, or the tensor C [rows, dim].
 
     gradient_division: gradients of R and C are divided by the number of ranks, as DistributedDataParallel does with
     those of the dense part: each rank then minimizes the mean loss of its own batch. False: they are sums. A
