@@ -2,7 +2,7 @@
 //
 // The one CUDA header that kernels include. Under nvcc it is the toolkit; under any other compiler it is the
 // emulator of the tests, which runs the same kernel sources on the CPU. What differs between the two, and what
-// depends on the GPU's architecture, is in this file: shared memory, launches, and the loads, copies and hints
+// depends on the GPU's architecture, is in this file: shared memory, launches, and the loads and stores with hints
 // that C++ cannot say.
 //
 // Rules for kernels: shared memory only through the two macros, launches only through Launch, no inline PTX and
@@ -66,27 +66,20 @@ inline constexpr bool kIsWord = std::is_trivially_copyable_v<T> && alignof(T) ==
                                 (sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8 ||
                                  sizeof(T) == 16);
 
-enum class CacheHint { kStreaming, kKeep };
-
 #if defined(__CUDA_ARCH__)
 namespace detail {
 
 #if __CUDA_ARCH__ >= 800
-// How the second-level cache treats a line; a constant to the assembler.
-template <CacheHint kHint>
-__device__ __forceinline__ unsigned long long CachePolicy() {
+// A line that leaves the second-level cache first; a constant to the assembler.
+__device__ __forceinline__ unsigned long long EvictFirst() {
   unsigned long long policy;
-  if constexpr (kHint == CacheHint::kStreaming) {
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  } else {
-    asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
-  }
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   return policy;
 }
 
-template <CacheHint kHint, class T>
+template <class T>
 __device__ __forceinline__ T LoadWord(const T* source) {
-  const unsigned long long policy = CachePolicy<kHint>();
+  const unsigned long long policy = EvictFirst();
   if constexpr (sizeof(T) == 16) {
     uint4 word;
     asm volatile("ld.global.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
@@ -118,7 +111,7 @@ __device__ __forceinline__ T LoadWord(const T* source) {
 
 template <class T>
 __device__ __forceinline__ void StoreWord(T* target, const T& value) {
-  const unsigned long long policy = CachePolicy<CacheHint::kStreaming>();
+  const unsigned long long policy = EvictFirst();
   if constexpr (sizeof(T) == 16) {
     const uint4 word = *reinterpret_cast<const uint4*>(&value);
     asm volatile("st.global.L1::no_allocate.L2::cache_hint.v4.u32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(target),
@@ -138,7 +131,7 @@ __device__ __forceinline__ void StoreWord(T* target, const T& value) {
   }
 }
 #else
-template <CacheHint kHint, class T>
+template <class T>
 __device__ __forceinline__ T LoadWord(const T* source) {
   return *source;
 }
@@ -159,18 +152,7 @@ template <class T>
 __device__ __forceinline__ T LoadStreaming(const T* source) {
   static_assert(kIsWord<T>, "one aligned word");
 #if defined(__CUDA_ARCH__)
-  return detail::LoadWord<CacheHint::kStreaming>(source);
-#else
-  return *source;
-#endif
-}
-
-// LoadKeep: read again and again (central rows): last to leave L2.
-template <class T>
-__device__ __forceinline__ T LoadKeep(const T* source) {
-  static_assert(kIsWord<T>, "one aligned word");
-#if defined(__CUDA_ARCH__)
-  return detail::LoadWord<CacheHint::kKeep>(source);
+  return detail::LoadWord(source);
 #else
   return *source;
 #endif
@@ -184,54 +166,6 @@ __device__ __forceinline__ void StoreStreaming(T* target, const T& value) {
   detail::StoreWord(target, value);
 #else
   *target = value;
-#endif
-}
-
-// Asks for the line that holds an address of device memory; never faults, never waits.
-__device__ __forceinline__ void PrefetchL2(const void* address) {
-#if defined(__CUDA_ARCH__)
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
-#else
-  static_cast<void>(address);
-#endif
-}
-
-// Asynchronous copies of 16 aligned bytes from device to shared memory. A thread issues copies, closes a group
-// with CommitCopies, and WaitCopies<n> returns when all but the thread's n youngest groups have landed. Only the
-// issuing thread sees them then: others need a barrier after its wait. Before sm_80 a copy lands at once.
-__device__ __forceinline__ void CopyAsync16(void* shared, const void* global) {
-#if defined(__CUDA_ARCH__)
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
-                   static_cast<unsigned>(__cvta_generic_to_shared(shared))),
-               "l"(global)
-               : "memory");
-#else
-  *static_cast<uint4*>(shared) = *static_cast<const uint4*>(global);
-#endif
-#elif !defined(__CUDACC__)
-  emulator::CopyAsync(shared, global, 16);
-#endif
-}
-
-__device__ __forceinline__ void CommitCopies() {
-#if defined(__CUDA_ARCH__)
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-#elif !defined(__CUDACC__)
-  emulator::CommitCopies();
-#endif
-}
-
-template <int kPending>
-__device__ __forceinline__ void WaitCopies() {
-#if defined(__CUDA_ARCH__)
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-#endif
-#elif !defined(__CUDACC__)
-  emulator::WaitCopies(kPending);
 #endif
 }
 

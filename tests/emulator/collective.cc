@@ -273,8 +273,4 @@ void BeforeAtomic(const void* address) {
 }
 void AfterAtomic(const void* address) { TheMachine().race.Acquire(address); }
 
-bool QueueCopy(void* to, const void* from, int bytes) { return TheMachine().QueueCopy(to, from, bytes); }
-bool NextCopy(int pending, Copy* copy) { return TheMachine().NextCopy(pending, copy); }
-void CommitCopies() { TheMachine().CloseCopies(); }
-
 }  // namespace resembed::emulator

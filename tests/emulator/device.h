@@ -37,25 +37,4 @@
       ::resembed::emulator::SharedStatic(&name##_key, sizeof(name##_type), alignof(name##_type)))
 #define RESEMBED_SHARED_DYN(T, name) T* const name = static_cast<T*>(::resembed::emulator::SharedDynamic())
 
-namespace resembed::emulator {
-
-// Instrumented, unlike the engine: a copy out of bounds is found here.
-inline void Land(const Copy& copy) {
-  for (int at = 0; at < copy.bytes; at += 16) {
-    *reinterpret_cast<uint4*>(static_cast<char*>(copy.to) + at) =
-        *reinterpret_cast<const uint4*>(static_cast<const char*>(copy.from) + at);
-  }
-}
-
-inline void CopyAsync(void* to, const void* from, int bytes) {
-  if (!QueueCopy(to, from, bytes)) Land({to, from, bytes, 0});
-}
-
-inline void WaitCopies(int pending) {
-  Copy copy;
-  while (NextCopy(pending, &copy)) Land(copy);
-}
-
-}  // namespace resembed::emulator
-
 #endif  // RESEMBED_TESTS_EMULATOR_DEVICE_H_

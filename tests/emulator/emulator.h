@@ -14,8 +14,7 @@
 
 namespace resembed::emulator {
 
-// Order of threads, of blocks, of wake-ups, of streams, and when asynchronous copies land: forward late, reverse
-// at once, random either.
+// Order of threads, of blocks, of wake-ups and of streams.
 struct Order {
   enum Kind { kForward, kReverse, kRandom } kind = kForward;
   std::uint64_t seed = 0;

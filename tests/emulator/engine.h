@@ -72,18 +72,6 @@ void AfterAtomic(const void* address);
 void* SharedStatic(const void* key, std::size_t bytes, std::size_t alignment);
 void* SharedDynamic();
 
-// cp.async: a copy lands between issue and wait, as late or as early as the run order says. The kernel's own code
-// moves the bytes, so that sanitizers see it: at once when QueueCopy says no, else what NextCopy gives.
-struct Copy {
-  void* to;
-  const void* from;
-  int bytes;
-  int group;  // counts CommitCopies of the thread
-};
-bool QueueCopy(void* to, const void* from, int bytes);
-bool NextCopy(int pending, Copy* copy);  // false: none left that must land now
-void CommitCopies();
-
 // A launch as the stream keeps it.
 struct Grid {
   dim3 blocks, threads;

@@ -116,7 +116,6 @@ void Machine::BeginBlock() {
     t.state = Thread::kUnstarted;
     t.fenced = false;
     t.stack = nullptr;
-    t.n_copies = t.group = 0;
     start_order_[i] = i;
   }
   if (order_.kind == Order::kRandom) {
@@ -170,9 +169,6 @@ void Machine::RunThreads() {
 
 void Machine::ThreadEnds() {
   Thread& t = current();
-  if (t.n_copies > 0) {
-    Fail("the thread ends with %d asynchronous copies in flight; needs WaitCopies<0> before", t.n_copies);
-  }
   race.EndThread();
   t.state = Thread::kDone;
   if (n_exited_++ == 0) first_exited_ = current_;
@@ -299,31 +295,6 @@ void Machine::Deadlock() {
     }
   }
   Fail("deadlock: no thread can go on, %d of %d have ended%s", n_exited_, n_threads_, text);
-}
-
-bool Machine::QueueCopy(void* to, const void* from, int bytes) {
-  if (order_.kind == Order::kReverse || (order_.kind == Order::kRandom && random_.Below(2) == 0))
-    return false;
-  Thread& t = current();
-  if (t.copies == nullptr) t.copies = static_cast<Copy*>(std::malloc(sizeof(Copy) * kMaxCopies));
-  if (t.n_copies == kMaxCopies) Fail("more than %d asynchronous copies of one thread in flight", kMaxCopies);
-  t.copies[t.n_copies++] = {to, from, bytes, t.group};
-  return true;
-}
-
-void Machine::CloseCopies() { ++current().group; }
-
-bool Machine::NextCopy(int pending, Copy* copy) {
-  Thread& t = current();
-  // The youngest copy that must land first: no code may rely on the order within what it waits for.
-  for (int i = t.n_copies - 1; i >= 0; --i) {
-    if (t.copies[i].group >= t.group - pending) continue;
-    *copy = t.copies[i];
-    for (int j = i + 1; j < t.n_copies; ++j) t.copies[j - 1] = t.copies[j];
-    --t.n_copies;
-    return true;
-  }
-  return false;
 }
 
 }  // namespace resembed::emulator

@@ -19,7 +19,6 @@ constexpr int kWarpThreads = 32;
 constexpr int kMaxWarps = kMaxBlockThreads / kWarpThreads;
 constexpr int kMaxBarriers = 16;
 constexpr int kMaxSharedArrays = 64;
-constexpr int kMaxCopies = 64;  // asynchronous copies of one thread in flight
 
 // Small and without std::: constructed once, touched at every switch, and instrumented by nobody.
 class Random {
@@ -50,8 +49,6 @@ struct Thread {
   std::uint64_t value, result;
   Site site;
   Stack* stack;
-  Copy* copies;  // [kMaxCopies], once it has issued one
-  int n_copies, group;
 };
 
 struct Warp {
@@ -74,9 +71,6 @@ class Machine {
                            int bytes, Site site);
   int Meet(BarrierOp op, int id, int count, int predicate, Site site);
   void Yield(Site site);
-  bool QueueCopy(void* to, const void* from, int bytes);
-  void CloseCopies();
-  bool NextCopy(int pending, Copy* copy);
   [[noreturn]] void Fail(const char* format, ...) __attribute__((format(printf, 2, 3)));
 
   race::Identities race;

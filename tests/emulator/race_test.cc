@@ -164,27 +164,6 @@ TEST(Races, MissingFenceBeforeTheCounter) {
   EXPECT_EQ(RacesOf(LastBlockKernel<true>, 4, partial.get(), again.get(), out.get()), 0);
 }
 
-// Another thread's copy is seen after a barrier that follows its wait.
-template <bool kRight>
-__global__ void CopyHandOverKernel(const uint4* in, uint4* out) {
-  RESEMBED_SHARED(uint4, tile, [64]);
-  gpu::CopyAsync16(&tile[threadIdx.x], in + threadIdx.x);
-  gpu::CommitCopies();
-  if (!kRight) __syncthreads();
-  gpu::WaitCopies<0>();
-  if (kRight) __syncthreads();
-  out[threadIdx.x] = tile[63 - threadIdx.x];
-}
-
-TEST(Races, BarrierBeforeTheWaitForCopies) {
-  const DeviceArray<uint4> in(64), out(64);
-  const Order order = GetOrder();
-  SetOrder({Order::kForward, 0});  // copies land at the wait
-  EXPECT_GT(RacesOf(CopyHandOverKernel<false>, 1, in.get(), out.get()), 0);
-  SetOrder(order);
-  EXPECT_EQ(RacesOf(CopyHandOverKernel<true>, 1, in.get(), out.get()), 0);
-}
-
 // Threads and blocks come and go on the emulator's own stacks: their local variables are nobody else's.
 __global__ void LocalArrayKernel(int* out) {
   volatile int local[64];

@@ -141,59 +141,6 @@ TEST(WrongKernels, NamedBarrierThatNobodyElseReaches) {
               AllOf(HasSubstr("__syncthreads"), HasSubstr("32 of 64")));
 }
 
-__global__ void CopyKernel(const uint4* in, uint4* out, int wait) {
-  RESEMBED_SHARED(uint4, tile, [32]);
-  gpu::CopyAsync16(&tile[threadIdx.x], in + threadIdx.x);
-  gpu::CommitCopies();
-  if (wait == 0) gpu::WaitCopies<0>();
-  if (wait == 1) gpu::WaitCopies<1>();
-  out[threadIdx.x] = tile[threadIdx.x];
-  if (wait == 1) gpu::WaitCopies<0>();
-}
-
-TEST(WrongKernels, CopiesNotWaitedFor) {
-  const Order order = GetOrder();
-  SetOrder({Order::kForward, 0});
-  {
-    const DeviceArray<uint4> in(32, uint4{1, 2, 3, 4}), out(32);
-    EXPECT_THAT(FaultOf(CopyKernel, 32u, in.get(), out.get(), 2),
-                HasSubstr("1 asynchronous copies in flight"));
-    const Stream stream;
-    ASSERT_EQ(gpu::Launch(CopyKernel, dim3(1), dim3(32), 0, stream, in.get(), out.get(), 1), cudaSuccess);
-    for (const uint4& word : out.Read()) EXPECT_EQ(word.x, 0xffffffffu);  // read before it landed
-    ASSERT_EQ(gpu::Launch(CopyKernel, dim3(1), dim3(32), 0, stream, in.get(), out.get(), 0), cudaSuccess);
-    for (const uint4& word : out.Read()) EXPECT_EQ(word.x, 1u);
-  }
-  SetOrder(order);
-}
-
-// One stage only: the next copy may land before the last one has been read.
-__global__ void CopyTooEarlyKernel(const uint4* in, uint4* out) {
-  RESEMBED_SHARED(uint4, tile, [32]);
-  gpu::CopyAsync16(&tile[threadIdx.x], in + threadIdx.x);
-  gpu::CommitCopies();
-  gpu::WaitCopies<0>();
-  gpu::CopyAsync16(&tile[threadIdx.x], in + 32 + threadIdx.x);
-  gpu::CommitCopies();
-  out[threadIdx.x] = tile[threadIdx.x];
-  gpu::WaitCopies<0>();
-}
-
-TEST(WrongKernels, CopyOverwritesWhatIsStillRead) {
-  const Order order = GetOrder();
-  SetOrder({Order::kReverse, 0});
-  {
-    std::vector<uint4> values(64, uint4{1, 1, 1, 1});
-    for (std::size_t i = 32; i < 64; ++i) values[i] = {2, 2, 2, 2};
-    const DeviceArray<uint4> in(values), out(32);
-    const Stream stream;
-    ASSERT_EQ(gpu::Launch(CopyTooEarlyKernel, dim3(1), dim3(32), 0, stream, in.get(), out.get()),
-              cudaSuccess);
-    for (const uint4& word : out.Read()) EXPECT_EQ(word.x, 2u);
-  }
-  SetOrder(order);
-}
-
 __global__ void TrapKernel() { __trap(); }
 
 TEST(WrongKernels, Trap) { EXPECT_THAT(FaultOf(TrapKernel, 1), HasSubstr("__trap at")); }

@@ -202,25 +202,6 @@ TEST(Conformance, NamedBarriers) {
   }
 }
 
-TEST(Conformance, AsynchronousCopies) {
-  const Stream stream;
-  for (const int n_tiles : {1, 2, 3, 10}) {
-    std::vector<uint4> in(static_cast<std::size_t>(n_tiles) * 128);
-    for (std::size_t i = 0; i < in.size(); ++i) {
-      const unsigned base = static_cast<unsigned>(i) * 4;
-      in[i] = {base, base + 1, base + 2, base + 3};
-    }
-    const DeviceArray<uint4> device_in(in), out(in.size());
-    ASSERT_EQ(RunAsyncCopies(n_tiles, device_in.get(), out.get(), stream), cudaSuccess);
-    const std::vector<uint4> got = out.Read();
-    for (std::size_t i = 0; i < in.size(); ++i) {
-      const uint4& expected = in[i / 128 * 128 + (i + 1) % 128];
-      ASSERT_EQ(got[i].x, expected.x);
-      ASSERT_EQ(got[i].w, expected.w);
-    }
-  }
-}
-
 TEST(Conformance, SharedMemory) {
   const Stream stream;
   std::vector<float> in(1024);

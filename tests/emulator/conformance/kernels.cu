@@ -107,27 +107,6 @@ __global__ void NamedBarrierKernel(int n_rounds, const int* in, int* out) {
   }
 }
 
-constexpr int kStages = 3;
-constexpr int kCopyThreads = 128;
-
-__global__ void AsyncCopyKernel(int n_tiles, const uint4* in, uint4* out) {
-  RESEMBED_SHARED(uint4, ring, [kStages][kCopyThreads]);
-  const int thread = static_cast<int>(threadIdx.x);
-  for (int tile = 0; tile < kStages - 1; ++tile) {
-    if (tile < n_tiles) gpu::CopyAsync16(&ring[tile][thread], in + tile * kCopyThreads + thread);
-    gpu::CommitCopies();
-  }
-  for (int tile = 0; tile < n_tiles; ++tile) {
-    gpu::WaitCopies<kStages - 2>();
-    __syncthreads();
-    const int ahead = tile + kStages - 1;
-    if (ahead < n_tiles) gpu::CopyAsync16(&ring[ahead % kStages][thread], in + ahead * kCopyThreads + thread);
-    gpu::CommitCopies();
-    // A neighbor's copy, not the thread's own.
-    out[tile * kCopyThreads + thread] = ring[tile % kStages][(thread + 1) % kCopyThreads];
-  }
-}
-
 __global__ void SharedKernel(const float* in, float* out) {
   RESEMBED_SHARED(float, tile, [32][33]);
   RESEMBED_SHARED_DYN(float, extra);
@@ -241,13 +220,12 @@ __global__ void ConversionKernel(int n, const float* in, uint16_t* to_half, uint
 }
 
 template <class Word>
-__device__ void CopyWords(int n, const unsigned char* in, unsigned char* streamed, unsigned char* kept) {
+__device__ void CopyWords(int n, const unsigned char* in, unsigned char* streamed, unsigned char* cached) {
   const int n_words = n / static_cast<int>(sizeof(Word));
   for (int i = static_cast<int>(threadIdx.x); i < n_words; i += static_cast<int>(blockDim.x)) {
     const Word* const from = reinterpret_cast<const Word*>(in) + i;
-    gpu::PrefetchL2(from);
     gpu::StoreStreaming(reinterpret_cast<Word*>(streamed) + i, gpu::LoadStreaming(from));
-    reinterpret_cast<Word*>(kept)[i] = gpu::LoadKeep(from);
+    reinterpret_cast<Word*>(cached)[i] = __ldca(from);
   }
 }
 
@@ -307,9 +285,6 @@ cudaError_t RunBlockVotes(int n_threads, const int* in, int* out, cudaStream_t s
 }
 cudaError_t RunNamedBarriers(int n_rounds, const int* in, int* out, cudaStream_t stream) {
   return gpu::Launch(NamedBarrierKernel, dim3(1), dim3(64), 0, stream, n_rounds, in, out);
-}
-cudaError_t RunAsyncCopies(int n_tiles, const uint4* in, uint4* out, cudaStream_t stream) {
-  return gpu::Launch(AsyncCopyKernel, dim3(1), dim3(kCopyThreads), 0, stream, n_tiles, in, out);
 }
 cudaError_t RunShared(const float* in, float* out, cudaStream_t stream) {
   return gpu::Launch(SharedKernel, dim3(1), dim3(32, 32), 32 * sizeof(float), stream, in, out);

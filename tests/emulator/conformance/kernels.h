@@ -36,9 +36,6 @@ cudaError_t RunBlockVotes(int n_threads, const int* in, int* out, cudaStream_t s
 // Warp 0 writes rounds of 32 values, warp 1 sums them; two named barriers hand the buffer to and fro.
 cudaError_t RunNamedBarriers(int n_rounds, const int* in, int* out, cudaStream_t stream);
 
-// Four warps stream n_tiles tiles of 128 x 16 bytes through a ring of three stages of asynchronous copies.
-cudaError_t RunAsyncCopies(int n_tiles, const uint4* in, uint4* out, cudaStream_t stream);
-
 // Block transposes a 32 x 32 tile through static shared memory and adds 32 values of dynamic shared memory.
 cudaError_t RunShared(const float* in, float* out, cudaStream_t stream);
 
@@ -62,7 +59,7 @@ cudaError_t RunArithmetic(int n, const float* a, const float* b, float* out, cud
 cudaError_t RunConversions(int n, const float* in, std::uint16_t* to_half, std::uint16_t* to_bf16,
                            float* from_half, float* from_bf16, cudaStream_t stream);
 
-// Copies n bytes with words of 1, 2, 4, 8 and 16 bytes, streaming and keeping: ten copies, one after the other.
+// Copies n bytes with words of 1, 2, 4, 8 and 16 bytes, streaming and cached: ten copies, one after the other.
 cudaError_t RunLoads(int n, const unsigned char* in, unsigned char* out, cudaStream_t stream);
 
 // out[block * threads + thread] = linear index from blockIdx, threadIdx, blockDim, gridDim of a 3-D launch.
