@@ -64,8 +64,8 @@ class Problem:
             self.targets.append(torch.randn((n_bags, DIM), generator=generator))
 
     def module(self, kind, **options):
-        central = self.central if self.fusion != "none" else None
-        module = kind(N_ITEMS, DIM, centers=central, fusion=self.fusion, **self.maps, **options)
+        central = {"centers": self.central, "fusion": self.fusion, **self.maps} if self.fusion != "none" else {}
+        module = kind(N_ITEMS, DIM, **central, **options)
         with torch.no_grad():
             module.weight.copy_(module._shard(self.weight))
         return module
@@ -215,7 +215,7 @@ def refusals(rank, world):
     refused(ValueError, "maximum over items", lambda: ShardedResidualEmbeddingBag(N_ITEMS, DIM, mode="max"))
     refused(ValueError, "softmax over an item's neighbors", lambda: ShardedResidualEmbeddingBag(
         N_ITEMS, DIM, fusion="att", neighbors=problem.maps["neighbors"]))
-    refused(ValueError, "neighbor_weights is None", lambda: ShardedResidualEmbeddingBag(
+    refused(ValueError, "neighbor_weights is None with fusion 'gcn'", lambda: ShardedResidualEmbeddingBag(
         N_ITEMS, DIM, fusion="gcn", neighbors=problem.maps["neighbors"]))
     module = problem.module(ShardedResidualEmbeddingBag, mode="mean")
     refused(ValueError, "per_sample_weights", lambda: module(torch.tensor([[1]]), None, torch.tensor([[1.0]])))

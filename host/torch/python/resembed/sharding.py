@@ -127,7 +127,8 @@ def _gradient_of(table: Tensor, compressed, sparse: bool) -> Tensor:
     if sparse:
         n_rows = int(count)
         return torch.sparse_coo_tensor(
-            row_ids[:n_rows].unsqueeze(0), rows[:n_rows].to(table.dtype), table.shape, is_coalesced=True)
+            row_ids[:n_rows].unsqueeze(0), rows[:n_rows].to(table.dtype), table.shape, is_coalesced=True,
+            check_invariants=False)
     # Rows past the count are zeros with id 0.
     dense = torch.zeros(table.shape, dtype=rows.dtype, device=table.device)
     return (dense if table.size(0) == 0 else dense.index_add_(0, row_ids, rows)).to(table.dtype)
