@@ -112,11 +112,11 @@ resembed_status CombineBytes(const resembed_combine_args& args, const resembed_p
   return RESEMBED_OK;
 }
 
-resembed_status Combine(const resembed_combine_args& args, void* workspace, const resembed_place& place) {
+resembed_status Combine(const resembed_combine_args& args, void* workspace, const resembed_place& place,
+                        const kernels::Grid& grid) {
   const DeviceScope scope(kOp, place.device);
   RESEMBED_RETURN_IF_ERROR(scope.status());
   const cudaStream_t stream = StreamOf(place);
-  const kernels::Grid grid;
   Workspace carve(workspace);
   Regions regions;
   RESEMBED_RETURN_IF_ERROR(Take(args, &carve, &regions));

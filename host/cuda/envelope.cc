@@ -4,7 +4,6 @@
 #include "host/cuda/device.h"
 #include "host/cuda/forward.h"
 #include "host/workspace.h"
-#include "kernels/envelope/envelope.h"
 #include "kernels/sort/sort.h"
 
 namespace resembed::detail::cuda {
@@ -78,7 +77,7 @@ resembed_status EnvelopeWorkspaceBytes(const char* op, const resembed_envelope_a
 }
 
 resembed_status Envelope(const char* op, const resembed_envelope_args& args, const resembed_table& table,
-                         void* workspace, const resembed_place& place) {
+                         void* workspace, const resembed_place& place, int64_t most_blocks) {
   const DeviceScope scope(op, place.device);
   RESEMBED_RETURN_IF_ERROR(scope.status());
   const cudaStream_t stream = StreamOf(place);
@@ -100,19 +99,20 @@ resembed_status Envelope(const char* op, const resembed_envelope_args& args, con
     return error == cudaSuccess ? RESEMBED_OK : CudaFailure(op, what, error);
   };
   RESEMBED_RETURN_IF_ERROR(
-      check("the launch of EnvelopeKeysKernel", kernels::LaunchEnvelopeKeys(params, stream)));
+      check("the launch of EnvelopeKeysKernel", kernels::LaunchEnvelopeKeys(params, most_blocks, stream)));
   if (table.n_items > 0) {
     RESEMBED_RETURN_IF_ERROR(check(
         "its sort",
         kernels::SortPairs(regions.sort_temp, &sort_bytes, params.keys, params.sorted_keys, params.items,
                            params.members, table.n_items, KeyBits(args.n_interests), stream)));
   }
-  RESEMBED_RETURN_IF_ERROR(check("the launch of its sums", kernels::LaunchEnvelopeSums(params, stream)));
+  RESEMBED_RETURN_IF_ERROR(
+      check("the launch of its sums", kernels::LaunchEnvelopeSums(params, most_blocks, stream)));
   const auto select = [&](const float* values, double quantile, bool whole, float* out,
                           int64_t stride) -> resembed_status {
     if (out == nullptr || (!whole && args.n_interests == 0)) return RESEMBED_OK;
     return check("the launch of EnvelopeSelectKernel",
-                 kernels::LaunchSelect(params, values, quantile, whole, out, stride, stream));
+                 kernels::LaunchSelect(params, values, quantile, whole, out, stride, most_blocks, stream));
   };
   RESEMBED_RETURN_IF_ERROR(select(params.distance, 1.0, false, args.radius, 1));
   RESEMBED_RETURN_IF_ERROR(select(params.ratio, -1.0, false, args.ratio, 1));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "host/validate.h"
+#include "kernels/envelope/envelope.h"
 #include "resembed/resembed.h"
 
 namespace resembed::detail::cuda {
@@ -15,6 +16,7 @@ resembed_status EnvelopeWorkspaceBytes(const char* op, const resembed_envelope_a
 
 // Everything else is checked. Enqueues on place.stream; args.quantiles is read before it returns.
 resembed_status Envelope(const char* op, const resembed_envelope_args& args, const resembed_table& table,
-                         void* workspace, const resembed_place& place);
+                         void* workspace, const resembed_place& place,
+                         int64_t most_blocks = kernels::kEnvelopeBlocks);
 
 }  // namespace resembed::detail::cuda

@@ -363,49 +363,50 @@ __global__ void __launch_bounds__(kThreads)
 namespace {
 
 // Blocks for n units of work, `per_block` of them each; the kernels walk over the rest.
-dim3 BlocksFor(int64_t n, int64_t per_block) {
+dim3 BlocksFor(int64_t n, int64_t per_block, int64_t most) {
   const int64_t blocks = (n + per_block - 1) / per_block;
-  return dim3(static_cast<unsigned int>(blocks < 1 ? 1 : blocks < (1 << 20) ? blocks : 1 << 20));
+  return dim3(static_cast<unsigned int>(blocks < 1 ? 1 : blocks < most ? blocks : most));
 }
 
 }  // namespace
 
-cudaError_t LaunchEnvelopeKeys(const EnvelopeParams& params, cudaStream_t stream) {
-  return gpu::Launch(EnvelopeKeysKernel, BlocksFor(params.table.n_items, kThreads), dim3(kThreads), 0, stream,
-                     params);
+cudaError_t LaunchEnvelopeKeys(const EnvelopeParams& params, int64_t most_blocks, cudaStream_t stream) {
+  return gpu::Launch(EnvelopeKeysKernel, BlocksFor(params.table.n_items, kThreads, most_blocks),
+                     dim3(kThreads), 0, stream, params);
 }
 
-cudaError_t LaunchEnvelopeSums(const EnvelopeParams& params, cudaStream_t stream) {
+cudaError_t LaunchEnvelopeSums(const EnvelopeParams& params, int64_t most_blocks, cudaStream_t stream) {
   const int64_t n = params.table.n_items, dim = params.table.dim, n_interests = params.n_interests;
   const int64_t slots = PiecesFor(n, n_interests), global_slots = PiecesFor(n, 0);
-  const dim3 by_item = BlocksFor(n, kWarpsOfBlock);
   cudaError_t error = cudaSuccess;
-  const auto then = [&](auto kernel, dim3 grid, auto... more) {
-    if (error == cudaSuccess) error = gpu::Launch(kernel, grid, dim3(kThreads), 0, stream, params, more...);
+  const auto then = [&](auto kernel, int64_t n_units, int64_t per_block, auto... more) {
+    if (error != cudaSuccess) return;
+    error = gpu::Launch(kernel, BlocksFor(n_units, per_block, most_blocks), dim3(kThreads), 0, stream, params,
+                        more...);
   };
-  then(EnvelopeStartsKernel, BlocksFor(n + 1, kThreads));
-  if (params.attention != nullptr) then(EnvelopeAttentionKernel, by_item);
-  then(EnvelopeNormsKernel, by_item);
-  then(EnvelopeColumnsKernel<true>, BlocksFor(global_slots, 1), global_slots);
-  then(EnvelopeMeansKernel<true>, BlocksFor(dim, kThreads));
+  then(EnvelopeStartsKernel, n + 1, kThreads);
+  if (params.attention != nullptr) then(EnvelopeAttentionKernel, n, kWarpsOfBlock);
+  then(EnvelopeNormsKernel, n, kWarpsOfBlock);
+  then(EnvelopeColumnsKernel<true>, global_slots, 1, global_slots);
+  then(EnvelopeMeansKernel<true>, dim, kThreads);
   if (n_interests > 0) {
-    then(EnvelopeColumnsKernel<false>, BlocksFor(slots, 1), slots);
-    then(EnvelopeMeansKernel<false>, BlocksFor(n_interests * dim, kThreads));
-    then(EnvelopeDistancesKernel, by_item);
-    then(EnvelopePiecesKernel<false>, BlocksFor(slots, kThreads), slots);
-    then(EnvelopeInterestsKernel, BlocksFor(n_interests, kThreads));
+    then(EnvelopeColumnsKernel<false>, slots, 1, slots);
+    then(EnvelopeMeansKernel<false>, n_interests * dim, kThreads);
+    then(EnvelopeDistancesKernel, n, kWarpsOfBlock);
+    then(EnvelopePiecesKernel<false>, slots, kThreads, slots);
+    then(EnvelopeInterestsKernel, n_interests, kThreads);
   }
   if (params.global != nullptr) {
-    then(EnvelopePiecesKernel<true>, BlocksFor(global_slots, kThreads), global_slots);
-    then(EnvelopeGlobalKernel, dim3(1));
+    then(EnvelopePiecesKernel<true>, global_slots, kThreads, global_slots);
+    then(EnvelopeGlobalKernel, 1, 1);
   }
   return error;
 }
 
 cudaError_t LaunchSelect(const EnvelopeParams& params, const float* values, double quantile, bool whole,
-                         float* out, int64_t out_stride, cudaStream_t stream) {
-  return gpu::Launch(EnvelopeSelectKernel, BlocksFor(whole ? 1 : params.n_interests, 1), dim3(kThreads), 0,
-                     stream, params, values, quantile, whole, out, out_stride);
+                         float* out, int64_t out_stride, int64_t most_blocks, cudaStream_t stream) {
+  return gpu::Launch(EnvelopeSelectKernel, BlocksFor(whole ? 1 : params.n_interests, 1, most_blocks),
+                     dim3(kThreads), 0, stream, params, values, quantile, whole, out, out_stride);
 }
 
 }  // namespace resembed::kernels

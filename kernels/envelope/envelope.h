@@ -57,14 +57,17 @@ struct EnvelopeParams {
   float* global;  // [4]
 };
 
+// Most blocks of a grid; kernels walk over the rest of the work.
+constexpr int64_t kEnvelopeBlocks = 1 << 20;
+
 // Every number the statistics need but quantiles; `sort` runs between keys and the rest.
-cudaError_t LaunchEnvelopeKeys(const EnvelopeParams& params, cudaStream_t stream);
-cudaError_t LaunchEnvelopeSums(const EnvelopeParams& params, cudaStream_t stream);
+cudaError_t LaunchEnvelopeKeys(const EnvelopeParams& params, int64_t most_blocks, cudaStream_t stream);
+cudaError_t LaunchEnvelopeSums(const EnvelopeParams& params, int64_t most_blocks, cudaStream_t stream);
 
 // out[k * out_stride] = a value of interest k's stretch of `values`, found by its bits; with whole = true of
 // all members, into out[0]. quantile in [0, 1]: the nearest rank, 0 of none; negative: the median of what is
 // no NaN.
 cudaError_t LaunchSelect(const EnvelopeParams& params, const float* values, double quantile, bool whole,
-                         float* out, int64_t out_stride, cudaStream_t stream);
+                         float* out, int64_t out_stride, int64_t most_blocks, cudaStream_t stream);
 
 }  // namespace resembed::kernels

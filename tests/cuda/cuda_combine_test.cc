@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "host/cuda/combine.h"
 #include "tests/cuda/support/device_gradients.h"
 
 namespace resembed::testing {
@@ -53,9 +54,9 @@ resembed_combine_args ArgsOf(const std::vector<const resembed_grad*>& inputs, in
   return args;
 }
 
-// The combination on the device with an output of `capacity` rows.
+// The combination on the device: the public call, or launches of a given grid.
 void Combine(const std::vector<HostGrad>& inputs, int64_t dim, int64_t table_rows, const Stream& stream,
-             DeviceGrad* output) {
+             DeviceGrad* output, const kernels::Grid* grid = nullptr) {
   std::deque<DeviceBuffer> memory;
   std::deque<resembed_grad> grads;
   std::vector<const resembed_grad*> list;
@@ -77,8 +78,10 @@ void Combine(const std::vector<HostGrad>& inputs, int64_t dim, int64_t table_row
   DeviceBuffer workspace(bytes);
   {
     const InOperation scope("combine");
-    ASSERT_EQ(resembed_combine(&args, workspace.data(), bytes, &place), RESEMBED_OK)
-        << resembed_last_error_message();
+    const resembed_status status = grid == nullptr
+                                       ? resembed_combine(&args, workspace.data(), bytes, &place)
+                                       : detail::cuda::Combine(args, workspace.data(), place, *grid);
+    ASSERT_EQ(status, RESEMBED_OK) << resembed_last_error_message();
   }
   EXPECT_TRUE(workspace.Download(stream)) << "the workspace was written past its end";
 }
@@ -123,6 +126,29 @@ TEST(CudaCombine, SumsRowsInInputOrderWithTheBitsOfTheCpu) {
       Combine(inputs, dim, table_rows, stream, &small);
       EXPECT_TRUE(small.count.Download(stream) && small.rows.Download(stream) && small.ids.Download(stream));
       EXPECT_EQ(small.Count(), -1) << "one row too few";
+    }
+  }
+}
+
+// Down to one warp that walks over all work.
+TEST(CudaCombine, AnyGridHasTheSameBits) {
+  for (const int64_t dim : {7, 36}) {
+    const int64_t table_rows = 300;
+    std::vector<HostGrad> inputs;
+    for (uint64_t index = 0; index < 5; ++index)
+      inputs.push_back(MakeInput(table_rows, dim, .4, static_cast<int64_t>(index % 3), index + 1));
+    for (HostGrad& input : inputs) Describe(&input);
+    const Stream stream;
+    DeviceGrad output(RESEMBED_GRAD_COMPRESSED, table_rows, dim);
+    Combine(inputs, dim, table_rows, stream, &output);
+    const Compressed want = output.Read(stream);
+    ASSERT_GT(want.ids.size(), 200u);
+    for (const kernels::Grid& grid : {kernels::Grid{32, 1}, kernels::Grid{64, 3}, kernels::Grid{256, 2}}) {
+      DeviceGrad other(RESEMBED_GRAD_COMPRESSED, table_rows, dim);
+      Combine(inputs, dim, table_rows, stream, &other, &grid);
+      const Compressed got = other.Read(stream);
+      EXPECT_EQ(got.ids, want.ids);
+      EXPECT_TRUE(SameBits(got.rows, want.rows)) << grid.blocks << " blocks of " << grid.threads;
     }
   }
 }

@@ -6,7 +6,8 @@
 #include <cmath>
 #include <random>
 
-#include "tests/cuda/support/device_problem.h"
+#include "host/cuda/envelope.h"
+#include "tests/cuda/support/device_plan.h"
 
 namespace resembed::testing {
 namespace {
@@ -68,8 +69,9 @@ Statistics OnCpu(const GradientProblem& problem, const std::vector<int32_t>& int
   return out;
 }
 
+// The public call, or launches of at most so many blocks.
 Statistics OnDevice(const GradientProblem& problem, const std::vector<int32_t>& interest_of,
-                    int64_t n_interests) {
+                    int64_t n_interests, int64_t most_blocks = 0) {
   DeviceProblem device(problem);
   const Stream stream;
   const DeviceBuffer interests(interest_of.data(), interest_of.size() * 4);
@@ -87,11 +89,12 @@ Statistics OnDevice(const GradientProblem& problem, const std::vector<int32_t>& 
       << resembed_last_error_message();
   DeviceBuffer workspace(bytes);
   {
-#ifdef RESEMBED_EMULATED
-    const emulator::OperationScope scope("envelope");
-#endif
-    EXPECT_EQ(resembed_envelope(&args, workspace.data(), bytes, &place), RESEMBED_OK)
-        << resembed_last_error_message();
+    const InOperation scope("envelope");
+    const resembed_status status =
+        most_blocks == 0 ? resembed_envelope(&args, workspace.data(), bytes, &place)
+                         : detail::cuda::Envelope("envelope", args, detail::ReadTable(args.table),
+                                                  workspace.data(), place, most_blocks);
+    EXPECT_EQ(status, RESEMBED_OK) << resembed_last_error_message();
   }
   EXPECT_TRUE(workspace.Download(stream));
   Statistics out;
@@ -188,6 +191,25 @@ TEST(CudaEnvelope, InterestsOutOfRangeAreLeftOut) {
     wrong[item] = item == 3 ? 7 : -2;
   }
   EXPECT_EQ(OnDevice(problem, wrong, 2).outputs, OnCpu(problem, interests, 2).outputs);
+}
+
+// Down to one block that walks over all work.
+TEST(CudaEnvelope, AnyNumberOfBlocksHasTheSameBits) {
+  for (const resembed_central_form form :
+       {RESEMBED_CENTRAL_ASSIGNMENT, RESEMBED_CENTRAL_STORED, RESEMBED_CENTRAL_ATTENTION}) {
+    TableSpec table;
+    table.form = form;
+    table.dim = form == RESEMBED_CENTRAL_ASSIGNMENT ? 3 : 40;
+    table.n_items = form == RESEMBED_CENTRAL_ASSIGNMENT ? 7000 : 150;  // more members than a piece has
+    const int64_t n_interests = form == RESEMBED_CENTRAL_ASSIGNMENT ? 2 : 30;
+    GradientProblem problem({table}, {}, 5);
+    const std::vector<int32_t> interests = RandomInterests(table.n_items, n_interests, 5);
+    const Statistics want = OnDevice(problem, interests, n_interests);
+    for (const int64_t blocks : {1, 3}) {
+      EXPECT_EQ(OnDevice(problem, interests, n_interests, blocks).outputs, want.outputs)
+          << "form " << form << " blocks " << blocks;
+    }
+  }
 }
 
 }  // namespace

@@ -171,5 +171,102 @@ TEST(CudaForward, APlanChangesNothing) {
   EXPECT_EQ(FirstDifference(RunOnDevice(&device, {}, with_plan), want), "");
 }
 
+// Forward alone, captured once and replayed with other ids, offsets and weights; long bags and a record of bad ids
+// among them.
+TEST(CudaForward, ACapturedGraphReplaysWithOtherIds) {
+  TableSpec codes, lists;
+  codes.form = RESEMBED_CENTRAL_ASSIGNMENT;
+  codes.dim = 40;
+  lists.form = RESEMBED_CENTRAL_STORED;
+  lists.dim = 7;
+  std::vector<FeatureSpec> features;
+  for (const resembed_pooling pooling : kPoolings) {
+    FeatureSpec feature;
+    feature.table = pooling == RESEMBED_POOLING_MEAN ? 1 : 0;
+    feature.pooling = pooling;
+    feature.weights = pooling != RESEMBED_POOLING_MAX;
+    feature.bad_ids = .05;
+    feature.offsets = pooling == RESEMBED_POOLING_NONE ? OffsetsOf(std::vector<int64_t>(30, 1))
+                                                       : OffsetsOf({3, 0, 700, 20, 1});
+    features.push_back(feature);
+  }
+  GradientProblem problem({codes, lists}, features, 12);
+  DeviceProblem device(problem);
+  const Stream stream;
+  const resembed_place place = CudaPlace(stream.get());
+  std::deque<DeviceBuffer> outputs, argmax;
+  for (resembed_feature& feature : device.features) {
+    const int64_t dim = device.tables[static_cast<size_t>(feature.table)].dim;
+    const int64_t rows = feature.pooling == RESEMBED_POOLING_NONE ? feature.n_ids : feature.n_bags;
+    outputs.emplace_back(static_cast<size_t>(rows * dim * 4));
+    feature.output = outputs.back().data();
+    feature.output_stride = dim;
+    argmax.emplace_back(static_cast<size_t>(rows * dim * 4));
+    if (feature.pooling == RESEMBED_POOLING_MAX)
+      feature.saved_argmax = static_cast<int32_t*>(argmax.back().data());
+  }
+  DeviceBuffer record(sizeof(resembed_bad_ids));
+  resembed_forward_args args = device.Args();
+  args.bounds = RESEMBED_BOUNDS_SKIP;
+  args.bad_ids = static_cast<resembed_bad_ids*>(record.data());
+  size_t bytes = 0;
+  ASSERT_EQ(resembed_forward_workspace_size(&args, &place, &bytes), RESEMBED_OK);
+  DeviceBuffer workspace(bytes);
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeGlobal), cudaSuccess);
+  ASSERT_EQ(PublicForward(args, workspace.data(), bytes, place), RESEMBED_OK)
+      << resembed_last_error_message();
+  ASSERT_EQ(cudaStreamEndCapture(stream.get(), &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
+  std::vector<int64_t> lengths = {3, 0, 700, 20, 1};
+  for (int round = 0; round < 3; ++round) {
+    SCOPED_TRACE(::testing::Message() << "round " << round);
+    for (size_t index = 0; index < problem.features.size(); ++index) {
+      FeatureData& data = *problem.features[index];
+      std::rotate(data.id_bytes.begin(), data.id_bytes.begin() + 8 * (1 + round), data.id_bytes.end());
+      std::rotate(data.weights.begin(), data.weights.begin() + (data.weights.empty() ? 0 : 1),
+                  data.weights.end());
+      if (data.spec.pooling != RESEMBED_POOLING_NONE) {
+        const std::vector<int64_t> offsets = OffsetsOf(lengths);
+        ASSERT_EQ(data.offset_bytes.size(), offsets.size() * 8);
+        std::memcpy(data.offset_bytes.data(), offsets.data(), offsets.size() * 8);
+      }
+      const auto put = [](const void* to, const void* from, size_t n) {
+        ASSERT_TRUE(n == 0 ||
+                    cudaMemcpy(const_cast<void*>(to), from, n, cudaMemcpyHostToDevice) == cudaSuccess);
+      };
+      const resembed_feature& on_device = device.features[index];
+      put(on_device.ids, data.id_bytes.data(), data.id_bytes.size());
+      put(on_device.weights, data.weights.data(), data.weights.size() * 4);
+      if (on_device.offsets != nullptr)
+        put(on_device.offsets, data.offset_bytes.data(), data.offset_bytes.size());
+    }
+    std::rotate(lengths.begin(), lengths.begin() + 1, lengths.end());
+    ASSERT_EQ(cudaGraphLaunch(executable, stream.get()), cudaSuccess);
+    resembed_bad_ids want_bad = {}, got_bad = {};
+    ForwardOptions options;
+    options.bad_ids = &want_bad;
+    const ForwardResult want = RunForward(&problem, PlaceOf(nullptr), options);
+    ASSERT_EQ(want.status, RESEMBED_OK) << want.message;
+    for (size_t index = 0; index < outputs.size(); ++index) {
+      const FeatureOutput& feature = want.features[index];
+      ASSERT_TRUE(outputs[index].Download(stream) && argmax[index].Download(stream));
+      EXPECT_EQ(std::memcmp(outputs[index].host(), feature.bytes.data(), feature.bytes.size()), 0) << index;
+      if (device.features[index].pooling != RESEMBED_POOLING_MAX) continue;
+      EXPECT_EQ(std::memcmp(argmax[index].host(), feature.argmax.data(), feature.argmax.size() * 4), 0);
+    }
+    ASSERT_TRUE(record.Download(stream) && workspace.Download(stream));
+    std::memcpy(&got_bad, record.host(), sizeof(got_bad));
+    EXPECT_GT(want_bad.count, 10);
+    EXPECT_EQ(got_bad.count, want_bad.count);
+    EXPECT_EQ(got_bad.feature, want_bad.feature);
+    EXPECT_EQ(got_bad.position, want_bad.position);
+    EXPECT_EQ(got_bad.value, want_bad.value);
+  }
+  EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+}
+
 }  // namespace
 }  // namespace resembed::testing

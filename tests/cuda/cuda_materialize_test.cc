@@ -6,7 +6,8 @@
 #include <sys/mman.h>
 #endif
 
-#include "tests/cuda/support/device_problem.h"
+#include "host/cuda/forward.h"
+#include "tests/cuda/support/device_plan.h"
 #include "tests/oracle/forward.h"
 
 namespace resembed::testing {
@@ -47,8 +48,11 @@ TEST(CudaMaterialize, HasTheBitsOfTheCpu) {
         const resembed_place cuda = CudaPlace(stream.get());
         ASSERT_EQ(resembed_materialize_workspace_size(&args, &cuda, &bytes), RESEMBED_OK);
         EXPECT_EQ(bytes, 0u);
-        ASSERT_EQ(resembed_materialize(&args, nullptr, 0, &cuda), RESEMBED_OK)
-            << resembed_last_error_message();
+        {
+          const InOperation scope("materialize");
+          ASSERT_EQ(resembed_materialize(&args, nullptr, 0, &cuda), RESEMBED_OK)
+              << resembed_last_error_message();
+        }
         ASSERT_TRUE(got.Download(stream));
         if (form != RESEMBED_CENTRAL_ATTENTION) {
           EXPECT_EQ(std::memcmp(got.host(), want.data(), want.size()), 0)
@@ -78,7 +82,47 @@ TEST(CudaMaterialize, NothingIsValid) {
   resembed_materialize_args args = {};
   args.struct_size = sizeof(args);
   args.table = &device.tables[0];
+  const InOperation scope("materialize");
   EXPECT_EQ(resembed_materialize(&args, nullptr, 0, &place), RESEMBED_OK) << resembed_last_error_message();
+}
+
+// Down to one warp that walks over all items.
+TEST(CudaMaterialize, AnyLaunchShapeHasTheSameBits) {
+  for (int form = 0; form < 5; ++form) {
+    for (const int64_t dim : {40, 131}) {
+      TableSpec table;
+      table.form = form;
+      table.dim = dim;
+      table.n_items = 90;
+      GradientProblem problem({table}, {}, 4);
+      DeviceProblem device(problem);
+      const Stream stream;
+      const resembed_place place = CudaPlace(stream.get());
+      const auto bytes = static_cast<size_t>(table.n_items * dim * 4);
+      resembed_materialize_args args = {};
+      args.struct_size = sizeof(args);
+      args.table = &device.tables[0];
+      args.n_items = table.n_items;
+      args.output_stride = dim;
+      DeviceBuffer want(bytes);
+      args.output = want.data();
+      ASSERT_EQ(resembed_materialize(&args, nullptr, 0, &place), RESEMBED_OK);
+      ASSERT_TRUE(want.Download(stream));
+      for (const kernels::LaunchShape& shape :
+           {kernels::LaunchShape{32, 1}, kernels::LaunchShape{64, 3}, kernels::LaunchShape{256, 2}}) {
+        DeviceBuffer got(bytes);
+        args.output = got.data();
+        {
+          const InOperation scope("materialize");
+          ASSERT_EQ(detail::cuda::Materialize("materialize", args, detail::ReadTable(args.table), place, shape),
+                    RESEMBED_OK);
+        }
+        ASSERT_TRUE(got.Download(stream));
+        EXPECT_EQ(std::memcmp(got.host(), want.host(), bytes), 0)
+            << "form " << form << " dim " << dim << ": " << shape.blocks << " blocks of " << shape.threads;
+      }
+    }
+  }
 }
 
 // Device memory of which only a few pages are ever touched.

@@ -103,8 +103,11 @@ class DeviceTraining {
     ASSERT_EQ(resembed_backward_workspace_size(&args, &place, &bytes), RESEMBED_OK)
         << resembed_last_error_message();
     DeviceBuffer workspace(bytes);
-    ASSERT_EQ(resembed_backward(&args, workspace.data(), bytes, &place), RESEMBED_OK)
-        << resembed_last_error_message();
+    {
+      const InOperation scope("backward");
+      ASSERT_EQ(resembed_backward(&args, workspace.data(), bytes, &place), RESEMBED_OK)
+          << resembed_last_error_message();
+    }
     resembed_step_args step_args = {};
     step_args.struct_size = sizeof(step_args);
     step_args.tables = args.tables;
