@@ -4,6 +4,7 @@
 #include <memory>
 #include <new>
 
+#include "host/nvtx.h"
 #include "host/validate.h"
 #ifdef RESEMBED_WITH_CUDA
 #include "host/cuda/device.h"
@@ -146,6 +147,7 @@ extern "C" resembed_status resembed_check_maps(const resembed_table* table, cons
   }
   const resembed_table given = ReadTable(table);
   RESEMBED_RETURN_IF_ERROR(CheckTable(kOp, 0, given));
+  const NvtxRange range(NvtxOp::kCheckMaps, [&given] { return MapsSize(given); });
   if (given.center_of != nullptr) {
     const int64_t code_bytes = given.center_of_dtype == RESEMBED_U16 ? 2 : 4;
     int64_t before = 0;

@@ -14,12 +14,13 @@ namespace resembed::detail {
 #ifdef RESEMBED_HAVE_NVTX
 namespace {
 
-constexpr int kNOps = 8;
-constexpr const char* kNames[kNOps] = {"forward",       "plan",    "backward",    "step",
-                                       "backward_step", "combine", "materialize", "envelope"};
+constexpr int kNOps = 11;
+constexpr const char* kNames[kNOps] = {
+    "forward",     "plan",     "backward",  "step",       "backward_step",    "combine",
+    "materialize", "envelope", "translate", "check_maps", "table_set_prepare"};
 // Categories: what a training step is made of, and whole-table services.
 constexpr const char* kCategories[] = {"forward", "index", "backward", "optimizer", "table"};
-constexpr uint32_t kCategoryOf[kNOps] = {1, 2, 3, 4, 4, 3, 5, 5};
+constexpr uint32_t kCategoryOf[kNOps] = {1, 2, 3, 4, 4, 3, 5, 5, 2, 5, 5};
 // A fixed number, so that the payload names its schema even to a tool that registers none.
 constexpr uint64_t kSchema = NVTX_PAYLOAD_SCHEMA_ID_STATIC_START + 1;
 
@@ -179,6 +180,18 @@ NvtxSize CombineSize(const resembed_combine_args& args) {
 
 NvtxSize ItemsSize(const resembed_table& table, int64_t n_items, int64_t output_bytes) {
   return {0, n_items, n_items * ItemBytes(table) + output_bytes};
+}
+
+NvtxSize TranslateSize(const resembed_translate_args& args) {
+  return {0, args.n_ids, args.n_ids * (2 * ElementBytes(args.id_dtype) + 4)};
+}
+
+NvtxSize MapsSize(const resembed_table& table) {
+  int64_t bytes = 0;
+  if (table.center_of != nullptr) bytes += ElementBytes(table.center_of_dtype);
+  if (table.neighbors != nullptr) bytes += int64_t{table.n_neighbors} * 4;
+  if (table.residual != nullptr && table.residual_row_of != nullptr) bytes += 4;
+  return {0, table.n_items, table.n_items * bytes};
 }
 
 }  // namespace resembed::detail

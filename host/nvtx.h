@@ -20,12 +20,15 @@ enum class NvtxOp {
   kCombine,
   kMaterialize,
   kEnvelope,
+  kTranslate,
+  kCheckMaps,
+  kTableSetPrepare,
 };
 
 // The payload. Bytes are logical: every use of a row counted, caches ignored.
 struct NvtxSize {
   int64_t bags;   // bags pooled; 0 for operations without bags
-  int64_t rows;   // item rows composed, summed or updated (compressed gradients: their capacity)
+  int64_t rows;   // item rows composed, summed or updated (compressed gradients: their capacity); ids, items, tables
   int64_t bytes;  // read and written by the operation
 };
 
@@ -69,5 +72,9 @@ NvtxSize StepSize(const resembed_step_args& args, const Tables& tables);
 NvtxSize CombineSize(const resembed_combine_args& args);
 // Materialize and envelope: maps, rows of R and C of n items, output bytes.
 NvtxSize ItemsSize(const resembed_table& table, int64_t n_items, int64_t output_bytes);
+// Translate: ids read and written, an entry of the map for each.
+NvtxSize TranslateSize(const resembed_translate_args& args);
+// Check_maps: codes, lists and row numbers of all items.
+NvtxSize MapsSize(const resembed_table& table);
 
 }  // namespace resembed::detail

@@ -2,6 +2,7 @@
 #include "host/table_set.h"
 
 #include "host/descriptor.h"
+#include "host/nvtx.h"
 #include "host/validate.h"
 
 namespace resembed::detail {
@@ -84,6 +85,9 @@ resembed_status resembed_table_set_prepare(const resembed_tables* tables, void* 
   RESEMBED_RETURN_IF_ERROR(CheckTables(kOp, tables, where, &given));
   const size_t needed = resembed::detail::SetBytes(given.size());
   RESEMBED_RETURN_IF_ERROR(resembed::detail::CheckWorkspace(kOp, memory, memory_bytes, needed));
+  const resembed::detail::NvtxRange range(resembed::detail::NvtxOp::kTableSetPrepare, [&] {
+    return resembed::detail::NvtxSize{0, given.size(), static_cast<int64_t>(needed)};
+  });
   auto* header = static_cast<resembed::detail::SetHeader*>(memory);
   *header = {resembed::detail::kMagic, sizeof(resembed_table), given.size()};
   auto* copies =

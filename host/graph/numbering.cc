@@ -9,6 +9,7 @@
 #include "host/descriptor.h"
 #include "host/executor.h"
 #include "host/io/header.h"
+#include "host/nvtx.h"
 #include "host/status.h"
 #include "host/validate.h"
 #ifdef RESEMBED_WITH_CUDA
@@ -302,6 +303,7 @@ resembed_status resembed_translate(const resembed_translate_args* given, const r
   if (Overlaps(args.map, args.n_map * 4, args.output, args.n_ids * element)) {
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: output is overlapping map; needs memory of its own", kOp);
   }
+  const NvtxRange range(NvtxOp::kTranslate, [&args] { return TranslateSize(args); });
 #ifdef RESEMBED_WITH_CUDA
   if (where.backend == RESEMBED_CUDA) return cuda::Translate(args, where);
 #endif

@@ -108,6 +108,36 @@ TEST_F(Nvtx, WholeTableOperationsAreRanges) {
               ElementsAre("push resembed envelope 5 16777217 0 4 128", "pop resembed"));
 }
 
+TEST_F(Nvtx, WhatPreparesABatchOrATableIsARange) {
+  std::vector<int64_t> translated(5);
+  const std::vector<int32_t> map = {3, 2, 1, 0};
+  Descriptor<resembed_translate_args> translate;
+  translate.ids = ids.data();
+  translate.output = translated.data();
+  translate.id_dtype = RESEMBED_I64;
+  translate.n_ids = 5;
+  translate.map = map.data();
+  translate.n_map = 4;
+  // 5 ids in, 5 out, 5 entries of the map
+  EXPECT_THAT(Ranges([&] { return resembed_translate(&translate, &place); }),
+              ElementsAre("push resembed translate 2 16777217 0 5 100", "pop resembed"));
+  // 4 items, lists of 2
+  EXPECT_THAT(Ranges([&] { return resembed_check_maps(&table, &place); }),
+              ElementsAre("push resembed check_maps 5 16777217 0 4 32", "pop resembed"));
+
+  const resembed_table* const tables[] = {&table};
+  Descriptor<resembed_tables> list;
+  list.tables = tables;
+  list.n_tables = 1;
+  size_t bytes = 0;
+  ASSERT_EQ(resembed_table_set_size(&list, &place, &bytes), RESEMBED_OK);
+  Memory memory;
+  resembed_table_set set = {};
+  EXPECT_THAT(
+      Ranges([&] { return resembed_table_set_prepare(&list, memory.Reserve(bytes), bytes, &set, &place); }),
+      ElementsAre("push resembed table_set_prepare 5 16777217 0 1 " + std::to_string(bytes), "pop resembed"));
+}
+
 TEST_F(Nvtx, NamesCategoriesAndPayloadFieldsAreRegisteredOnce) {
   Batch batch({&table}, {&feature}, place);
   ASSERT_TRUE(batch.Forward().ok());
@@ -115,7 +145,9 @@ TEST_F(Nvtx, NamesCategoriesAndPayloadFieldsAreRegisteredOnce) {
   EXPECT_THAT(Lines("string"),
               ElementsAre("string resembed forward", "string resembed plan", "string resembed backward",
                           "string resembed step", "string resembed backward_step", "string resembed combine",
-                          "string resembed materialize", "string resembed envelope"));
+                          "string resembed materialize", "string resembed envelope",
+                          "string resembed translate", "string resembed check_maps",
+                          "string resembed table_set_prepare"));
   EXPECT_THAT(Lines("category"), ElementsAre("category resembed 1 forward", "category resembed 2 index",
                                              "category resembed 3 backward", "category resembed 4 optimizer",
                                              "category resembed 5 table"));
