@@ -9,6 +9,7 @@ namespace resembed::bench::gpu {
 
 void CheckCuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
+  cudaGetLastError();  // whoever goes on after it does not meet it again
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 

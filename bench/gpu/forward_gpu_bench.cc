@@ -113,15 +113,14 @@ void Register() {
     for (const Way way : ways) {
       for (const bool cold : {true, false}) {
         const std::string name = WorkloadName(workload) + "/" + WayName(way) + (cold ? "/cold" : "/hot");
-        benchmark::RegisterBenchmark(
-            name.c_str(),
-            [workload, way, cold](benchmark::State& state) {
-              try {
-                Forward(state, workload, way, cold);
-              } catch (const std::exception& error) {  // no memory: the others go on
-                state.SkipWithError(error.what());
-              }
-            })
+        benchmark::RegisterBenchmark(name.c_str(),
+                                     [workload, way, cold](benchmark::State& state) {
+                                       try {
+                                         Forward(state, workload, way, cold);
+                                       } catch (const std::exception& error) {  // no memory: the others go on
+                                         state.SkipWithError(error.what());
+                                       }
+                                     })
             ->UseManualTime()
             ->Unit(benchmark::kMicrosecond)
             ->Iterations(settings.tiny ? 1

@@ -21,9 +21,9 @@ namespace resembed::bench::gpu {
 namespace {
 
 constexpr int kRuns = 20;
-constexpr StepWay kWays[] = {StepWay::kSort,        StepWay::kPlan,   StepWay::kPlanTwoSorts,
-                             StepWay::kBackward,    StepWay::kStep,   StepWay::kPlanStep,
-                             StepWay::kSingle,      StepWay::kTwo,    StepWay::kAtomics,
+constexpr StepWay kWays[] = {StepWay::kSort,        StepWay::kPlan,    StepWay::kPlanTwoSorts,
+                             StepWay::kBackward,    StepWay::kStep,    StepWay::kPlanStep,
+                             StepWay::kSingle,      StepWay::kTwo,     StepWay::kAtomics,
                              StepWay::kReduceByKey, StepWay::kCuEmbed, StepWay::kCuEmbedTranspose};
 
 bool tiny = false;

@@ -43,9 +43,9 @@ int64_t RowLength(const Workload& w) { return w.pooling == RESEMBED_POOLING_NONE
 }  // namespace
 
 const char* StepWayName(StepWay way) {
-  static const char* const kNames[] = {"plan",    "plan_two_sorts", "sort",   "backward",
-                                       "step",    "plan_step",      "single", "two",
-                                       "atomics", "reduce_by_key",  "cuembed",  "cuembed_transpose"};
+  static const char* const kNames[] = {"plan",    "plan_two_sorts", "sort",    "backward",
+                                       "step",    "plan_step",      "single",  "two",
+                                       "atomics", "reduce_by_key",  "cuembed", "cuembed_transpose"};
   return kNames[static_cast<int>(way)];
 }
 
@@ -339,8 +339,8 @@ void StepProblem::Run(StepWay way) {
 
 void StepProblem::MakeCuEmbedOutputs(Table* table) const {
   if (table->cuembed_gradient.data() != nullptr) return;
-  table->cuembed_gradient = Zeros(table->n_unique * workload_.batch.dim, ElementBytes(workload_.batch.dtype),
-                                  bench_->stream());
+  table->cuembed_gradient =
+      Zeros(table->n_unique * workload_.batch.dim, ElementBytes(workload_.batch.dtype), bench_->stream());
   table->cuembed_items = DeviceArray(static_cast<size_t>(table->n_unique) * 4);
 }
 
@@ -352,8 +352,10 @@ void StepProblem::CuEmbedOnSorted(Table* table) {
     Sort(table);
     CheckCuda(cudaStreamSynchronize(bench_->stream()), "cudaStreamSynchronize");
     std::vector<int32_t> keys(static_cast<size_t>(n)), uses(keys.size()), runs(keys.size());
-    CheckCuda(cudaMemcpy(keys.data(), table->sorted_keys.data(), keys.size() * 4, cudaMemcpyDeviceToHost), "keys");
-    CheckCuda(cudaMemcpy(uses.data(), table->sorted_uses.data(), uses.size() * 4, cudaMemcpyDeviceToHost), "uses");
+    CheckCuda(cudaMemcpy(keys.data(), table->sorted_keys.data(), keys.size() * 4, cudaMemcpyDeviceToHost),
+              "keys");
+    CheckCuda(cudaMemcpy(uses.data(), table->sorted_uses.data(), uses.size() * 4, cudaMemcpyDeviceToHost),
+              "uses");
     for (size_t at = 0; at < keys.size(); ++at) {
       uses[at] = static_cast<int32_t>(uses[at] / RowLength(workload_.batch));
       runs[at] = at == 0 ? 0 : runs[at - 1] + (keys[at] != keys[at - 1] ? 1 : 0);
@@ -412,7 +414,8 @@ int64_t StepProblem::CountDifferent(StepWay way) {
                   "cudaMemcpy");
       } else if (peer) {
         int32_t item = -1;
-        CheckCuda(cudaMemcpy(&item, table.cuembed_items.as<int32_t>() + row, 4, cudaMemcpyDeviceToHost), "item");
+        CheckCuda(cudaMemcpy(&item, table.cuembed_items.as<int32_t>() + row, 4, cudaMemcpyDeviceToHost),
+                  "item");
         CheckCuda(cudaMemcpy(got.data(), table.cuembed_gradient.as<float>() + row * dim, dim * 4,
                              cudaMemcpyDeviceToHost),
                   "cudaMemcpy");

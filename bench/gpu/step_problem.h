@@ -15,17 +15,17 @@
 namespace resembed::bench::gpu {
 
 enum class StepWay {
-  kPlan,          // resembed_plan; with one sort where items are numbered center by center
-  kPlanTwoSorts,  // the same without that promise
-  kSort,          // a radix sort of the same keys and nothing else
-  kBackward,      // resembed_backward, compressed gradients of R and C, over a plan that is there
-  kStep,          // resembed_backward_step over a plan that is there
-  kPlanStep,      // plan and step
-  kSingle,        // as kStep, R alone: what one level costs
-  kTwo,           // lists gathered; plan and step of C over central rows, then plan and step of R
-  kAtomics,       // floats added into dense gradients of R and C that are there, not cleared
-  kReduceByKey,   // the sort, then CUB's reduction by key: gradient of R alone
-  kCuEmbed,       // cuEmbed's backward kernel over sorted ids, R alone, where it was given to the build
+  kPlan,              // resembed_plan; with one sort where items are numbered center by center
+  kPlanTwoSorts,      // the same without that promise
+  kSort,              // a radix sort of the same keys and nothing else
+  kBackward,          // resembed_backward, compressed gradients of R and C, over a plan that is there
+  kStep,              // resembed_backward_step over a plan that is there
+  kPlanStep,          // plan and step
+  kSingle,            // as kStep, R alone: what one level costs
+  kTwo,               // lists gathered; plan and step of C over central rows, then plan and step of R
+  kAtomics,           // floats added into dense gradients of R and C that are there, not cleared
+  kReduceByKey,       // the sort, then CUB's reduction by key: gradient of R alone
+  kCuEmbed,           // cuEmbed's backward kernel over sorted ids, R alone, where it was given to the build
   kCuEmbedTranspose,  // the same from unsorted ids: its transpose, numbers of compressed rows, backward
 };
 const char* StepWayName(StepWay way);

@@ -3,16 +3,23 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
+import tarfile
 import tempfile
+import time
 
 ROOT, BUILD = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "tests" / "gpu"))
+import check_bundle  # noqa: E402
+import check_cases as cases  # noqa: E402
 import check_summary  # noqa: E402
+import evidence  # noqa: E402
 
 CHECK = [sys.executable, "-B", str(ROOT / "tests" / "gpu" / "check")]
+SAMPLE = ROOT / "tests" / "gpu" / "reuse_sample.json"
 
 
 def run(*arguments, **options):
@@ -20,36 +27,68 @@ def run(*arguments, **options):
                           check=False, **options)
 
 
+def output(*command):
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True).stdout
+
+
+def script(path, body):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+def programs(folder, **bodies):
+    """A bundle of scripts: a GPU is there, every program passes but those named."""
+    default = {name: "exit 0" for name in cases.PROGRAMS}
+    measured = '{"context": {}, "benchmarks": [{"clicks": 1, "s": 1, "times_cpu": 1, "cpu_threads": 1}]}'
+    default["graph_gpu_bench"] = f"echo '{measured}' >\"$(echo \"$2\" | sed s/--benchmark_out=//)\""
+    default["forward_gpu_bench"] = 'if [ "$1" = --device ]; then echo Made-up; fi; exit 0'
+    report = 'echo \'{"tests": 1, "failures": 0}\' >"$(echo "$1" | sed s/--gtest_output=json://)"; echo "[       OK ] A.B"'
+    for name in ("cuda_tests", "cuda_conformance", "cuda_trainer_tests"):
+        default[name] = report
+    for name, body in {**default, **bodies}.items():
+        script(folder / name, body)
+
+
+def steps(folder):
+    return {step["name"]: step for step in json.loads((folder / "run.json").read_text())["steps"]}
+
+
 def rehearsal(folder):
     """Every step that an emulated build can take passes, and its results are where the summary says."""
-    reuse = ROOT / "tests" / "gpu" / "reuse_sample.json"
-    done = run("--emulated", BUILD, "--out", folder, "--reuse", reuse, "--minutes", 8)
+    out, archive = folder / "out", folder / "all.tgz"
+    done = run("--emulated", BUILD, "--out", out, "--reuse", SAMPLE, "--minutes", 60, "--archive", archive)
     assert done.returncode == 0, done.stdout
-    read = json.loads((folder / "run.json").read_text())
+    read = json.loads((out / "run.json").read_text())
     status = {step["name"]: step["status"] for step in read["steps"]}
     assert read["emulated"] is True
-    assert status == {"tests": "passed", "conformance": "passed", "training loop": "passed", "trainer": "passed",
-                      "graph": "passed", "benchmarks": "passed", "training": "passed",
-                      "profile": "not run",
-                      "sanitizer memcheck": "not run", "sanitizer racecheck": "not run",
-                      "sanitizer initcheck": "not run", "sanitizer synccheck": "not run"}, status
-    cases = json.loads((folder / "bench.json").read_text())["benchmarks"]
-    groups = {check_summary.parts(case["name"])["group"] for case in cases}
+    assert list(status.items()) == [
+        ("tests", "passed"), ("conformance", "passed"), ("training loop", "passed"), ("benchmarks", "passed"),
+        ("training", "passed"), ("profile", "not run"), ("sanitizer memcheck", "not run"),
+        ("sanitizer racecheck", "not run"), ("sanitizer initcheck", "not run"), ("sanitizer synccheck", "not run"),
+        ("graph", "passed"), ("trainer", "passed")], status
+    assert not any(step.get("cut") for step in read["steps"]), read["steps"]
+    results = json.loads((out / "benchmarks.json").read_text())["benchmarks"]
+    groups = {check_summary.parts(case["name"])["group"] for case in results}
     assert groups == {"rows", "w1", "r1", "r2", "r3", "reuse"}, groups
-    for case in cases:
+    for case in results:
         assert case["copy_frac"] > 0 and case["logical_MB"] > 0 and case["GBps"] >= case["compulsory_GBps"], case
-    trained = json.loads((folder / "training.json").read_text())["benchmarks"]
+    trained = json.loads((out / "training.json").read_text())["benchmarks"]
     ways = {check_summary.parts(case["name"])["way"] for case in trained}
     assert ways == {"plan", "plan_two_sorts", "sort", "backward", "step", "plan_step", "single", "two", "atomics",
                     "reduce_by_key"}, ways
     assert all(case["compulsory_MB"] > 0 and case["us"] > 0 for case in trained)
-    text = (folder / "summary.md").read_text()
+    text = (out / "summary.md").read_text()
     assert "x single 1.25" in text and "of copy 0.60" in text, text
-    assert "rehearsal" in text and "x two 0.60" in text and "| 256 | assignment |" in text, text
-    assert done.stdout.rstrip().endswith(f"results in {folder}"), done.stdout[-300:]
+    assert "rehearsal" in text and "x two 0.60" in text, text
+    assert re.search(r"\| 256 \| assignment \| [\d.]+ \| [\d.]+ \| -, half of", text), text
+    assert re.search(r"\| 256 \| none \| [\d.]+ \| [\d.]+ \| 0.85 \|", text) is None  # dims are cut to 40 here
+    assert done.stdout.rstrip().endswith(f"results in {out}"), done.stdout[-300:]
+    with tarfile.open(archive) as tar:
+        assert {"out/run.json", "out/summary.md", "out/benchmarks.json"} <= set(tar.getnames()), tar.getnames()
 
 
-def needs_out():
+def needs_out(_):
     """A rehearsal never lands among the results."""
     done = run("--emulated", BUILD)
     assert done.returncode == 2 and "--out" in done.stdout, done.stdout
@@ -57,34 +96,122 @@ def needs_out():
 
 def failing_test(folder):
     """A test that fails, and one that dies, fail the check."""
-    for name, body in (("cuda_tests", "exit 1"), ("cuda_conformance", "kill -9 $$"),
-                       ("forward_gpu_bench", 'if [ "$1" = --device ]; then echo Made-up; else exit 3; fi'),
-                       ("graph_gpu_bench", "exit 4"), ("step_gpu_bench", "exit 5"), ("training_loop", "exit 6"),
-                       ("cuda_trainer_tests", "exit 7")):
-        path = folder / name
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(0o755)
+    programs(folder, cuda_tests="exit 1", cuda_conformance="kill -9 $$", graph_gpu_bench="exit 4",
+             forward_gpu_bench='if [ "$1" = --device ]; then echo Made-up; else exit 3; fi', step_gpu_bench="exit 5",
+             training_loop="exit 6", cuda_trainer_tests="exit 7")
     done = run("--binaries", folder, "--out", folder / "out")
     assert done.returncode == 1, done.stdout
-    status = {step["name"]: step["status"] for step in json.loads((folder / "out/run.json").read_text())["steps"]}
+    status = {name: step["status"] for name, step in steps(folder / "out").items()}
     failed = ("tests", "conformance", "benchmarks", "graph", "training", "training loop", "trainer")
     assert all(status[name] == "failed" for name in failed), status
 
 
 def no_gpu(folder):
     """Without a GPU it says so at once and writes nothing."""
-    path = folder / "forward_gpu_bench"
-    path.write_text("#!/bin/sh\necho 'forward_gpu_bench: no GPU: no driver'\nexit 77\n")
-    path.chmod(0o755)
-    for name in ("cuda_tests", "cuda_conformance", "graph_gpu_bench", "step_gpu_bench", "training_loop"):
-        (folder / name).write_text("#!/bin/sh\nexit 0\n")
-        (folder / name).chmod(0o755)
+    programs(folder, forward_gpu_bench="echo 'forward_gpu_bench: no GPU: no driver'\nexit 77")
     done = run("--binaries", folder, "--out", folder / "out", timeout=30)
     assert done.returncode == 2 and "no GPU, nothing was run: forward_gpu_bench: no GPU: no driver" in done.stdout
     assert not os.path.exists(folder / "out")
 
 
-def profile():
+CUT_REPORT = '''{
+  "context": {"library_build_type": "release"},
+  "benchmarks": [
+    {
+      "name": "BM_Forward/rows/a/fused/cold", "us": 1
+    },
+    {
+      "name": "BM_Forward/rows/b/fu'''
+
+
+def out_of_time(folder):
+    """What finds no time is not run, nothing fails by it, what was done is kept, and no process is left."""
+    hang = "sleep 100 & echo $! >>%s; sleep 100" % (folder / "children")
+    (folder / "cut.json").write_text(CUT_REPORT)
+    programs(folder, cuda_tests=f"echo '[       OK ] A.A'; echo '[ RUN      ] A.B'; {hang}",
+             forward_gpu_bench='if [ "$1" = --device ]; then echo Made-up; exit 0; fi\n'
+             f'cat {folder}/cut.json >"$(echo "$2" | sed s/--benchmark_out=//)"; {hang}', step_gpu_bench=hang)
+    start = time.monotonic()
+    done = run("--binaries", folder, "--out", folder / "out", "--minutes", .8)
+    assert time.monotonic() - start < 90, "children that hold the output were waited for"
+    assert done.returncode == 0, done.stdout
+    read = steps(folder / "out")
+    assert read["tests"]["status"] == "not run" and "out of time in A.B; 1 tests passed" in read["tests"]["detail"], read
+    assert read["benchmarks"]["status"] == "passed" and read["benchmarks"]["cases"] == 1, read["benchmarks"]
+    assert "rows after 1 cases" in read["benchmarks"]["cut"] and "w1" in read["benchmarks"]["cut"], read["benchmarks"]
+    assert read["training"]["status"] == "not run" and "out of time" in read["training"]["detail"], read["training"]
+    assert read["conformance"]["status"] == "passed", read
+    for child in (folder / "children").read_text().split():
+        stat = pathlib.Path(f"/proc/{child}/stat")
+        assert not stat.exists() or stat.read_text().split()[2] == "Z", f"process {child} is left"
+
+
+NCU_ROWS = '''"ID","Kernel Name","gpu__time_duration.sum"
+"","","ns"
+"0","PoolKernel<float>","12,000"'''
+
+
+def tools(folder):
+    """ncu and compute-sanitizer that refuse the GPU, fail, and pass: rows that are there are kept."""
+    programs(folder)
+
+    def checked(ncu, sanitizer):
+        script(folder / "bin/ncu", ncu)
+        script(folder / "bin/compute-sanitizer", sanitizer)
+        done = run("--binaries", folder, "--out", folder / "out",
+                   env={**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"})
+        return done.returncode, steps(folder / "out")
+
+    code, read = checked("echo '==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access counters'; "
+                         "exit 1", "echo '========= Error: Device not supported. Please refer to'; exit 1")
+    assert read["profile"]["status"] == "not run" and "ERR_NVGPUCTRPERM" in read["profile"]["detail"], read["profile"]
+    assert all(read[f"sanitizer {name}"]["status"] == "not run" for name in cases.SANITIZERS), read
+    assert "Device not supported" in read["sanitizer memcheck"]["detail"], read
+    assert code == 0, read
+
+    first = cases.PROFILED[0][1]
+    code, read = checked(f"case \"$*\" in *'{first}'*) echo '{NCU_ROWS}';; *) echo broken; exit 3;; esac",
+                         "if [ $2 = racecheck ]; then echo '========= Error: Race reported between x'; exit 9; fi\n"
+                         "echo '[       OK ] A.B'")
+    assert read["profile"]["status"] == "passed" and read["profile"]["launches"] == 1, read["profile"]
+    assert f"{len(cases.PROFILED) - 1} of {len(cases.PROFILED)} cases without: broken" in read["profile"]["detail"], read
+    rows = json.loads((folder / "out/profile.json").read_text())
+    assert [row["kernel"] for row in rows] == ["PoolKernel<float>"], rows
+    assert read["sanitizer memcheck"]["status"] == "passed" and code == 1, read
+    assert read["sanitizer memcheck"]["filter"] == cases.sanitized_filter()
+    assert read["sanitizer racecheck"]["status"] == "failed" and "Race" in read["sanitizer racecheck"]["detail"], read
+
+    code, read = checked("exit 0", "echo '========= Program hit cudaErrorX due to \"operation not permitted\"'; exit 9")
+    assert read["sanitizer memcheck"]["status"] == "failed" and code == 1, read  # an error of ours, no refusal
+
+
+def bundles(folder):
+    """What a GPU machine needs is in one folder that is not too heavy to carry, and it finds itself there."""
+    programs(folder / "build/deep")
+    to = folder / "bundle"
+    check_bundle.bundle(folder / "build", to, SAMPLE)
+    assert {*cases.PROGRAMS, *check_bundle.SCRIPTS, check_bundle.REUSE, "commit.txt"} == {p.name for p in to.iterdir()}
+    done = subprocess.run([to / "check", "--out", folder / "out"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "benchmarks reuse" not in steps(folder / "out"), "the histograms were carried"
+    try:
+        check_bundle.bundle(folder / "build", to, SAMPLE, most_mib=.01)
+    except SystemExit as error:
+        assert "needs at most 0.01" in str(error), error
+    else:
+        raise AssertionError("a bundle that is too heavy")
+    script(folder / "bin/nvidia-smi", "exit 9")
+    path = os.environ["PATH"]
+    try:
+        os.environ["PATH"] = f"{folder}/bin:{path}"
+        assert check_bundle.architecture() == []
+        script(folder / "bin/nvidia-smi", "exit 0")
+        assert check_bundle.architecture() == ["-DCMAKE_CUDA_ARCHITECTURES=native"]
+    finally:
+        os.environ["PATH"] = path
+
+
+def profile(_):
     """What ncu prints, read: units dropped, thousands, the busiest unit."""
     text = ('==PROF== Connected\n"ID","Kernel Name","gpu__time_duration.sum","dram__bytes_read.sum",'
             '"dram__throughput.avg.pct_of_peak_sustained_elapsed","sm__throughput.avg.pct_of_peak_sustained_elapsed",'
@@ -98,13 +225,82 @@ def profile():
     assert check_summary.read_ncu("==ERROR== no permission", "case") == []
 
 
+def peers(_):
+    """cuEmbed's columns, where a build has them."""
+    def case(way, us):
+        return {"name": f"BM_Step/w1/f16_i32/form:none/rows:10M/dim:256/{way}/cold/iterations:20/manual_time", "us": us,
+                "copy_frac": .5}
+    lines = check_summary.trained([case("plan", 100), case("backward", 200), case("step", 300), case("plan_step", 400),
+                                   case("cuembed", 250), case("cuembed_transpose", 600)])
+    assert "backward 0.80 of cuEmbed's kernel" in lines[2], lines
+    assert "plan and backward 0.50 of cuEmbed's transpose and backward" in lines[2], lines
+
+
+def listed_tests():
+    """Names of all tests of the cuda backend: those of cuda_tests, which has the sources of the emulated programs."""
+    names = []
+    for program in sorted(BUILD.glob("tests/gpu/emulated_cuda_*_test")) + [BUILD / "tests/gpu/emulated_device_test"]:
+        suite = ""
+        for line in output(program, "--gtest_list_tests").splitlines():
+            if line and not line.startswith(" "):
+                suite = line.split()[0] if line.split()[0].endswith(".") else suite
+            elif line.strip():
+                names.append(suite + line.split()[0])
+    real = BUILD / "tests/gpu/cuda_tests"
+    if real.exists():
+        count = sum(line.startswith(" ") for line in output(real, "--gtest_list_tests").splitlines())
+        assert count == len(names), f"cuda_tests has {count} tests, the emulated programs {len(names)}"
+    return names
+
+
+def sanitized_cases(_):
+    """Every pattern of the sanitizers' set hits a test, and every suite is hit or says why not."""
+    names = listed_tests()
+    suites = {name.split(".")[0].rsplit("/", 1)[-1] for name in names}
+    hit = set()
+    for pattern in cases.sanitized_filter().split(":"):
+        matcher = re.compile("".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern))
+        found = [name for name in names if matcher.fullmatch(name)]
+        assert found, f"{pattern} matches no test"
+        hit |= {name.split(".")[0].rsplit("/", 1)[-1] for name in found}
+    assert suites - hit == set(cases.NOT_SANITIZED), (suites - hit, set(cases.NOT_SANITIZED))
+    # docs/evidence.md credits a kernel by the filter of the run.
+    for kernel, (folder, _count) in evidence.families(ROOT).items():
+        assert evidence.reached(kernel, folder, cases.sanitized_filter()), (kernel, folder)
+        assert not evidence.reached(kernel, folder, "Curated/*:*LongBags*"), (kernel, folder)
+    assert not evidence.reached("ItemsKernel", "backward", "CudaForward.EmptyIsValid:CudaPlan.BadIdsAreRecorded")
+
+
+def benchmark_cases(_):
+    """Every filter hits a benchmark, and with --long every benchmark is run once."""
+    listed = {"bench": output(BUILD / "tests/gpu/emulated_gpu_bench", "--benchmark_list_tests", f"--reuse={SAMPLE}"),
+              "step": output(BUILD / "tests/gpu/emulated_step_gpu_bench", "--benchmark_list_tests"),
+              "graph": output(BUILD / "tests/gpu/emulated_graph_gpu_bench", "--benchmark_list_tests")}
+    names = {program: text.split() for program, text in listed.items()}
+    for program, groups in (("bench", cases.GROUPS + cases.LONG_GROUPS), ("step", cases.TRAINED + cases.LONG_TRAINED)):
+        ran = [name for _group, filter_ in groups for name in names[program] if re.search(filter_, name)]
+        assert sorted(ran) == sorted(names[program]), set(names[program]) ^ set(ran)
+        for group, filter_ in groups:
+            assert any(re.search(filter_, name) for name in names[program]), f"{group}: {filter_} matches no benchmark"
+    for program, case, kernels in cases.PROFILED:
+        found = [name for name in names[program] if re.search(case, name)]
+        assert len(found) == 1, f"{case} matches {len(found)} benchmarks"
+        for kernel in kernels.split("|"):
+            assert kernel in evidence.families(ROOT), kernel
+    assert any(re.search(cases.GRAPH_CASE, name) for name in names["graph"]), names["graph"]
+
+
+def limits(_):
+    assert sum(cases.LIMITS.values()) < 480, cases.LIMITS
+    assert list(cases.LIMITS) == list(cases.LONG_LIMITS)
+
+
 def main():
-    profile()
-    needs_out()
-    for case in (failing_test, no_gpu, rehearsal):
+    for case in (profile, peers, limits, needs_out, sanitized_cases, benchmark_cases, failing_test, no_gpu, out_of_time,
+                 tools, bundles, rehearsal):
         with tempfile.TemporaryDirectory() as folder:
             case(pathlib.Path(folder).resolve())
-        print(f"{case.__name__}: ok")
+        print(f"{case.__name__}: ok", flush=True)
 
 
 main()

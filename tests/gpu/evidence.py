@@ -19,6 +19,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 FACTS = ROOT / "tests/gpu/facts.json"
 PAGE = ROOT / "docs/evidence.md"
 NOT_RUN = "not run"
+# Suites (cuda_tests) that launch the kernels of a folder, and, of kernels that a part of them does not reach, their own.
+SUITES = {"backward": ["CudaBackward"], "envelope": ["CudaEnvelope"], "forward": ["CudaForward"],
+          "plan": ["CudaPlan"], "step": ["CudaStep"], "graph": ["DeviceGraph"]}
+KERNEL_SUITES = {"CombineKernel": ["CudaCombine"], "TranslateKernel": ["CudaNumbering.TranslatesIds"],
+                 "BadIdsBeginKernel": ["CudaForward.BadIds"], "BadIdsEndKernel": ["CudaForward.BadIds"]}
+# Emulated programs that reach a kernel which others of its folder do not; of all others: those with the folder in
+# their name.
+KERNEL_TESTS = {"CombineKernel": "cuda_combine", "TranslateKernel": "cuda_plan_numbering"}
 
 
 def families(root):
@@ -56,30 +64,51 @@ def where(run):
 
 
 def latest(runs, holds):
+    """holds(steps by name, folder) of the youngest run that it says something of."""
     for run, folder in reversed(runs):
-        what = holds({step["name"]: step["status"] for step in run["steps"]}, folder)
+        what = holds({step["name"]: step for step in run["steps"]}, folder)
         if what:
             return where(run) + ("" if what is True else f": {what}")
     return NOT_RUN
 
 
-def sanitized(status, _):
-    passed = [name.split()[1] for name, value in status.items() if name.startswith("sanitizer") and value == "passed"]
-    return ", ".join(passed)
+def passed(*names):
+    """What `latest` asks of steps that have to have passed, and whether a cut left cases out of them."""
+    def holds(steps, _):
+        if any(steps.get(name, {}).get("status") != "passed" for name in names):
+            return False
+        cut = [group for name in names for group in steps[name].get("cut", [])]
+        return f"without {', '.join(cut)}" if cut else True
+    return holds
+
+
+def reached(kernel, folder, filter_):
+    """The filter of a run has a case that launches the kernel."""
+    suites = KERNEL_SUITES.get(kernel, SUITES.get(folder, []))
+    return any(re.search(rf"(^|/){re.escape(suite)}", case) for case in filter_.split(":") for suite in suites)
+
+
+def sanitized(kernel, folder):
+    """The sanitizers that passed on the kernel's operation, by the filter that each ran with."""
+    def holds(steps, _):
+        return ", ".join(name.split()[1] for name, step in steps.items()
+                         if name.startswith("sanitizer") and step["status"] == "passed"
+                         and reached(kernel, folder, step.get("filter", "")))
+    return holds
 
 
 def profiled(kernel):
-    def holds(status, folder):
+    def holds(steps, folder):
         path = folder / "profile.json"
-        return status.get("profile") == "passed" and path.exists() and any(
+        return steps.get("profile", {}).get("status") == "passed" and path.exists() and any(
             re.search(rf"\b{kernel}\b", row["kernel"]) for row in json.loads(path.read_text(encoding="utf-8")))
     return holds
 
 
-def emulated(facts, folder):
-    """The test programs of an operation's folder: those with its name in theirs."""
+def emulated(facts, part):
+    """The emulated programs with `part` in their name: those of an operation's folder, say."""
     run = facts["emulated"]
-    tests = {name: orders for name, orders in run["tests"].items() if folder in name}
+    tests = {name: orders for name, orders in run["tests"].items() if part in name}
     if not tests:
         return NOT_RUN
     return f"{run['date']}, {run['commit']}: " + ", ".join(f"`{name}` in {n} orders" for name, n in tests.items())
@@ -96,9 +125,8 @@ def render(root):
             "|---|---|---|---|---|---|---|"]
     for kernel, (folder, count) in sorted(families(root).items(), key=lambda item: (item[1][0], item[0])):
         text.append(f"| `{kernel}` ({folder}) | {count} | {compiled['date']}, {compiled['commit']} | "
-                    f"{emulated(facts, folder)} | {latest(runs, lambda s, _: s.get('tests') == 'passed')} | "
-                    f"{latest(runs, sanitized)} | {latest(runs, profiled(kernel))} |")
-    conformance = latest(runs, lambda s, _: s.get("conformance") == "passed")
+                    f"{emulated(facts, KERNEL_TESTS.get(kernel, folder))} | {latest(runs, passed('tests'))} | "
+                    f"{latest(runs, sanitized(kernel, folder))} | {latest(runs, profiled(kernel))} |")
     spills = spilling(root)
     text += ["", f"Compiled: nvcc {compiled['nvcc']}, {compiled['architectures']} ({compiled['date']}, "
              f"{compiled['commit']}); " + (f"spilling: {', '.join(f'`{name}`' for name in spills)}." if spills
@@ -107,28 +135,44 @@ def render(root):
              f"{sum(facts['emulated']['tests'].values())} runs passed.",
              f"Conformance of the intrinsics: emulated "
              + ("passed" if facts["emulated"]["tests"].get("emulated_conformance_test") else NOT_RUN)
-             + f"; on a GPU {conformance}.",
-             f"Benchmarks on a GPU: {latest(runs, lambda s, _: s.get('benchmarks') == 'passed')}.",
+             + f"; on a GPU {latest(runs, passed('conformance'))}.",
+             f"Benchmarks of the forward on a GPU: {latest(runs, passed('benchmarks'))}; of plan, backward and step: "
+             f"{latest(runs, passed('training'))}. Every case of them at a size for tests, emulated: "
+             f"{rehearsed(facts)}.",
+             f"Training loop of `docs/examples` on a stream of its own: emulated {emulated(facts, 'training_loop')}; on "
+             f"a GPU {latest(runs, passed('training loop'))}.",
+             f"Trainer with its tables on a device: emulated {emulated(facts, 'device_training')}; on a GPU "
+             f"{latest(runs, passed('trainer'))}.",
              f"Interest graph (`kernels/graph`, Thrust and CUB): with Thrust's host backend {emulated(facts, 'device_test')}; "
-             f"10^8 clicks on a GPU against the CPU builder: {latest(runs, lambda s, _: s.get('graph') == 'passed')}.", "",
+             f"10^8 clicks on a GPU against the CPU builder: {latest(runs, passed('graph'))}; sanitized: "
+             f"{latest(runs, sanitized('', 'graph'))}.", "",
              "The CPU backend (`host/cpu`) runs in every test run. Its figures are below `bench/results`."]
     if not runs:
         text += ["", "No figure in this repository was measured on a GPU, and nothing here says how fast the kernels are."]
     return "\n".join(text) + "\n"
 
 
+def rehearsed(facts):
+    run = facts["emulated"]
+    names = run.get("rehearsals", [])
+    return f"{run['date']}, {run['commit']}: " + ", ".join(f"`{name}`" for name in names) if names else NOT_RUN
+
+
 def junit(path):
-    """{program: orders in which it passed}; a program with a failure is left out."""
-    passed, failed = {}, set()
+    """({program: orders in which it passed}, rehearsals that passed); a program with a failure is left out."""
+    done, failed, rehearsals = {}, set(), []
     for case in xml.etree.ElementTree.parse(path).getroot().iter("testcase"):
-        match = re.fullmatch(r"(emulated_\w+?_test)_(forward|reverse|random_\d+)", case.get("name"))
+        ran = case.get("status") == "run"
+        if re.fullmatch(r"emulated_(\w+_)?gpu_bench|gpu_check_dry_run", case.get("name")) and ran:
+            rehearsals.append(case.get("name"))
+        match = re.fullmatch(r"(emulated_\w+?_(?:test|loop))_(forward|reverse|random_\d+)", case.get("name"))
         if not match:
             continue
-        if case.get("status") == "run":
-            passed[match.group(1)] = passed.get(match.group(1), 0) + 1
+        if ran:
+            done[match.group(1)] = done.get(match.group(1), 0) + 1
         else:
             failed.add(match.group(1))
-    return {name: n for name, n in sorted(passed.items()) if name not in failed}
+    return {name: n for name, n in sorted(done.items()) if name not in failed}, sorted(rehearsals)
 
 
 def record(build, results, commit=None):
@@ -137,14 +181,14 @@ def record(build, results, commit=None):
     cache = (pathlib.Path(build) / "CMakeCache.txt").read_text(encoding="utf-8")
     known = dict(re.findall(r"^(\w+):\w+=(.*)$", cache, re.M))
     nvcc = re.search(r"V(\d+\.\d+\.\d+)", said(known["CMAKE_CUDA_COMPILER"], "--version")).group(1)
-    stamp = {"date": datetime.date.today().isoformat(), 
+    stamp = {"date": datetime.date.today().isoformat(),
              "commit": commit or said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")}
-    tests = junit(results)
+    tests, rehearsals = junit(results)
     if not tests:
         sys.exit(f"{results} has no emulated test that passed")
     facts = {"compiled": {**stamp, "nvcc": nvcc, "architectures": known["CMAKE_CUDA_ARCHITECTURES"]},
              "emulated": {**stamp, "compiler": said(known["CMAKE_CXX_COMPILER"], "--version").splitlines()[0],
-                          "tests": tests}}
+                          "tests": tests, "rehearsals": rehearsals}}
     FACTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
