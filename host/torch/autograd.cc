@@ -3,6 +3,8 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/_sparse_coo_tensor_unsafe.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -49,10 +51,13 @@ class BelowAutograd {
 };
 
 // The rows backward touched, as a coalesced COO tensor. Reads the number of rows: the one call that waits for the
-// device.
+// device. Its indices lie two apart, because torch takes over a gradient with contiguous ones as it is and then forgets
+// that it is coalesced (an optimizer would sort it again); this one it copies, without what lies past the count.
 Tensor SparseGrad(const Tensor& row_ids, const Tensor& rows, const Tensor& count, const Tensor& matrix) {
   const int64_t n_rows = count.item<int64_t>();
-  return at::_sparse_coo_tensor_unsafe(row_ids.narrow(0, 0, n_rows).unsqueeze(0),
+  const Tensor indices = at::empty({n_rows, 2}, row_ids.options()).select(1, 0);
+  indices.copy_(row_ids.narrow(0, 0, n_rows));
+  return at::_sparse_coo_tensor_unsafe(indices.unsqueeze(0),
                                        rows.narrow(0, 0, n_rows).to(matrix.scalar_type()), matrix.sizes(),
                                        matrix.options().layout(at::kSparse), /*is_coalesced=*/true);
 }
@@ -290,6 +295,22 @@ Tensor TableBatchedAutograd(at::TensorList weights, const Tensor& indices, const
   return TableBatchedFunction::apply(weights, central_weights, per_sample_weights, call);
 }
 
+// Where a gradient is asked for, the whole table is a lookup of every item: the same bits.
+Tensor MaterializeAutograd(const Tensor& weight, const OptionalTensor& central_weight,
+                           const OptionalTensor& central_map, const OptionalTensor& neighbor_weights,
+                           std::string_view fusion, c10::SymInt first_item, std::optional<c10::SymInt> n_items,
+                           OptionalType output_dtype) {
+  static const auto op = Find<decltype(MaterializeAutograd)>("resembed::materialize");
+  if (at::GradMode::is_enabled() && (WantsGrad(weight) || WantsGrad(central_weight) || WantsGrad(neighbor_weights))) {
+    const c10::SymInt end = n_items.has_value() ? first_item + *n_items : weight.sym_size(0);
+    const Tensor items = at::arange(first_item, end, weight.options().dtype(at::kLong));
+    return EmbeddingBagAutograd(weight, items, std::nullopt, std::nullopt, central_weight, central_map,
+                                neighbor_weights, fusion, "none", std::nullopt, false, false, "check", output_dtype);
+  }
+  const at::AutoDispatchBelowADInplaceOrView guard;
+  return op.call(weight, central_weight, central_map, neighbor_weights, fusion, first_item, n_items, output_dtype);
+}
+
 // The tensors a call writes, by its schema.
 template <typename Visit>
 void ForEachWritten(const c10::FunctionSchema& schema, const torch::jit::Stack& stack, const Visit& visit) {
@@ -333,11 +354,12 @@ void StepInPlace(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch:
 void DefineAutograd(torch::Library* library) {
   library->impl("embedding_bag", &EmbeddingBagAutograd);
   library->impl("table_batched", &TableBatchedAutograd);
+  library->impl("materialize", &MaterializeAutograd);
   for (const char* op : {"step", "table_batched_step"}) {
     library->impl(op, torch::CppFunction::makeFromBoxedFunction<&StepAutograd>());
   }
   for (const char* op : {"embedding_bag_backward", "embedding_bag_compressed_backward", "table_batched_backward",
-                         "combine", "materialize", "envelope"}) {
+                         "combine", "envelope"}) {
     library->impl(op, torch::autograd::autogradNotImplementedFallback());
   }
 }

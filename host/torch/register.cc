@@ -24,8 +24,8 @@ namespace {
   "str mode='mean', int? padding_idx=None, bool include_last_offset=False, "
 // Lists of tensors or strings have no defaults in the language of schemas.
 #define RESEMBED_MAPS "Tensor[] central_maps, Tensor[] neighbor_weights, str[] fusions, "
-#define RESEMBED_FEATURES \
-  "int[] feature_table=[0], str mode='sum', str bounds='check', SymInt[]? feature_lengths=None, "
+#define RESEMBED_FEATURES(mode) \
+  "int[] feature_table=[0], str " mode "='sum', str bounds='check', SymInt[]? feature_lengths=None, "
 #define RESEMBED_OPTIMIZER(central_decay)                                                              \
   "str optimizer='rowwise_adagrad', float beta1=0.9, float beta2=0.999, float eps=1e-8, str decay='l2', " \
   "float weight_decay=0.0, " central_decay "bool stochastic_rounding=False, int seed=0, "
@@ -42,15 +42,16 @@ void DefineSchemas(torch::Library* library) {
          "str bounds='check', bool need_weight=True, bool need_central=True) -> (Tensor row_ids, Tensor rows, "
          "Tensor count, Tensor central_row_ids, Tensor central_rows, Tensor central_count)");
   define("table_batched(Tensor[] weights, Tensor indices, Tensor offsets, Tensor? per_sample_weights, "
-         "Tensor[] central_weights, " RESEMBED_MAPS RESEMBED_FEATURES "ScalarType? output_dtype=None) -> Tensor");
+         "Tensor[] central_weights, " RESEMBED_MAPS RESEMBED_FEATURES("mode") "ScalarType? output_dtype=None) -> Tensor");
   define("table_batched_backward(Tensor[] weights, Tensor grad_output, Tensor indices, Tensor offsets, "
-         "Tensor? per_sample_weights, Tensor[] central_weights, " RESEMBED_MAPS RESEMBED_FEATURES
+         "Tensor? per_sample_weights, Tensor[] central_weights, " RESEMBED_MAPS RESEMBED_FEATURES("mode")
          "bool need_weights=True, bool need_central_weights=True, bool need_per_sample_weights=False) -> (Tensor[] weights, "
          "Tensor[] central_weights, Tensor per_sample_weights)");
+  // Not `mode`: torch's functionalization of mutating operations has an argument of that name itself.
   define("table_batched_step(Tensor(a!)[] weights, Tensor(b!)[] central_weights, Tensor(c!)[] state1, "
          "Tensor(d!)[] state2, Tensor(e!)[] central_state1, Tensor(f!)[] central_state2, Tensor grad_output, "
          "Tensor indices, Tensor offsets, Tensor? per_sample_weights, Tensor lr, Tensor central_lr, Tensor step, "
-         RESEMBED_MAPS RESEMBED_FEATURES
+         RESEMBED_MAPS RESEMBED_FEATURES("pooling_mode")
          RESEMBED_OPTIMIZER("float central_weight_decay=0.0, ") "int first_table_number=0) -> ()");
   define("step(Tensor(a!) weight, Tensor(b!)? state1, Tensor(c!)? state2, Tensor row_ids, Tensor rows, Tensor count, "
          "Tensor lr, Tensor step, " RESEMBED_OPTIMIZER("") "int table_number=0) -> ()");

@@ -22,7 +22,7 @@ _MAX_DIMS = 8
 
 
 def _memory(tensor: Tensor) -> Any:
-    """The bytes of a contiguous CPU tensor, without a copy."""
+    """The bytes of a contiguous CPU tensor, without a copy; the caller keeps the tensor alive."""
     n_bytes = tensor.numel() * tensor.element_size()
     return (ctypes.c_char * n_bytes).from_address(tensor.data_ptr()) if n_bytes else b""
 
@@ -65,7 +65,8 @@ def save_file(tensors: Mapping[str, Tensor], path: Path, metadata: Optional[Mapp
         with os.fdopen(handle, "wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for name in names:
-                file.write(_memory(tensors[name].detach().cpu().contiguous()))
+                host = tensors[name].detach().cpu().contiguous()  # alive while its memory is read
+                file.write(_memory(host))
         mask = os.umask(0)  # mkstemp gives 0600: what open() would have given
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)
