@@ -193,6 +193,7 @@ TEST(Combine, RejectsWhatItCannotSum) {
   EXPECT_THAT(resembed_last_error_message(), HasSubstr("combine: args is null"));
   Combination c(100, 4, {.5});
   EXPECT_EQ(resembed_combine_workspace_size(&c.args, &place, nullptr), RESEMBED_INVALID_ARGUMENT);
+  EXPECT_STREQ(resembed_last_error_message(), "combine: bytes is null; needs a size_t");
   EXPECT_EQ(resembed_combine(&c.args, nullptr, 0, &place), RESEMBED_WORKSPACE_TOO_SMALL);
   EXPECT_THAT(resembed_last_error_message(), HasSubstr("combine: workspace_bytes is 0; needs"));
   EXPECT_EQ(resembed_combine(&c.args, nullptr, 0, nullptr), RESEMBED_INVALID_ARGUMENT);

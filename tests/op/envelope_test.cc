@@ -233,6 +233,8 @@ TEST(Envelope, RejectsWhatItCannotDo) {
   args = good;
   args.quantiles = beyond;
   reject(args, bytes, RESEMBED_INVALID_ARGUMENT, "quantiles[1] is 1.5; needs 0 .. 1");
+  EXPECT_EQ(resembed_envelope_workspace_size(&good, &place, nullptr), RESEMBED_INVALID_ARGUMENT);
+  EXPECT_STREQ(resembed_last_error_message(), "envelope: bytes is null; needs a size_t");
   reject(good, bytes - 1, RESEMBED_WORKSPACE_TOO_SMALL, "needs ");
   interest_of[17] = 2;
   reject(good, bytes, RESEMBED_OUT_OF_RANGE,

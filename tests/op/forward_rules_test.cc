@@ -122,6 +122,7 @@ TEST(Forward, BadIdsAreRecordedOrSkippedOrRefused) {
     }
   }
   ASSERT_GT(count, 10);
+  const std::vector<unsigned char> ids_before = problem.features[1]->id_bytes;
   for (const int width : {1, 3}) {
     const TestExecutor executor(width, width == 3);
     resembed_bad_ids record = {};
@@ -142,6 +143,7 @@ TEST(Forward, BadIdsAreRecordedOrSkippedOrRefused) {
     EXPECT_NE(refused.message.find("features[1].ids[" + std::to_string(first) + "] is "), std::string::npos)
         << refused.message;
     EXPECT_EQ(record.position, first);
+    EXPECT_TRUE(problem.features[1]->id_bytes == ids_before) << "the caller's ids were rewritten";
   }
   GradientProblem fine({table}, {good}, 6);
   resembed_bad_ids record = {};

@@ -8,7 +8,7 @@ foreach(op IN ITEMS adjoint backward combine plan rejects_backward rejects_step 
   resembed_test(${op}_test cpu op/${op}_test.cc)
   target_link_libraries(${op}_test PRIVATE resembed_gradient_support)
 endforeach()
-foreach(part IN ITEMS philox sort)
+foreach(part IN ITEMS aligned guarded philox sort)
   resembed_test(${part}_test cpu unit/${part}_test.cc)
   target_link_libraries(${part}_test PRIVATE resembed_gradient_support)
 endforeach()

@@ -142,6 +142,7 @@ TEST(Materialize, RejectsWhatItCannotDo) {
   good.output_dtype = RESEMBED_F16;
   EXPECT_EQ(resembed_materialize(&good, nullptr, 0, &place), RESEMBED_WORKSPACE_TOO_SMALL);
   EXPECT_EQ(resembed_materialize_workspace_size(&good, &place, nullptr), RESEMBED_INVALID_ARGUMENT);
+  EXPECT_STREQ(resembed_last_error_message(), "materialize: bytes is null; needs a size_t");
 }
 
 }  // namespace

@@ -33,6 +33,30 @@ TEST(Plan, Rejects) {
              c.training.problem.features[0]->descriptor.n_ids = 0;
              c.training.problem.features[0]->descriptor.offsets = nullptr;
            }},
+          {RESEMBED_UNSUPPORTED,
+           "plan: features over tables[0] is 4294967295 ids and 20 rows of output; needs below 2^32 - 1 of "
+           "each",
+           [](Call& c) {
+             resembed_feature& feature = c.training.problem.features[0]->descriptor;
+             feature.n_ids = int64_t{0xffffffff};
+           }},
+          {RESEMBED_UNSUPPORTED,
+           "plan: features over tables[0] is 0 ids and 4294967296 rows of output; needs below 2^32 - 1 of "
+           "each",
+           [](Call& c) {
+             resembed_feature& feature = c.training.problem.features[0]->descriptor;
+             feature.n_ids = 0;
+             feature.offsets = nullptr;
+             feature.n_bags = int64_t{1} << 32;
+             feature.bag_length = 0;
+           }},
+          {RESEMBED_UNSUPPORTED,
+           "plan: max_unique[0] is 1073741824; needs at most 1073741823 with 3 slots an item",
+           [](Call& c) {
+             c.table().n_items = int64_t{1} << 30;
+             c.table().residual = nullptr;
+             c.training.problem.features[0]->descriptor.n_ids = int64_t{1} << 30;
+           }},
           {kInvalid, "plan: args is of struct_size 0", [](Call& c) { c.plan_args.struct_size = 0; }},
 #ifndef RESEMBED_WITH_CUDA
           {RESEMBED_UNSUPPORTED, "plan: place.backend is cuda",
@@ -89,6 +113,11 @@ TEST(Plan, RejectsMemoryAndHeader) {
 
 TEST(Backward, RejectsPlansAndOutputGradients) {
   ExpectRejects(PlanRejects(), [](Call& c) { return c.RunBackward(); });
+  ExpectRejects(
+      {{kInvalid,
+        "backward: feature_grads[0].grad_output_stride is 1152921504606846976; needs rows below 2^62 bytes",
+        [](Call& c) { c.feature_grad.grad_output_stride = int64_t{1} << 60; }}},
+      [](Call& c) { return c.RunBackward(); });
 }
 TEST(Backward, RejectsGradientsItCannotWrite) {
   ExpectRejects(
@@ -164,8 +193,11 @@ TEST(Backward, RejectsWorkspaces) {
   Call c;
   size_t bytes = 0;
   EXPECT_EQ(resembed_backward_workspace_size(&c.backward, &c.place, nullptr), kInvalid);
+  EXPECT_STREQ(resembed_last_error_message(), "backward: bytes is null; needs a size_t");
   EXPECT_EQ(resembed_step_workspace_size(&c.step, &c.place, nullptr), kInvalid);
+  EXPECT_STREQ(resembed_last_error_message(), "step: bytes is null; needs a size_t");
   EXPECT_EQ(resembed_backward_step_workspace_size(&c.fused, &c.place, nullptr), kInvalid);
+  EXPECT_STREQ(resembed_last_error_message(), "backward_step: bytes is null; needs a size_t");
   ASSERT_EQ(resembed_backward_workspace_size(&c.backward, &c.place, &bytes), RESEMBED_OK);
   Guarded workspace(bytes);
   const auto before = c.training.Written();
@@ -175,8 +207,10 @@ TEST(Backward, RejectsWorkspaces) {
               HasSubstr("backward: workspace_bytes is " + std::to_string(bytes - 1) + "; needs " +
                         std::to_string(bytes)));
   EXPECT_EQ(resembed_backward(&c.backward, nullptr, bytes, &c.place), kInvalid);
+  EXPECT_THAT(resembed_last_error_message(), HasSubstr("backward: workspace is null; needs"));
   EXPECT_EQ(resembed_backward(&c.backward, Odd(static_cast<char*>(workspace.data())), bytes, &c.place),
             kInvalid);
+  EXPECT_THAT(resembed_last_error_message(), HasSubstr("needs an address that is a multiple of 64"));
   EXPECT_EQ(resembed_step(&c.step, nullptr, 0, &c.place), RESEMBED_WORKSPACE_TOO_SMALL);
   EXPECT_THAT(resembed_last_error_message(), HasSubstr("step: workspace_bytes is 0"));
   EXPECT_EQ(resembed_backward_step(&c.fused, nullptr, 0, &c.place), RESEMBED_WORKSPACE_TOO_SMALL);

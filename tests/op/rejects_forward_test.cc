@@ -375,28 +375,47 @@ TEST(RejectsForwardWorkspace, TooSmallNullOrMisaligned) {
   EXPECT_EQ(resembed_forward(&call.args, Shifted(workspace.data(), 8), bytes, &call.place), kInvalid);
   EXPECT_NE(std::string(resembed_last_error_message()).find("multiple of 64"), std::string::npos);
   EXPECT_EQ(resembed_forward_workspace_size(&call.args, &call.place, nullptr), kInvalid);
+  EXPECT_STREQ(resembed_last_error_message(), "forward: bytes is null; needs a size_t");
   EXPECT_EQ(call.output[0], -5.0f) << "a rejected call wrote";
 }
 
 TEST(TableSet, RejectsNullsAndSmallMemory) {
   Call call(kStored);
   size_t bytes = 0;
-  EXPECT_EQ(resembed_table_set_size(&call.tables, &call.place, nullptr), kInvalid);
+  const auto expect = [](resembed_status got, resembed_status status, const std::string& sentence) {
+    EXPECT_EQ(got, status) << sentence;
+    EXPECT_EQ(resembed_last_error_message(), sentence);
+  };
+  expect(resembed_table_set_size(&call.tables, &call.place, nullptr), kInvalid,
+         "table_set_size: memory_bytes is null; needs a size_t");
+  expect(resembed_table_set_size(nullptr, &call.place, &bytes), kInvalid,
+         "table_set_size: tables is null; needs a resembed_tables");
+  expect(resembed_table_set_size(&call.tables, nullptr, &bytes), kInvalid,
+         "table_set_size: place is null; needs a resembed_place");
   ASSERT_EQ(resembed_table_set_size(&call.tables, &call.place, &bytes), RESEMBED_OK);
   Guarded memory(bytes);
-  EXPECT_EQ(resembed_table_set_prepare(&call.tables, memory.data(), bytes, nullptr, &call.place), kInvalid);
-  EXPECT_EQ(resembed_table_set_prepare(&call.tables, memory.data(), bytes - 1, &call.set, &call.place),
-            RESEMBED_WORKSPACE_TOO_SMALL);
-  EXPECT_EQ(resembed_table_set_prepare(&call.tables, nullptr, bytes, &call.set, &call.place), kInvalid);
+  const auto prepare = [&](void* at, size_t size, resembed_table_set* set) {
+    return resembed_table_set_prepare(&call.tables, at, size, set, &call.place);
+  };
+  expect(prepare(memory.data(), bytes, nullptr), kInvalid,
+         "table_set_prepare: set is null; needs a resembed_table_set");
+  expect(prepare(memory.data(), bytes - 1, &call.set), RESEMBED_WORKSPACE_TOO_SMALL,
+         "table_set_prepare: workspace_bytes is " + std::to_string(bytes - 1) + "; needs " +
+             std::to_string(bytes));
+  expect(prepare(nullptr, bytes, &call.set), kInvalid,
+         "table_set_prepare: workspace is null; needs " + std::to_string(bytes) + " bytes");
+  expect(resembed_table_set_prepare(nullptr, memory.data(), bytes, &call.set, &call.place), kInvalid,
+         "table_set_prepare: tables is null; needs a resembed_tables");
   call.table.dim = 0;
-  EXPECT_EQ(resembed_table_set_prepare(&call.tables, memory.data(), bytes, &call.set, &call.place), kInvalid);
-  EXPECT_NE(std::string(resembed_last_error_message()).find("table_set_prepare: tables[0].dim is 0"),
-            std::string::npos);
+  expect(prepare(memory.data(), bytes, &call.set), kInvalid,
+         "table_set_prepare: tables[0].dim is 0; needs 1 or more");
+  EXPECT_EQ(call.set.struct_size, 0u) << "a refused call wrote";
 }
 
 TEST(Backend, SaysWhatThisBuildHas) {
   EXPECT_EQ(resembed_backend_available(RESEMBED_CPU, 0), RESEMBED_OK);
   EXPECT_EQ(resembed_backend_available(RESEMBED_CPU, 1), kInvalid);
+  EXPECT_STREQ(resembed_last_error_message(), "backend_available: device is 1; needs 0 on the cpu");
 #ifdef RESEMBED_WITH_CUDA
   if (const resembed_status status = resembed_backend_available(RESEMBED_CUDA, 0); status != RESEMBED_OK) {
     EXPECT_EQ(status, RESEMBED_CUDA_ERROR);
@@ -407,6 +426,12 @@ TEST(Backend, SaysWhatThisBuildHas) {
   EXPECT_NE(std::string(resembed_last_error_message()).find("no cuda kernels"), std::string::npos);
 #endif
   EXPECT_EQ(resembed_backend_available(7, 0), kInvalid);
+  EXPECT_STREQ(resembed_last_error_message(), "backend_available: backend is 7; needs cpu (1) or cuda (2)");
+  for (const resembed_cpu_isa isa : {-1, 4}) {
+    EXPECT_EQ(resembed_isa_available(isa), kInvalid);
+    EXPECT_EQ(std::string(resembed_last_error_message()),
+              "isa_available: isa is " + std::to_string(isa) + "; needs best, portable, avx2 or avx512");
+  }
   EXPECT_STREQ(resembed_status_name(RESEMBED_WORKSPACE_TOO_SMALL), "workspace_too_small");
   EXPECT_STREQ(resembed_status_name(99), "unknown");
   EXPECT_EQ(resembed_version(), RESEMBED_VERSION);

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
+#include <iterator>
 #include <set>
 #include <thread>
 #include <vector>
@@ -51,6 +53,44 @@ TEST(Executor, LoopsMayBeNested) {
   std::atomic<int> runs{0};
   executor.ParallelFor(8, [&](int64_t) { executor.ParallelFor(9, [&](int64_t) { runs.fetch_add(1); }); });
   EXPECT_EQ(runs.load(), 72);
+}
+
+int64_t ThreadsOfThisProcess() {
+  const std::filesystem::directory_iterator tasks("/proc/self/task");
+  return std::distance(begin(tasks), end(tasks));
+}
+
+// A thread that was joined may be listed a moment longer.
+bool HasThreads(int64_t n) {
+  for (int wait = 0; wait < 2000 && ThreadsOfThisProcess() != n; ++wait) usleep(1000);
+  return ThreadsOfThisProcess() == n;
+}
+
+// Runs in a fresh process, where no test before has started the pool. Exits with the number of what went wrong.
+[[noreturn]] void CountPoolThreads() {
+  const int64_t before = ThreadsOfThisProcess();
+  const resembed_executor serial{sizeof(resembed_executor), 4,
+                                 [](void*, int64_t n_tasks, void (*task)(void*, int64_t), void* arg) {
+                                   for (int64_t index = 0; index < n_tasks; ++index) task(arg, index);
+                                 },
+                                 nullptr};
+  if (!EachOnce(Executor(Place::Cpu(&serial)), 50) || ThreadsOfThisProcess() != before) _exit(1);
+  const Executor executor(Place::Cpu());
+  const int64_t pool = executor.width() - 1;
+  if (!EachOnce(executor, 50) || ThreadsOfThisProcess() != before + pool) _exit(2);
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 3; ++caller) {
+    callers.emplace_back([] {
+      for (int round = 0; round < 20; ++round) EachOnce(Executor(Place::Cpu()), 50);
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  _exit(HasThreads(before + pool) ? 0 : 3);
+}
+
+TEST(ExecutorDeathTest, ThePoolStartsOnceByTheFirstCallWithoutAnExecutor) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(CountPoolThreads(), ::testing::ExitedWithCode(0), "");
 }
 
 TEST(Executor, IsSerialInAForkedChild) {
