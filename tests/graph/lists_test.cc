@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <set>
 
 #include "tests/graph/graph_support.h"
@@ -117,6 +118,26 @@ TEST(GraphTwoHop, IsTheProductOfTheMatrices) {
       }
     }
   }
+}
+
+TEST(GraphTwoHop, RejectsBadArguments) {
+  const int32_t neighbors[] = {1, 0};
+  const float weights[] = {1, 1};
+  int32_t neighbors_out[] = {-7, -7};
+  float weights_out[] = {-7, -7};
+  const auto expect = [&](const float* given, float one_hop, int32_t k_out, int32_t* out,
+                          const char* sentence) {
+    EXPECT_EQ(resembed_graph_two_hop(neighbors, given, 2, 1, one_hop, k_out, out, weights_out),
+              RESEMBED_INVALID_ARGUMENT);
+    EXPECT_STREQ(resembed_last_error_message(), sentence);
+  };
+  expect(nullptr, 0, 1, neighbors_out, "graph_two_hop: weights is null; needs a pointer");
+  expect(weights, -0.5f, 1, neighbors_out, "graph_two_hop: one_hop is -0.5; needs a finite number >= 0");
+  expect(weights, INFINITY, 1, neighbors_out, "graph_two_hop: one_hop is inf; needs a finite number >= 0");
+  expect(weights, 0, 65, neighbors_out, "graph_two_hop: k_out is 65; needs 1 .. 64");
+  expect(weights, 0, 1, nullptr, "graph_two_hop: neighbors_out is null; needs a pointer");
+  EXPECT_EQ(neighbors_out[0], -7);
+  EXPECT_EQ(weights_out[0], -7);
 }
 
 TEST(GraphFromEdges, EdgesInAnyOrderGiveTheGraphTheyCameFrom) {
@@ -276,6 +297,12 @@ TEST(GraphLeaveOut, RejectsASequenceThatWasNotCounted) {
   graph.popularity = 0.5;
   EXPECT_EQ(leave_out(), RESEMBED_UNSUPPORTED);
   EXPECT_STREQ(resembed_last_error_message(), "graph_leave_out: popularity is 0.5; needs 0");
+  graph.popularity = 0;
+  const int64_t seen[] = {1};
+  sequence.n_seen = seen;
+  EXPECT_EQ(leave_out(), RESEMBED_UNSUPPORTED);
+  EXPECT_STREQ(resembed_last_error_message(),
+               "graph_leave_out: n_seen is given; needs the whole sequence and null");
   EXPECT_EQ(n_rows, -1);
 }
 

@@ -247,8 +247,21 @@ TEST(CarryRows, MovesRowsAndLeavesNewOnes) {
   EXPECT_EQ(resembed_carry_rows(rows.data(), 3, 0, RESEMBED_F32, 3, source, rows.data() + 4, 4, 4),
             RESEMBED_INVALID_ARGUMENT);
   EXPECT_STREQ(resembed_last_error_message(), "carry_rows: to is memory of from; needs memory of its own");
-  EXPECT_EQ(resembed_carry_rows(old_rows.data(), 3, 2, RESEMBED_F32, 3, source, rows.data(), 4, 4),
-            RESEMBED_INVALID_ARGUMENT);
+  const auto rejects = [&](int64_t from_stride, resembed_dtype dtype, int64_t dim, int64_t to_stride,
+                           const char* sentence) {
+    EXPECT_EQ(
+        resembed_carry_rows(old_rows.data(), 3, from_stride, dtype, dim, source, rows.data(), 4, to_stride),
+        RESEMBED_INVALID_ARGUMENT);
+    EXPECT_STREQ(resembed_last_error_message(), sentence);
+  };
+  rejects(0, 99, 3, 4, "carry_rows: dtype is 99; needs a known type");
+  const char* const rule = "; needs rows >= 0, dim >= 1 and strides >= dim";
+  rejects(2, RESEMBED_F32, 3, 4,
+          (std::string("carry_rows: rows, dim and strides are 3, 4, 3, 2, 4") + rule).c_str());
+  rejects(0, RESEMBED_F32, 3, 2,
+          (std::string("carry_rows: rows, dim and strides are 3, 4, 3, 0, 2") + rule).c_str());
+  rejects(0, RESEMBED_F32, 0, 4,
+          (std::string("carry_rows: rows, dim and strides are 3, 4, 0, 0, 4") + rule).c_str());
   EXPECT_EQ(resembed_carry_rows(nullptr, 0, 0, RESEMBED_F32, 3, nullptr, nullptr, 0, 0), RESEMBED_OK);
 }
 
