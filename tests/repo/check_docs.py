@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What README and docs say exists, exists: links, headings, files, commands, presets, options, tests,
-and the code they show is a file that the tests build."""
+and the code they show is a file that the tests build. Each sentence of docs/guarantees.md names its test."""
 import json
 import os
 import re
@@ -47,7 +47,18 @@ def check_paths(root, path, text):
                 yield f"{path}: names {name}, which does not exist"
 
 
-def check_commands(root, path, text, options, presets):
+def check_options(path, command, options):
+    for program, known in options.items():
+        if not re.search(program, command):
+            continue
+        for option in re.findall(r"(?<=\s)--[a-z][\w-]*", command):
+            if option not in known:
+                yield f"{path}: option {option} of `{command}` does not exist"
+
+
+def check_commands(path, text, options, presets):
+    for span in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
+        yield from check_options(path, span, options)
     for kind, body in FENCE.findall(text):
         if kind not in ("sh", "bash", "console"):
             continue
@@ -56,10 +67,8 @@ def check_commands(root, path, text, options, presets):
             for preset in re.findall(r"--preset[ =](\w+)", command):
                 if preset not in presets:
                     yield f"{path}: preset {preset} of `{command}` does not exist"
-            if re.search(r"docs/demo\.sh|resembed-train", command):
-                for option in re.findall(r"(?<=\s)--[a-z][\w-]*", command):
-                    if option not in options:
-                        yield f"{path}: option {option} of `{command}` does not exist"
+            for part in re.split(r"&&|\||;", command):
+                yield from check_options(path, part.strip(), options)
 
 
 def check_tests(path, text, cases):
@@ -67,6 +76,22 @@ def check_tests(path, text, cases):
     for suite, case in re.findall(r"`([A-Z]\w+)\.([A-Z]\w+)(?:/[\w*]+)?`", text):
         if (suite, case) not in cases:
             yield f"{path}: names the test {suite}.{case}, which does not exist"
+
+
+def sentences(text):
+    """Bullets and paragraphs below the first heading of the second level, cut into sentences and their clauses."""
+    body = FENCE.sub("", text)
+    body = re.sub(r"^#.*$", "", body[max(0, body.find("\n## ")):], flags=re.M)
+    for block in re.split(r"\n\s*\n|\n(?=[-*] )", body):
+        block = " ".join(line.strip() for line in block.splitlines()).strip().lstrip("-* ")
+        yield from (part for part in re.split(r"(?<=[.;])\s+", block) if part)
+
+
+def check_guarantees(path, text):
+    """A promise without a test is none."""
+    for sentence in sentences(text):
+        if not re.search(r"`[A-Z]\w+\.[A-Z]\w+(?:/[\w*]+)?`|`tests/[\w./-]+`", sentence):
+            yield f"{path}: names no test: {sentence[:70]}"
 
 
 def check_code(path, text, examples):
@@ -77,12 +102,13 @@ def check_code(path, text, examples):
 
 
 def gather(root, names):
-    """Options of the two programs, presets, test cases and examples: what the docs may name."""
-    programs = [n for n in names if n.startswith("host/train/") and n.endswith((".cc", ".h"))] + ["docs/demo.sh"]
-    options = set()
-    for name in programs:
-        if name in names:
-            options.update(re.findall(r"--[a-z][\w-]*", tree.read(root, name)))
+    """Options of the programs (by a pattern of their names), presets, test cases and examples: what the docs may name."""
+    def options_of(folder, *more):
+        sources = [n for n in names if n.startswith(folder) and n.endswith((".cc", ".h")) or n in more]
+        return {"--help"}.union(*(re.findall(r"--[a-z][\w-]*", tree.read(root, name)) for name in sources))
+
+    options = {r"docs/demo\.sh|resembed-train": options_of("host/train/", "docs/demo.sh"),
+               r"resembed-graph": options_of("host/graph_tool/")}
     presets = set()
     if "CMakePresets.json" in names:
         presets = {p["name"] for p in json.loads(tree.read(root, "CMakePresets.json"))["configurePresets"]}
@@ -104,9 +130,11 @@ def check(root):
         text = tree.read(root, path)
         problems += check_links(root, path, text)
         problems += check_paths(root, path, text)
-        problems += check_commands(root, path, text, options, presets)
+        problems += check_commands(path, text, options, presets)
         problems += check_tests(path, text, cases)
         problems += check_code(path, text, examples)
+        if path == "docs/guarantees.md":
+            problems += check_guarantees(path, text)
     return problems
 
 

@@ -19,12 +19,14 @@ SOUND = {
     "host/status.cc": '#include "host/status.h"\nint Throw() { return 0; }  // never throws, calls no abort()\n',
     "host/train/main.cc": '#include "host/train/log.h"\nint main() { throw 1; }  // --dim\n',
     "host/train/log.h": "#include <iostream>\n",
+    "host/graph_tool/main.cc": "int main() { return 0; }  // --window\n",
     "tests/op/forward_test.cc": '#include "host/status.h"\nTEST(Forward, EmptyBagIsZero) {}\n',
     "docs/demo.sh": "#!/usr/bin/env bash\n",
     "docs/examples/quickstart.cc": "int main() { return 0; }\n",
     "CMakePresets.json": '{"configurePresets": [{"name": "cpu"}]}\n',
     "README.md": "# Name\n## Two words\n[here](#two-words) [demo](docs/demo.sh) `host/status.{h,cc}`\n"
-                 "`Forward.EmptyBagIsZero`\n```sh\nbash docs/demo.sh --dim 8\ncmake --preset cpu\n```\n"
+                 "`Forward.EmptyBagIsZero`\n```sh\nbash docs/demo.sh --dim 8\ncmake --preset cpu\n"
+                 "resembed-graph build --window 2 && resembed-train --dim 8\n```\n"
                  "```cpp\nint main() { return 0; }\n```\n",
 }
 
@@ -98,9 +100,21 @@ class Planted(unittest.TestCase):
                            ("```sh\nbash docs/gone.sh\n```", "docs/gone.sh"),
                            ("```sh\ncmake --preset gone\n```", "preset gone"),
                            ("```sh\nbash docs/demo.sh --gone\n```", "option --gone"),
+                           ("```sh\nresembed-graph build --dim 8\n```", "option --dim"),
+                           ("`resembed-graph build --gone`", "option --gone"),
                            ("```cpp\nint gone;\n```", "no file of docs/examples")]:
             with self.subTest(line=line):
                 self.finds(check_docs, "docs/a.md", line + "\n", what)
+
+    def test_guarantees(self):
+        heading = "# Guarantees\nNo test needed here.\n\n## Numbers\n\n"
+        self.put("docs/guarantees.md", heading + "- Zero (`Forward.EmptyBagIsZero`);\n  and so on\n"
+                 "  (`tests/op/forward_test.cc`). Again (`Forward.EmptyBagIsZero`).\n")
+        self.assertEqual(check_docs.check(self.root), [])
+        for promise in ["- A promise.", "- Kept (`Forward.EmptyBagIsZero`). Not kept.",
+                        "Kept (`Forward.EmptyBagIsZero`); not kept.", "A paragraph\nof two lines."]:
+            with self.subTest(promise=promise):
+                self.finds(check_docs, "docs/guarantees.md", heading + promise + "\n", "names no test")
 
     def test_exports(self):
         self.put("a.c", "int resembed_version(void) { return 1; }\n")
