@@ -40,7 +40,8 @@ Table = struct("resembed_table", ("n_items", c_int64), ("dim", c_int64), ("form"
                ("central", c_void_p), ("central_rows", c_int64), ("central_stride", c_int64),
                ("central_dtype", c_int32), ("center_of", c_void_p), ("center_of_dtype", c_int32),
                ("neighbors", c_void_p), ("n_neighbors", c_int32), ("neighbors_stride", c_int64),
-               ("neighbor_weights", c_void_p), ("neighbor_weights_stride", c_int64), ("map_version", c_uint64))
+               ("neighbor_weights", c_void_p), ("neighbor_weights_stride", c_int64), ("map_version", c_uint64),
+               ("center_major", c_int32))
 Tables = struct("resembed_tables", ("tables", POINTER(POINTER(Table))), ("n_tables", c_int32), ("set", c_void_p))
 Feature = struct("resembed_feature", ("table", c_int32), ("pooling", c_int32),
                  ("ids", c_void_p), ("n_ids", c_int64), ("id_dtype", c_int32),
