@@ -21,9 +21,13 @@ extern const RowOps kRowOps;
 
 #if defined(__x86_64__)
 // Conversions of fp16, which not every compiler's __builtin_cpu_supports knows; saved by the system with AVX.
+// Asked once: cpuid leaves a virtual machine and takes microseconds, more than the rest of a small call.
 static bool HasF16c() {
-  unsigned int a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+  static const bool has = [] {
+    unsigned int a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+  }();
+  return has;
 }
 #endif
 
