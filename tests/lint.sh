@@ -19,7 +19,7 @@ fi
 if ! command -v clang-tidy >/dev/null; then
   skip clang-tidy "not installed"
 else
-  mapfile -t library < <(find host -name '*.cc' -not -path 'host/train/*' -not -path 'host/graph_tool/*' | sort)
+  mapfile -t library < <(find host -name '*.cc' -not -path 'host/train/*' -not -path 'host/graph_tool/*' -not -path 'host/torch/*' | sort)
   echo "clang-tidy: ${#library[@]} files"
   printf '%s\n' "${library[@]}" | xargs -n 1 -P "$(nproc)" clang-tidy --quiet -p "$build" \
     --extra-arg=-Wno-unknown-warning-option 2>/dev/null || status=1

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, runs the tests, and says what was not run and why.
 #
-#   bash tests/run.sh          library, trainer and tree tests, consumers
+#   bash tests/run.sh          library, trainer and tree tests, consumers; the torch tests where Python imports torch
 #   bash tests/run.sh --all    and the same tests under ASan + UBSan and TSan, a short run of every benchmark,
-#                              format and lint
+#                              the torch tests in a virtual environment of their own, format and lint
 #
-# With CI=true an entry that must run (sanitizers, consumers, the Python client, the report) and did not
+# With CI=true an entry that must run (sanitizers, consumers, the Python client, the report, torch) and did not
 # is a failure. Everything is built below build/; safe to run twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ all=0
 case "${1:-}" in
   "") ;;
   --all) all=1 ;;
-  *) sed -n '2,9p' "$0"; exit 2 ;;
+  *) sed -n '2,10p' "$0"; exit 2 ;;
 esac
 
 # Ends with the list of what was not run, whatever happened before.
@@ -51,7 +51,7 @@ mkdir -p build
 trap finish EXIT
 
 packages=("${BUILD_PACKAGES[@]}" "${REPORT_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
-if [ "$all" = 1 ]; then packages+=("${BENCH_PACKAGES[@]}" "${RACE_PACKAGES[@]}"); fi
+if [ "$all" = 1 ]; then packages+=("${BENCH_PACKAGES[@]}" "${RACE_PACKAGES[@]}" "${TORCH_PACKAGES[@]}"); fi
 install_missing "${packages[@]}"
 python=$(python_with numpy,matplotlib)
 jobs=$(processors)
@@ -76,12 +76,32 @@ check() {
   "$python" -B tests/not_run.py "$preset" "build/$preset/results.xml" >>"$notes"
 }
 
+# check_torch PYTHON: the adapter for the torch of PYTHON, its tests and those of the Python package
+check_torch() {
+  build torch -DRESEMBED_PYTHON="$1" || return 1
+  say "torch tests with $1"
+  bash tests/torch/run.sh "$1" build/torch/libresembed_torch.so "$notes"
+}
+
 launcher=()
 build cpu && check cpu || failed+=(cpu)
 emulated=1
 if ! grep -q '^RESEMBED_CUDA_INCLUDE:PATH=/' build/cpu/CMakeCache.txt; then
   emulated=0
   not_run may "kernels on the CPU (emulated tests)" "the CUDA toolkit's headers are not there"
+fi
+if [ "$all" = 1 ]; then
+  if with_torch=$(torch_python "$python" build/torch-venv); then
+    check_torch "$with_torch" || failed+=(torch)
+  else
+    not_run must "torch tests" "no virtual environment with ${TORCH_PYTHON_PACKAGES[*]} could be made"
+  fi
+elif with_torch=$(python_with torch,hypothesis 2>/dev/null); then
+  check_torch "$with_torch" || failed+=(torch)
+elif python_with torch >/dev/null 2>&1; then
+  not_run may "torch tests" "hypothesis cannot be imported; tests/run.sh --all makes an environment of its own"
+else
+  not_run may "torch tests" "torch cannot be imported; tests/run.sh --all makes an environment of its own"
 fi
 if [ "$all" = 0 ]; then
   not_run may "sanitizers, benchmarks, format and lint" "tests/run.sh --all runs them"

@@ -7,6 +7,8 @@ REPORT_PACKAGES=(python3 python3-numpy python3-matplotlib)
 TEST_PACKAGES=(libgtest-dev libgmock-dev make pkg-config)
 BENCH_PACKAGES=(libbenchmark-dev)
 RACE_PACKAGES=(clang-14 libclang-rt-14-dev) # ThreadSanitizer for the emulated kernels
+TORCH_PACKAGES=(python3-venv)
+TORCH_PYTHON_PACKAGES=(torch==2.11.0 numpy hypothesis) # 4.7 GB in a virtual environment
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -58,6 +60,17 @@ python_with() {
   done
   echo "no python3 can import $1" >&2
   return 1
+}
+
+# torch_python PYTHON FOLDER: the Python of a virtual environment with torch and what its tests import, made in FOLDER
+# by PYTHON where it is not there.
+torch_python() {
+  local own=$2/bin/python
+  if ! "$own" -c "import torch, numpy, hypothesis" 2>/dev/null; then
+    say "installing ${TORCH_PYTHON_PACKAGES[*]} into $2" >&2
+    "$1" -m venv --clear "$2" >&2 && "$own" -m pip install -q "${TORCH_PYTHON_PACKAGES[@]}" >&2 || return 1
+  fi
+  realpath -s "$own"
 }
 
 # configure FOLDER OPTION...: CMake, with Ninja and ccache where they are.

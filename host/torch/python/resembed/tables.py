@@ -108,9 +108,10 @@ class ResidualTable(nn.Module):
             self.central_weight = nn.Parameter(weight.new_empty((central.rows, self.embedding_dim)))
         else:
             self.central_weight = nn.Parameter(central.weight.to(weight.device).clone())
-        self.register_buffer("neighbors", central.neighbors)
-        self.register_buffer("neighbor_weights", central.neighbor_weights)
-        self.register_buffer("assignment", central.assignment)
+        maps = {"neighbors": central.neighbors, "neighbor_weights": central.neighbor_weights,
+                "assignment": central.assignment}
+        for name in sorted(maps, key=lambda name: maps[name] is None):  # torch.export wants absent ones last
+            self.register_buffer(name, maps[name])
 
     def _check_maps(self) -> None:
         if self.fusion != "none" and self.weight.device.type != "meta":
