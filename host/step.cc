@@ -5,6 +5,7 @@
 #include "host/cpu/tasks.h"
 #ifdef RESEMBED_WITH_CUDA
 #include "host/cuda/device.h"
+#include "host/cuda/launch_tables.h"
 #include "host/cuda/step.h"
 #endif
 #include "host/descriptor.h"
@@ -135,6 +136,7 @@ GradRows RowsOf(const resembed_grad* given, int64_t dim) {
 resembed_status StepOnGpu(const StepCall& call, void* workspace) {
   const cuda::DeviceScope scope("step", call.place.device);
   RESEMBED_RETURN_IF_ERROR(scope.status());
+  RESEMBED_RETURN_IF_ERROR(cuda::CheckUpdates("step", call.args.steps, call.tables.size()));
   for (int32_t index = 0; index < call.tables.size(); ++index) {
     if (call.args.steps[index] == nullptr) continue;
     Workspace carve(workspace);
@@ -198,6 +200,7 @@ resembed_status RunOnGpu(const FusedCall& call, void* workspace) {
   const resembed_place& place = call.backward.place;
   const cuda::DeviceScope scope(kOp, place.device);
   RESEMBED_RETURN_IF_ERROR(scope.status());
+  RESEMBED_RETURN_IF_ERROR(cuda::CheckUpdates(kOp, call.args.steps, call.backward.tables.size()));
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const cuda::BackwardWork work = WorkOf(call, index);
     if (!work.request.items() && !work.request.sample_weights) continue;

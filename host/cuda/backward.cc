@@ -6,6 +6,7 @@
 #include "host/cpu/bags.h"
 #include "host/cuda/device.h"
 #include "host/cuda/forward.h"
+#include "host/cuda/launch_tables.h"
 #include "host/descriptor.h"
 
 namespace resembed::detail::cuda {
@@ -56,6 +57,10 @@ void ForSources(const BackwardCall& call, int32_t table, const Each& each) {
 
 bool IsCompressed(const GradOut& out) {
   return out.rows != nullptr && out.layout == RESEMBED_GRAD_COMPRESSED;
+}
+
+kernels::BackwardLaunch Kernels(const kernels::BackwardVariant& variant) {
+  return kBackwardLaunches[variant.plain][variant.wide];
 }
 
 resembed_status Launched(const char* op, const char* kernel, const kernels::Grid& grid, cudaError_t error) {
@@ -296,9 +301,9 @@ resembed_status ItemGradients(const char* op, const BackwardCall& call, const Ba
   }
   RESEMBED_RETURN_IF_ERROR(
       Launched(op, "ChunksKernel", grid,
-               LaunchBackward(BackwardPass::kUseChunks, regions.items, params, grid, stream)));
+               Kernels(regions.items)(BackwardPass::kUseChunks, params, grid, stream)));
   return Launched(op, "ItemsKernel", grid,
-                  LaunchBackward(BackwardPass::kItems, regions.items, params, grid, stream));
+                  Kernels(regions.items)(BackwardPass::kItems, params, grid, stream));
 }
 
 resembed_status CentralGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
@@ -327,9 +332,9 @@ resembed_status CentralGradients(const char* op, const BackwardCall& call, const
   }
   RESEMBED_RETURN_IF_ERROR(
       Launched(op, "ChunksKernel", grid,
-               LaunchBackward(BackwardPass::kPairChunks, regions.central, params, grid, stream)));
+               Kernels(regions.central)(BackwardPass::kPairChunks, params, grid, stream)));
   return Launched(op, "CentralKernel", grid,
-                  LaunchBackward(BackwardPass::kCentral, regions.central, params, grid, stream));
+                  Kernels(regions.central)(BackwardPass::kCentral, params, grid, stream));
 }
 
 }  // namespace resembed::detail::cuda

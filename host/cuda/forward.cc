@@ -45,10 +45,8 @@ Choice ChooseKernel(const resembed_table& table, const resembed_feature& feature
   Choice choice = {};
   choice.central = table.central_dtype;
   choice.residual = table.residual_dtype;
-  choice.variant.kind = feature.pooling == RESEMBED_POOLING_NONE  ? ForwardKind::kGather
-                        : feature.pooling == RESEMBED_POOLING_MAX ? ForwardKind::kMax
-                                                                  : ForwardKind::kSum;
-  choice.variant.list = table.form >= RESEMBED_CENTRAL_UNIFORM;
+  choice.variant.kind = kForwardKinds[feature.pooling];
+  choice.variant.list = kReadsLists[table.form];
   choice.variant.wide = table.dim % kernels::WideColumns(choice.central, choice.residual) == 0 &&
                         IsWide(table.central, table.central_stride, table.central_dtype) &&
                         IsWide(table.residual, table.residual_stride, table.residual_dtype);

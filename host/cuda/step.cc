@@ -2,6 +2,7 @@
 #include "host/cuda/step.h"
 
 #include "host/cuda/device.h"
+#include "host/cuda/launch_tables.h"
 #include "host/descriptor.h"
 
 namespace resembed::detail::cuda {
@@ -9,11 +10,6 @@ namespace {
 
 using kernels::UpdateMode;
 using kernels::UpdateParams;
-
-constexpr kernels::UpdateLaunch kUpdates[] = {
-    kernels::LaunchUpdate<RESEMBED_SGD>, kernels::LaunchUpdate<RESEMBED_ADAGRAD>,
-    kernels::LaunchUpdate<RESEMBED_ROWWISE_ADAGRAD>, kernels::LaunchUpdate<RESEMBED_ADAM>,
-    kernels::LaunchUpdate<RESEMBED_PARTIAL_ROWWISE_ADAM>};
 
 bool CountsSteps(const resembed_optimizer& optimizer) {
   return optimizer.kind == RESEMBED_ADAM || optimizer.kind == RESEMBED_PARTIAL_ROWWISE_ADAM ||
@@ -104,7 +100,7 @@ resembed_status TableStep::Resolve(const char* op) const {
 
 resembed_status TableStep::Launch(const char* op, const OnePart& part, UpdateParams params, bool wide,
                                   const kernels::Grid& grid) const {
-  const kernels::UpdateLaunch launch = kUpdates[part.optimizer.kind];
+  const kernels::UpdateLaunch launch = kUpdateLaunches[part.optimizer.kind];
   cudaError_t error = launch(params, wide && part.wide, grid, stream_);
   const bool whole_table = part.optimizer.decay == RESEMBED_DECAY_L2_WHOLE_TABLE;
   if (error == cudaSuccess && whole_table && params.mode == UpdateMode::kListed) {

@@ -278,7 +278,7 @@ cudaError_t LaunchBackwardOf(BackwardPass pass, const BackwardParams& params, co
 
 // Instantiated in inst_*.cu.
 template <bool kPlain, int kCols>
-cudaError_t LaunchBackwardTiles(BackwardPass pass, const BackwardParams& params, const Grid& grid,
+cudaError_t LaunchBackward(BackwardPass pass, const BackwardParams& params, const Grid& grid,
                                 cudaStream_t stream) {
   return params.dim <= kTileColumns ? LaunchBackwardOf<kPlain, kCols, 1>(pass, params, grid, stream)
                                     : LaunchBackwardOf<kPlain, kCols, 4>(pass, params, grid, stream);

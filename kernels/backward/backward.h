@@ -91,14 +91,18 @@ struct BackwardParams {
   bool central_dense;
 };
 
-// Which kernel: rows of 16 aligned bytes a lane; every output gradient fp32 and no maximum.
+// Which kernel: 4 columns a lane, rows and strides aligned for it; every output gradient fp32 and no maximum.
 struct BackwardVariant {
   bool wide, plain;
 };
 
 enum class BackwardPass : int32_t { kUseChunks, kItems, kPairChunks, kCentral };
-cudaError_t LaunchBackward(BackwardPass pass, const BackwardVariant& variant, const BackwardParams& params,
-                           const Grid& grid, cudaStream_t stream);
+using BackwardLaunch = cudaError_t (*)(BackwardPass pass, const BackwardParams& params, const Grid& grid,
+                                       cudaStream_t stream);
+// Instantiated for plain and any gradients, 1 and 4 columns a lane, in inst_*.cu.
+template <bool kPlain, int kCols>
+cudaError_t LaunchBackward(BackwardPass pass, const BackwardParams& params, const Grid& grid,
+                           cudaStream_t stream);
 
 // Copies up to kSourcesPerLaunch sources into device memory: they come as parameters, so nothing waits.
 constexpr int kSourcesPerLaunch = 24;

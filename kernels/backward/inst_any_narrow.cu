@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/backward/backward.cuh"
 
-template cudaError_t resembed::kernels::LaunchBackwardTiles<false, 1>(
+template cudaError_t resembed::kernels::LaunchBackward<false, 1>(
     BackwardPass pass, const BackwardParams& params, const Grid& grid, cudaStream_t stream);

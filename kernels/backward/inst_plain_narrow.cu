@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/backward/backward.cuh"
 
-template cudaError_t resembed::kernels::LaunchBackwardTiles<true, 1>(
+template cudaError_t resembed::kernels::LaunchBackward<true, 1>(
     BackwardPass pass, const BackwardParams& params, const Grid& grid, cudaStream_t stream);

@@ -5,19 +5,6 @@
 
 namespace resembed::kernels {
 
-template <bool kPlain, int kCols>
-cudaError_t LaunchBackwardTiles(BackwardPass pass, const BackwardParams& params, const Grid& grid, cudaStream_t stream);
-
-cudaError_t LaunchBackward(BackwardPass pass, const BackwardVariant& variant, const BackwardParams& params,
-                           const Grid& grid, cudaStream_t stream) {
-  if (variant.plain) {
-    return variant.wide ? LaunchBackwardTiles<true, 4>(pass, params, grid, stream)
-                        : LaunchBackwardTiles<true, 1>(pass, params, grid, stream);
-  }
-  return variant.wide ? LaunchBackwardTiles<false, 4>(pass, params, grid, stream)
-                      : LaunchBackwardTiles<false, 1>(pass, params, grid, stream);
-}
-
 namespace {
 
 __global__ void StoreSourcesKernel(const __grid_constant__ SourceBatch batch) {

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
+
+#include "host/cuda/launch_tables.h"
 #include "tests/cuda/support/device_problem.h"
 
 namespace resembed::testing {
@@ -129,6 +132,43 @@ TEST(CudaRejects, ADeviceThatIsTooOld) {
   emulator::SetDevice(before);
 }
 #endif
+
+// With holes in the tables that dispatch launches from: the sentence is what is left in them.
+TEST(CudaRejects, WhatNoLaunchTableHas) {
+  namespace cuda = detail::cuda;
+  cuda::ForwardLaunches pairs;
+  std::memcpy(pairs, cuda::kForwardLaunches, sizeof(pairs));
+  resembed_table table = {};
+  for (resembed_dtype type : {RESEMBED_F32, RESEMBED_F16, RESEMBED_BF16}) {
+    table.central_dtype = table.residual_dtype = type;
+    EXPECT_EQ(cuda::CheckForwardTypes("forward", 0, table), RESEMBED_OK);
+  }
+  for (auto& row : pairs) row[RESEMBED_F16] = nullptr;
+  pairs[RESEMBED_F32][RESEMBED_BF16] = nullptr;
+  table.residual_dtype = RESEMBED_F16;
+  EXPECT_EQ(cuda::CheckForwardTypes("forward", 3, table, pairs), RESEMBED_UNSUPPORTED);
+  EXPECT_STREQ(resembed_last_error_message(),
+               "forward: tables[3] is bf16/f16 (C/R); needs types that are built for cuda: f32/f32 f16/f32 "
+               "f16/bf16 bf16/f32 bf16/bf16");
+
+  cuda::UpdateLaunches updates;
+  std::memcpy(updates, cuda::kUpdateLaunches, sizeof(updates));
+  resembed_optimizer adam = {}, sgd = {};
+  adam.struct_size = sgd.struct_size = sizeof(adam);
+  adam.kind = RESEMBED_ADAM;
+  sgd.kind = RESEMBED_SGD;
+  resembed_table_step step = {};
+  step.struct_size = sizeof(step);
+  step.residual = &sgd;
+  step.central = &adam;
+  const resembed_table_step* const steps[] = {nullptr, &step};
+  EXPECT_EQ(cuda::CheckUpdates("step", steps, 2), RESEMBED_OK);
+  updates[RESEMBED_ADAM] = updates[RESEMBED_ADAGRAD] = nullptr;
+  EXPECT_EQ(cuda::CheckUpdates("step", steps, 2, updates), RESEMBED_UNSUPPORTED);
+  EXPECT_STREQ(resembed_last_error_message(),
+               "step: steps[1].central.kind is adam; needs an optimizer that is built for cuda: sgd "
+               "rowwise_adagrad partial_rowwise_adam");
+}
 
 }  // namespace
 }  // namespace resembed::testing

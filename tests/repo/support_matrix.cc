@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prints docs/support_matrix.md: every cell is a call on a tiny problem, so the page says what the library
-// does. Cells of the cuda backend are size queries, which say unsupported where kernels are not built and need
-// no GPU to say so. With a file as argument: compares, and exits 1 where they differ; a build without the cuda
-// backend compares what comes before its part.
+// Prints docs/support_matrix.md. Every cell of the cpu backend is a call on a tiny problem, so the page says what the
+// library does. The part of the cuda backend is read from the launch tables that dispatch and refusals read, and
+// held against size queries, which need no GPU. With a file as argument: compares, and exits 1 where they differ; a
+// build without the kernels, for a GPU or emulated, compares what comes before their part.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -12,6 +12,9 @@
 #include <vector>
 
 #include "resembed/resembed.hpp"
+#ifdef RESEMBED_WITH_CUDA
+#include "host/cuda/launch_tables.h"
+#endif
 
 namespace {
 
@@ -235,10 +238,10 @@ std::string HeadRow(const std::string& head, const std::vector<std::string>& cel
 
 std::string Page() {
   std::string page =
-      "# Support matrix\n\nWritten by `tests/repo/support_matrix.cc`, which calls the library for each cell; "
-      "a test\n"
-      "compares. \"-\" is a call that returns a status which says why not. The cuda backend stands at the "
-      "end.\n"
+      "# Support matrix\n\nWritten by `tests/repo/support_matrix.cc`, which calls the library for each cell of the "
+      "cpu\n"
+      "backend and reads the launch tables of the cuda backend, at the end; a test compares. \"-\" is a call that "
+      "returns\na status which says why not.\n"
       "\n## Operations (cpu)\n\n";
   page += HeadRow("operation", {"cpu"});
   for (int op = 0; op < static_cast<int>(std::size(kOps)); ++op) {
@@ -326,58 +329,105 @@ std::string Page() {
 
 constexpr const char* kCudaHead = "\n## The cuda backend\n";
 
-// Cells say what kernels are built for; whether they have run on a GPU stands in docs/evidence.md.
+#ifdef RESEMBED_WITH_CUDA
+namespace cuda = detail::cuda;
+
+// Calls on which the library and a launch table disagree: not a cell of the page, but a failure of the test.
+std::string disagreements;
+
+// A cell of a launch table, held against what the library says of the same call.
+std::string CellOf(bool in_table, const std::string& cell, Op op, const Problem& problem) {
+  if (in_table != Built(op, problem)) {
+    disagreements += std::string(kOps[static_cast<int>(op)]) + ": the launch table and the library disagree\n";
+  }
+  return in_table ? cell : "-";
+}
+
+std::string KernelOf(kernels::ForwardKind kind) {
+  return kind == kernels::ForwardKind::kGather ? "gather" : kind == kernels::ForwardKind::kMax ? "max" : "sum";
+}
+
+// From the tables that dispatch launches from; whether kernels have run on a GPU stands in docs/evidence.md.
 std::string CudaPage() {
   std::string page = kCudaHead;
-  page += "\nWhat kernels are built for; what has run on a GPU stands in `evidence.md`.\n\n";
+  page +=
+      "\nWhat kernels are built for, from the tables in `host/cuda/launch_tables.cc` that dispatch launches from; "
+      "what has\nrun on a GPU stands in `evidence.md`. What no table below has as an axis (types of ids, offsets, "
+      "outputs, output\ngradients and states, weights, padding, bounds, dim) is a branch inside the kernels.\n\n";
   page += HeadRow("operation", {"cuda"});
   for (int op = 0; op < static_cast<int>(std::size(kOps)); ++op) {
     page += Row(kOps[op], {Cell(Built(static_cast<Op>(op), Problem()))});
   }
-  page += "\n### Forward (cuda): central forms by pooling\n\n";
-  std::vector<std::string> cells(std::begin(kPoolings), std::end(kPoolings));
-  cells.emplace_back("materialize");
-  cells.emplace_back("envelope");
-  page += HeadRow("form", cells);
-  for (bool residual : {true, false}) {
-    for (int form = residual ? 0 : 1; form < 5; ++form) {
-      Problem problem;
-      problem.form = form;
-      problem.has_residual = residual;
-      cells.clear();
-      for (int pooling = 0; pooling < 4; ++pooling) {
-        problem.pooling = pooling;
-        cells.emplace_back(Cell(Built(Op::kForward, problem)));
-      }
-      cells.emplace_back(Cell(Built(Op::kMaterialize, problem)));
-      cells.emplace_back(Cell(Built(Op::kEnvelope, problem)));
-      page += Row(std::string(kForms[form]) + (residual ? "" : ", no residual"), cells);
-    }
-  }
-  page += "\n### Forward (cuda): types\n\nRows: type of R; columns: type of C.\n\n";
+  page += "\n### Forward and materialize (cuda): types\n\nRows: type of R; columns: type of C.\n\n";
   page += HeadRow("R \\ C", {kFloats[0].name, kFloats[1].name, kFloats[2].name});
+  std::vector<std::string> cells;
   for (const Type& residual : kFloats) {
     cells.clear();
     for (const Type& central : kFloats) {
       Problem problem;
       problem.residual_dtype = residual.dtype;
       problem.central_dtype = central.dtype;
-      cells.emplace_back(Cell(Built(Op::kForward, problem)));
+      const bool built = cuda::kForwardLaunches[central.dtype][residual.dtype] != nullptr;
+      CellOf(built, "yes", Op::kMaterialize, problem);
+      cells.emplace_back(CellOf(built, "yes", Op::kForward, problem));
     }
     page += Row(residual.name, cells);
   }
+  page += "\n### Forward and envelope (cuda): the kernel of a form and a pooling\n\n";
+  static_assert(std::size(cuda::kForwardKinds) == std::size(kPoolings));
+  static_assert(std::size(cuda::kReadsLists) == std::size(kForms));
+  cells.assign(std::begin(kPoolings), std::end(kPoolings));
+  cells.emplace_back("materialize");
+  cells.emplace_back("envelope");
+  page += HeadRow("form", cells);
+  for (int form = 0; form < 5; ++form) {
+    const char* const reads = cuda::kReadsLists[form] ? ", lists" : ", codes";
+    Problem problem;
+    problem.form = form;
+    cells.clear();
+    for (int pooling = 0; pooling < 4; ++pooling) {
+      problem.pooling = pooling;
+      cells.emplace_back(CellOf(true, KernelOf(cuda::kForwardKinds[pooling]) + reads, Op::kForward, problem));
+    }
+    cells.emplace_back(
+        CellOf(true, KernelOf(cuda::kForwardKinds[RESEMBED_POOLING_NONE]) + reads, Op::kMaterialize, problem));
+    cells.emplace_back(Cell(Built(Op::kEnvelope, problem)));
+    page += Row(kForms[form], cells);
+  }
+  page += "\n### Backward and backward_step (cuda): sums of both levels\n\n";
+  page += HeadRow("output gradients", {"1 column a lane", "4 columns a lane"});
+  const char* const gradients[] = {"any type, maxima", "all f32, no maximum"};
+  for (int plain = 0; plain < 2; ++plain) {
+    page += Row(gradients[plain], {Cell(cuda::kBackwardLaunches[plain][0] != nullptr),
+                                   Cell(cuda::kBackwardLaunches[plain][1] != nullptr)});
+  }
+  page += "\n### Step and backward_step (cuda): optimizers\n\n";
+  page += HeadRow("optimizer", {"cuda"});
+  static_assert(std::size(cuda::kUpdateLaunches) == std::size(kOptimizers));
+  for (size_t kind = 0; kind < std::size(kOptimizers); ++kind) {
+    page += Row(kOptimizers[kind], {Cell(cuda::kUpdateLaunches[kind] != nullptr)});
+  }
   return page;
 }
+#endif
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool has_cuda = Built(Op::kForward, Problem());
-  const std::string page = Page() + (has_cuda ? CudaPage() : "");
+  std::string page = Page();
+#ifdef RESEMBED_WITH_CUDA
+  page += CudaPage();
+  if (!disagreements.empty()) {
+    std::fputs(disagreements.c_str(), stderr);
+    return 1;
+  }
+#endif
   if (argc < 2) return std::fputs(page.c_str(), stdout) < 0;
   std::ifstream file(argv[1]);
   std::string kept((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!has_cuda) kept.resize(std::min(kept.size(), kept.find(kCudaHead)));
+#ifndef RESEMBED_WITH_CUDA
+  kept.resize(std::min(kept.size(), kept.find(kCudaHead)));
+#endif
   if (kept == page) return 0;
   std::fprintf(
       stderr,
