@@ -153,6 +153,7 @@ def main():
     parser.add_argument("--variants", default="plain,plain_2x,central,avg,att", help="some of " + ",".join(VARIANTS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=1000, help="most epochs of a row; the trainer's limit holds as well")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that an earlier call finished")
     parser.add_argument("--threads", type=int, default=0, help="0 = torch's own choice")
     arguments = parser.parse_args()
     heads, variants = arguments.heads.split(","), arguments.variants.split(",")
@@ -171,25 +172,29 @@ def main():
         "version": torch.__version__, "threads": torch.get_num_threads(), "seeds": arguments.seeds,
         "command": "torch_din.py OUT " + shlex.join(sys.argv[2:])}
     folder = arguments.out / "torch"
-    folder.mkdir(exist_ok=True)
+    (folder / "rows").mkdir(parents=True, exist_ok=True)
     for head in heads:
-        done = {}
-        name = f"torch_{head}"
+        name, done = f"torch_{head}", {}
         for book in (metrics["heads"], curves, picture["heads"]):
             book[name] = {}
         for variant in variants:
             rows = done[variant] = []
             for seed in range(1, arguments.seeds + 1):
-                trainer = Trainer(protocol, graph, head, variant, seed)
-                row = trainer.train(arguments.epochs)
+                kept = folder / "rows" / f"{head}_{variant}_seed{seed}.pt"
+                if arguments.resume and kept.exists():
+                    row = torch.load(kept, weights_only=False)
+                else:
+                    trainer = Trainer(protocol, graph, head, variant, seed)
+                    row = trainer.train(arguments.epochs)
+                    row["picture"] = trainer.model.items.materialize()[picture["items"]].tolist()
+                    if seed == 1:
+                        save(trainer.model, folder / f"{head}_{variant}")
+                    torch.save(row, kept)
                 rows.append(row)
+                means = " ".join(f"{key} {row['figures'][key].mean():.4f}" for key in ("auc", "auc_pop", "hr20", "logloss"))
                 print(f"{name} {variant} seed {seed}: {len(row['curve']['epoch'])} epochs (best "
-                      f"{row['curve']['best_epoch']}) in {row['seconds']:.0f} s: auc {row['figures']['auc'].mean():.4f} "
-                      f"auc_pop {row['figures']['auc_pop'].mean():.4f} hr20 {row['figures']['hr20'].mean():.4f} "
-                      f"logloss {row['figures']['logloss'].mean():.4f}", flush=True)
-                if seed == 1:
-                    save(trainer.model, folder / f"{head}_{variant}")
-                    picture["heads"][name][variant] = trainer.model.items.materialize()[picture["items"]].tolist()
+                      f"{row['curve']['best_epoch']}) in {row['seconds']:.0f} s: {means}", flush=True)
+            picture["heads"][name][variant] = rows[0]["picture"]
             curves[name][variant] = [row["curve"] for row in rows]
             metrics["heads"][name][variant] = row_json(rows)
             for base in ("plain", "plain_2x", "central"):
