@@ -44,16 +44,17 @@ StateShape StateOf(resembed_optimizer_kind kind) {
 std::string Name(const UpdateCase& c) {
   char zipf[16];
   std::snprintf(zipf, sizeof(zipf), "%g", c.table.alpha);
-  const std::string name = "BM_PlanBackwardStep/" + DtypeName(c.table.dtype) + "_i32/" +
-                           OptimizerName(c.optimizer) + "/form:" + FormName(c.table.form) +
-                           "/dim:" + std::to_string(c.table.dim) + "/bag:" + std::to_string(c.bag_length) +
-                           "/zipf:" + zipf + "/rows:" + CountName(c.table.rows);
+  std::string name = "BM_PlanBackwardStep/" + DtypeName(c.table.dtype) + "_i32/" +
+                     OptimizerName(c.optimizer) + "/form:" + FormName(c.table.form) +
+                     "/dim:" + std::to_string(c.table.dim) + "/bag:" + std::to_string(c.bag_length) +
+                     "/zipf:" + zipf + "/rows:" + CountName(c.table.rows);
+  if (c.table.pages == Pages::kSmall) name += "/pages:small";
   return c.table.form == RESEMBED_CENTRAL_NONE ? name : name + "/k:" + std::to_string(c.table.k);
 }
 
 // One part's optimizer with its state over the whole table.
 struct Part {
-  Part(resembed_optimizer_kind kind, int64_t rows, int64_t dim) {
+  Part(resembed_optimizer_kind kind, int64_t rows, int64_t dim, Pages pages = Pages::kHuge) {
     const StateShape shape = StateOf(kind);
     descriptor.struct_size = sizeof(descriptor);
     descriptor.kind = kind;
@@ -64,11 +65,11 @@ struct Part {
     descriptor.step = 1;
     const bool adam = kind == RESEMBED_ADAM || kind == RESEMBED_PARTIAL_ROWWISE_ADAM;
     if (shape.row_floats + shape.element_floats > 0) {
-      state1 = HugeArray<float>(shape.element_floats > 0 ? rows * dim : rows);
+      state1 = HugeArray<float>(shape.element_floats > 0 ? rows * dim : rows, pages);
       descriptor.state1 = state1.data();
     }
     if (adam) {
-      state2 = HugeArray<float>(shape.row_floats > 0 ? rows : rows * dim);
+      state2 = HugeArray<float>(shape.row_floats > 0 ? rows : rows * dim, pages);
       descriptor.state2 = state2.data();
     }
     // Pages are there before the first timed step.
@@ -152,8 +153,8 @@ void PlanBackwardStep(benchmark::State& state, const UpdateCase& c) {
   }
   const HugeArray<float> grad = OutputGradients(n_bags * dim);
   const bool central = c.table.form != RESEMBED_CENTRAL_NONE;
-  Part residual_part(c.optimizer, c.table.rows, dim),
-      central_part(c.optimizer, central ? c.table.rows : 1, dim);
+  Part residual_part(c.optimizer, c.table.rows, dim, c.table.pages),
+      central_part(c.optimizer, central ? c.table.rows : 1, dim, c.table.pages);
   Updater updater(scenario.tables(), &batches[0].feature, grad.data(), &residual_part,
                   central ? &central_part : nullptr);
 
@@ -183,13 +184,11 @@ void PlanBackwardStep(benchmark::State& state, const UpdateCase& c) {
   state.counters["plan_ms"] = 1e3 * planning.Median();
   state.counters["unique_frac"] = static_cast<double>(batches[0].shape.n_unique) / static_cast<double>(kIds);
   state.counters["items_per_s"] = static_cast<double>(kIds) / median;
-  if (c.table.dtype != RESEMBED_F32 || c.optimizer != RESEMBED_ROWWISE_ADAGRAD) return;
   Timings fresh, kept;
   for (int run = 0; run < kPeerRuns; ++run) {
     Unfused peer(scenario, batches[static_cast<size_t>(run) % kBatches]);
     const auto update = [&] {
-      peer.BackwardRowwiseAdagrad(grad.data(), 1e-3f, 1e-8f, residual_part.state1.data(),
-                                  central_part.state1.data());
+      peer.BackwardStep(grad.data(), residual_part.descriptor, central_part.descriptor);
     };
     fresh.Time(update);
     kept.Time(update);
@@ -364,6 +363,7 @@ void Register() {
   for (const resembed_central_form form : {RESEMBED_CENTRAL_UNIFORM, RESEMBED_CENTRAL_NONE}) {
     vary([&](UpdateCase& c) { c.table.form = form; });
   }
+  vary([](UpdateCase& c) { c.table.pages = Pages::kSmall; });  // what a caller loses on ordinary pages
   for (const double alpha : {1.05, 1.15}) vary([&](UpdateCase& c) { c.table.alpha = alpha; });
   vary([](UpdateCase& c) { c.table.dtype = RESEMBED_BF16; });
   for (const int64_t dim : {16, 32, 128}) vary([&](UpdateCase& c) { c.table.dim = dim; });

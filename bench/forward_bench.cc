@@ -26,6 +26,7 @@ std::string Name(const ForwardCase& c) {
   std::string name = "BM_Forward/" + DtypeName(c.table.dtype) + "_i32/form:" + FormName(c.table.form) +
                      "/dim:" + std::to_string(c.table.dim) + "/bag:" + std::to_string(c.bag_length) +
                      "/zipf:" + zipf + "/rows:" + CountName(c.table.rows);
+  if (c.table.pages == Pages::kSmall) name += "/pages:small";
   if (c.table.form == RESEMBED_CENTRAL_ASSIGNMENT) return name + "/centers:" + CountName(c.table.centers);
   return c.table.form == RESEMBED_CENTRAL_NONE ? name : name + "/k:" + std::to_string(c.table.k);
 }
@@ -75,7 +76,6 @@ void Forward(benchmark::State& state, const ForwardCase& c) {
   state.counters["read_frac_best"] = gbps / limit * median / fused.Best();
   state.counters["unique_frac"] = static_cast<double>(batches[0].shape.n_unique) / static_cast<double>(kIds);
   state.counters["items_per_s"] = static_cast<double>(kIds) / median;
-  if (c.table.dtype != RESEMBED_F32 || c.table.form == RESEMBED_CENTRAL_ATTENTION) return;
   Timings fresh, kept;
   for (int run = 0; run < kPeerRuns; ++run) {
     Unfused peer(scenario, batches[static_cast<size_t>(run) % kBatches]);
@@ -103,6 +103,10 @@ void Register() {
   }
   spec.form = RESEMBED_CENTRAL_ASSIGNMENT;
   spec.centers = 10'000;
+  add(spec);
+  // What a caller loses whose tables lie on ordinary pages.
+  spec = main;
+  spec.pages = Pages::kSmall;
   add(spec);
   spec = main;
   for (const double alpha : {1.05, 1.15}) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a log to the top-K graph: co-visit counts, top-K, weights, centers.
+// From a log to the top-K graph: co-visit counts, top-K, weights, centers. Counting is measured against a pass of a
+// radix sort, top-K against the update limit of lists at random, both together against obvious code.
 #include <malloc.h>
 
 #include <filesystem>
@@ -9,7 +10,9 @@
 #include <vector>
 
 #include "bench/support/main.h"
+#include "bench/support/plain_graph.h"
 #include "bench/support/scenario.h"
+#include "bench/support/sort_limit.h"
 
 namespace resembed::bench {
 namespace {
@@ -23,6 +26,9 @@ struct GraphCase {
 };
 
 constexpr int32_t kNeighbors = 8;
+// Of the log, for the comparison with obvious code, which would take minutes and gigabytes for all of it.
+constexpr int64_t kPeerInteractions = 1'000'000;
+constexpr int kPeerRuns = 3;
 
 std::string Name(const GraphCase& c) {
   char zipf[16];
@@ -40,6 +46,54 @@ double ResidentBytes(const char* field) {
     if (word == field && status >> kib) return 1024 * kib;
   }
   return 0;
+}
+
+// The two steps that the obvious code does as well, in memory, over the start of the log.
+void AgainstPlainCode(benchmark::State& state, const GraphCase& c, const IdSource& source) {
+  std::vector<int32_t> ids(static_cast<size_t>(kPeerInteractions));
+  source.Fill(0, kPeerInteractions, ids.data());
+  std::vector<int64_t> offsets;
+  for (int64_t at = 0; at <= kPeerInteractions; at += c.length) offsets.push_back(at);
+  resembed_covisit_options options = {};
+  options.struct_size = sizeof(options);
+  options.n_items = c.n_items;
+  options.window = c.window;
+  std::vector<int32_t> neighbors(static_cast<size_t>(c.n_items * kNeighbors));
+  std::vector<int64_t> counts(neighbors.size());
+  const PlainLog log = {ids.data(), kPeerInteractions, c.length, c.n_items};
+  Timings library, hashed, sorted;
+  for (int run = 0; run < kPeerRuns; ++run) {
+    library.Time([&] {
+      resembed_covisit* covisit = nullptr;
+      Check(resembed_covisit_create(&options, &covisit));
+      Check(resembed_covisit_add(covisit, ids.data(), RESEMBED_I32, offsets.data(), RESEMBED_I64,
+                                 static_cast<int64_t>(offsets.size()) - 1));
+      Check(resembed_covisit_top_k(covisit, kNeighbors, neighbors.data(), counts.data()));
+      resembed_covisit_destroy(covisit);
+    });
+    sorted.Time([&] { SortedGraph(log, c.window, kNeighbors); });
+    PlainGraph plain;
+    hashed.Time([&] { plain = HashedGraph(log, c.window, kNeighbors); });
+    if (plain.neighbors != neighbors || plain.counts != counts) state.SkipWithError("the graphs differ");
+  }
+  state.counters["vs_unfused"] = hashed.Median() / library.Median();
+  state.counters["vs_sorted"] = sorted.Median() / library.Median();
+}
+
+// Shares of what the memory gives: after the peak of the memory was read, since the limits take tables of their own.
+void AgainstTheLimits(benchmark::State& state, const GraphShape& shape, double count_s, double top_k_s) {
+  const double count_gbps = 1e-9 * static_cast<double>(CountBytes(shape)) / count_s,
+               top_k_gbps = 1e-9 * static_cast<double>(TopKBytes(shape)) / top_k_s;
+  // A list takes two cache lines or more: one of its items, one of their counts.
+  const MemoryTable lists = MemoryTableOf(shape.n_items, 128);
+  const double sort_limit = SortPassGbps(), update_limit = Limits(lists).update_gbps;
+  state.counters["bytes"] = static_cast<double>(CountBytes(shape) + TopKBytes(shape));
+  state.counters["count_GBps"] = count_gbps;
+  state.counters["top_k_GBps"] = top_k_gbps;
+  state.counters["sort_limit_GBps"] = sort_limit;
+  state.counters["limit_GBps"] = update_limit;
+  state.counters["count_frac"] = count_gbps / sort_limit;
+  state.counters["top_k_frac"] = top_k_gbps / update_limit;
 }
 
 void Graph(benchmark::State& state, const GraphCase& c) {
@@ -103,6 +157,9 @@ void Graph(benchmark::State& state, const GraphCase& c) {
   state.counters["process_peak_MB"] = 1e-6 * ResidentBytes("VmHWM:");
   state.counters["interactions_per_s"] =
       static_cast<double>(c.n_interactions) / (count.Median() + top_k.Median());
+  const GraphShape shape = {c.n_interactions, c.length, c.n_items, n_pairs, c.window, kNeighbors};
+  AgainstTheLimits(state, shape, count.Median(), top_k.Median());
+  AgainstPlainCode(state, c, source);
 }
 
 void Register() {

@@ -59,4 +59,41 @@ inline int64_t LogicalUpdate(const BatchShape& s, const StateShape& state) {
   return CompulsoryUpdate(s, state) + (s.n_ids - s.n_bags) * s.dim * s.output_bytes;
 }
 
+// Counting item pairs of a log and keeping each item's K largest counts, by the obvious bounded-memory way: keys of
+// two items, sorted by radix, equal ones summed.
+struct GraphShape {
+  int64_t n_interactions = 0, length = 0;  // of a sequence
+  int64_t n_items = 0, n_pairs = 0;        // distinct ones
+  int32_t window = 0, k = 0;
+};
+
+// Pairs of positions within a window, in sequences of equal length; two of the same item count, too.
+inline int64_t PairUses(const GraphShape& s) {
+  int64_t in_one = 0;
+  for (int64_t distance = 1; distance <= s.window && distance < s.length; ++distance) {
+    in_one += s.length - distance;
+  }
+  return s.n_interactions / s.length * in_one;
+}
+
+// Digits of 11 bits in two items: the passes of a radix sort.
+inline int64_t SortPasses(int64_t n_items) {
+  int64_t bits = 1;
+  while (int64_t{1} << bits < n_items) ++bits;
+  return (2 * bits + 10) / 11;
+}
+
+// The log read once; a key of 8 bytes written once, read and written by each pass, read once more; a distinct pair of
+// 16 bytes written once.
+inline int64_t CountBytes(const GraphShape& s) {
+  return 4 * s.n_interactions + 8 * (s.n_interactions / s.length + 1) +
+         PairUses(s) * 16 * (1 + SortPasses(s.n_items)) + 16 * s.n_pairs;
+}
+
+// A distinct pair read once, which changes the list (12 bytes a slot) of its higher item, anywhere in memory; the list of
+// its lower item, which stays until the next one, counts once.
+inline int64_t TopKBytes(const GraphShape& s) {
+  return 16 * s.n_pairs + 2 * 12 * int64_t{s.k} * (s.n_pairs + s.n_items);
+}
+
 }  // namespace resembed::bench

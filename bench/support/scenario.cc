@@ -11,8 +11,10 @@ namespace resembed::bench {
 namespace {
 
 // Small numbers, finite in every type.
-HugeArray<char> MakeMatrix(int64_t rows, int64_t dim, resembed_dtype dtype) {
-  HugeArray<char> matrix(rows * dim * ElementBytes(dtype));
+HugeArray<char> MakeMatrix(int64_t rows, const TableSpec& spec) {
+  const int64_t dim = spec.dim;
+  const resembed_dtype dtype = spec.dtype;
+  HugeArray<char> matrix(rows * dim * ElementBytes(dtype), spec.pages);
   ParallelRanges(rows * dim, [&](int, int64_t first, int64_t last) {
     if (dtype == RESEMBED_F32) {
       auto* values = reinterpret_cast<float*>(matrix.data());
@@ -34,7 +36,7 @@ Scenario::Scenario(const TableSpec& spec) : spec_(spec) {
   table_.n_items = spec.rows;
   table_.dim = spec.dim;
   table_.form = spec.form;
-  residual_ = MakeMatrix(spec.rows, spec.dim, spec.dtype);
+  residual_ = MakeMatrix(spec.rows, spec);
   table_.residual = residual_.data();
   table_.residual_dtype = spec.dtype;
   if (spec.form != RESEMBED_CENTRAL_NONE) {
@@ -42,9 +44,9 @@ Scenario::Scenario(const TableSpec& spec) : spec_(spec) {
     n_slots_ = assignment ? 1 : spec.k;
     table_.central_rows = assignment ? spec.centers : spec.rows;
     table_.central_dtype = spec.dtype;
-    central_ = MakeMatrix(table_.central_rows, spec.dim, spec.dtype);
+    central_ = MakeMatrix(table_.central_rows, spec);
     table_.central = central_.data();
-    slots_ = HugeArray<int32_t>(spec.rows * n_slots_);
+    slots_ = HugeArray<int32_t>(spec.rows * n_slots_, spec.pages);
     const IdSource source(table_.central_rows, spec.alpha, 7);
     constexpr int64_t kBlock = 4096;
     ParallelRanges((slots_.size() + kBlock - 1) / kBlock, [&](int, int64_t first, int64_t last) {
@@ -61,7 +63,7 @@ Scenario::Scenario(const TableSpec& spec) : spec_(spec) {
       table_.n_neighbors = n_slots_;
     }
     if (spec.form == RESEMBED_CENTRAL_STORED) {
-      weights_ = HugeArray<float>(slots_.size());
+      weights_ = HugeArray<float>(slots_.size(), spec.pages);
       for (int64_t i = 0; i < weights_.size(); ++i) weights_[i] = 0.05f + 0.01f * static_cast<float>(i % 7);
       table_.neighbor_weights = weights_.data();
     }

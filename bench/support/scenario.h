@@ -22,8 +22,9 @@ struct TableSpec {
   double alpha = 0;     // skew of neighbors and centers
   int64_t centers = 0;  // ASSIGNMENT: rows of C
   resembed_dtype dtype = RESEMBED_F32;
+  Pages pages = Pages::kHuge;  // of R, C and the map
 
-  auto Key() const { return std::tie(rows, dim, form, k, alpha, centers, dtype); }
+  auto Key() const { return std::tie(rows, dim, form, k, alpha, centers, dtype, pages); }
 };
 
 int64_t ElementBytes(resembed_dtype dtype);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the benchmarks' figures rest on: byte models, skewed ids, and peers that compute the same thing.
+// What the benchmarks' figures rest on: byte models and skewed ids.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -9,7 +9,6 @@
 
 #include "bench/support/bytes.h"
 #include "bench/support/scenario.h"
-#include "bench/support/unfused.h"
 #include "bench/support/zipf.h"
 
 namespace resembed::bench {
@@ -54,6 +53,25 @@ TEST(BytesUpdate, RowsAndStateBothWaysGradientOnce) {
   EXPECT_EQ(CompulsoryUpdate(shape, {1, 0}), 2 * (5 + 7) * (16 + 4) + 2 * 16);
   EXPECT_EQ(CompulsoryUpdate(shape, {0, 2}), 2 * (5 + 7) * (16 + 32) + 2 * 16);
   EXPECT_EQ(LogicalUpdate(shape, {1, 0}), 2 * (5 + 7) * (16 + 4) + 6 * 16);
+}
+
+TEST(BytesGraph, KeysOnceMoreThanTheyAreSortedAndAListForEachPair) {
+  // Two sequences of five: 4 + 3 pairs of positions each. 1,000 items take 10 bits, a key of two of them two passes.
+  GraphShape shape;
+  shape.n_interactions = 10;
+  shape.length = 5;
+  shape.n_items = 1000;
+  shape.n_pairs = 12;
+  shape.window = 2;
+  shape.k = 8;
+  EXPECT_EQ(PairUses(shape), 14);
+  EXPECT_EQ(SortPasses(1000), 2);
+  EXPECT_EQ(SortPasses(2048), 2);
+  EXPECT_EQ(SortPasses(2049), 3);
+  EXPECT_EQ(CountBytes(shape), 10 * 4 + 3 * 8 + 14 * 16 * 3 + 12 * 16);
+  EXPECT_EQ(TopKBytes(shape), 12 * 16 + 2 * 96 * (12 + 1000));
+  shape.window = 9;  // longer than a sequence
+  EXPECT_EQ(PairUses(shape), 20);
 }
 
 TEST(ZipfRanks, FollowTheLaw) {
@@ -141,114 +159,6 @@ TEST(MakeBatch, CountsDistinctItemsAndCentralRows) {
   EXPECT_EQ(batch.shape.n_central, 210);
   EXPECT_EQ(batch.shape.list_bytes, 24);
 }
-
-class Peers : public ::testing::TestWithParam<resembed_central_form> {
- protected:
-  Peers() {
-    spec_.rows = 500;
-    spec_.dim = 12;
-    spec_.k = 4;
-    spec_.form = GetParam();
-    spec_.alpha = 1.05;
-    spec_.centers = 20;
-  }
-  TableSpec spec_;
-};
-
-TEST_P(Peers, UnfusedForwardComputesWhatTheLibraryDoes) {
-  const Scenario scenario(spec_);
-  Batch batch = MakeBatch(scenario, IdSource(spec_.rows, 1.05, 3), 30, 5, 0);
-  std::vector<float> fused(30 * 12), unfused(30 * 12);
-  batch.feature.output = fused.data();
-  const resembed_feature* feature = &batch.feature;
-  resembed_forward_args args = {};
-  args.struct_size = sizeof(args);
-  args.tables = &scenario.tables();
-  args.features = &feature;
-  args.n_features = 1;
-  const resembed_place place = CpuPlace();
-  size_t bytes = 0;
-  Check(resembed_forward_workspace_size(&args, &place, &bytes));
-  HugeArray<char> workspace(static_cast<int64_t>(bytes));
-  Check(resembed_forward(&args, workspace.data(), bytes, &place));
-  Unfused peer(scenario, batch);
-  for (int run = 0; run < 2; ++run) {
-    std::fill(unfused.begin(), unfused.end(), NAN);
-    peer.Forward(unfused.data());
-    for (size_t i = 0; i < fused.size(); ++i) ASSERT_NEAR(unfused[i], fused[i], 1e-6) << i;
-  }
-}
-
-TEST_P(Peers, UnfusedUpdateComputesWhatTheLibraryDoes) {
-  const Scenario mine(spec_), theirs(spec_);
-  const IdSource source(spec_.rows, 1.05, 3);
-  Batch batch = MakeBatch(mine, source, 30, 5, 0);
-  std::vector<float> grad(30 * 12);
-  for (size_t i = 0; i < grad.size(); ++i)
-    grad[i] = 0.01f * static_cast<float>(static_cast<int>(i % 23) - 11);
-  const bool central = spec_.form != RESEMBED_CENTRAL_NONE;
-  const auto central_rows = static_cast<size_t>(central ? mine.table().central_rows : 1);
-  std::vector<float> state_r(500, 0.1f), state_c(central_rows, 0.1f), peer_r = state_r, peer_c = state_c;
-
-  const resembed_place place = CpuPlace();
-  const resembed_feature* feature = &batch.feature;
-  resembed_plan_args plan_args = {};
-  plan_args.struct_size = sizeof(plan_args);
-  plan_args.tables = &mine.tables();
-  plan_args.features = &feature;
-  plan_args.n_features = 1;
-  size_t plan_bytes = 0, plan_workspace_bytes = 0, bytes = 0;
-  Check(resembed_plan_size(&plan_args, &place, &plan_bytes, &plan_workspace_bytes));
-  HugeArray<char> plan_memory(static_cast<int64_t>(plan_bytes)),
-      plan_workspace(static_cast<int64_t>(plan_workspace_bytes));
-  resembed_plan_header plan = {};
-  plan.struct_size = sizeof(plan);
-  Check(resembed_plan(&plan_args, plan_memory.data(), plan_bytes, &plan, plan_workspace.data(),
-                      plan_workspace_bytes, &place));
-  resembed_optimizer residual = {};
-  residual.struct_size = sizeof(residual);
-  residual.kind = RESEMBED_ROWWISE_ADAGRAD;
-  residual.lr = 0.1f;
-  residual.eps = 1e-8f;
-  resembed_optimizer center = residual;
-  residual.state1 = state_r.data();
-  center.state1 = state_c.data();
-  resembed_table_step step = {};
-  step.struct_size = sizeof(step);
-  step.residual = &residual;
-  step.central = central ? &center : nullptr;
-  const resembed_table_step* steps = &step;
-  resembed_feature_grad feature_grad = {};
-  feature_grad.struct_size = sizeof(feature_grad);
-  feature_grad.grad_output = grad.data();
-  const resembed_feature_grad* feature_grads = &feature_grad;
-  resembed_backward_step_args args = {};
-  args.struct_size = sizeof(args);
-  args.plan = &plan;
-  args.tables = &mine.tables();
-  args.features = &feature;
-  args.n_features = 1;
-  args.feature_grads = &feature_grads;
-  args.steps = &steps;
-  Check(resembed_backward_step_workspace_size(&args, &place, &bytes));
-  HugeArray<char> workspace(static_cast<int64_t>(bytes));
-  Check(resembed_backward_step(&args, workspace.data(), bytes, &place));
-
-  Unfused(theirs, batch).BackwardRowwiseAdagrad(grad.data(), 0.1f, 1e-8f, peer_r.data(), peer_c.data());
-  for (size_t i = 0; i < state_r.size(); ++i) ASSERT_NEAR(peer_r[i], state_r[i], 1e-6) << i;
-  for (size_t i = 0; i < state_c.size(); ++i) ASSERT_NEAR(peer_c[i], state_c[i], 1e-6) << i;
-  const auto* mine_r = static_cast<const float*>(mine.table().residual);
-  const auto* theirs_r = static_cast<const float*>(theirs.table().residual);
-  for (int64_t i = 0; i < 500 * 12; ++i) ASSERT_NEAR(theirs_r[i], mine_r[i], 1e-5) << i;
-  if (!central) return;
-  const auto* mine_c = static_cast<const float*>(mine.table().central);
-  const auto* theirs_c = static_cast<const float*>(theirs.table().central);
-  for (int64_t i = 0; i < mine.table().central_rows * 12; ++i) ASSERT_NEAR(theirs_c[i], mine_c[i], 1e-5) << i;
-}
-
-INSTANTIATE_TEST_SUITE_P(BenchSupport, Peers,
-                         ::testing::Values(RESEMBED_CENTRAL_NONE, RESEMBED_CENTRAL_ASSIGNMENT,
-                                           RESEMBED_CENTRAL_UNIFORM, RESEMBED_CENTRAL_STORED));
 
 }  // namespace
 }  // namespace resembed::bench
