@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 from check_cases import OPTIONAL, PROGRAMS
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SCRIPTS = ["check", "check_bundle.py", "check_cases.py", "check_summary.py"]
+ARCHIVE = "programs.tgz"
 REUSE = "fbgemm_reuse_histograms.json"
 # What a bundle may weigh: carried to a machine it travels with the tree, often within 64 MiB.
 MOST_MIB = 56
@@ -69,21 +71,26 @@ def build(cuembed=None):
 
 
 def bundle(folder, to, reuse=None, most_mib=MOST_MIB):
-    """Programs of a build folder without symbols, scripts and histograms in the folder `to`."""
+    """Programs of a build folder without symbols in one archive, scripts and histograms beside it, in the folder
+    `to`."""
     to.mkdir(parents=True, exist_ok=True)
-    for name in PROGRAMS:
-        built = next((path for path in sorted(folder.glob(f"**/{name}")) if path.is_file()), None)
-        if built is None:
-            (to / name).unlink(missing_ok=True)  # of an earlier bundle
-            if name not in OPTIONAL:
-                sys.exit(f"tests/gpu/check: no {name} below {folder}")
-            continue
-        shutil.copy2(built, to / name)
-        if shutil.which("strip"):
-            subprocess.run(["strip", str(to / name)], check=False, stderr=subprocess.DEVNULL)
-    needs = subprocess.run(["ldd", str(to / "forward_gpu_bench")], capture_output=True, text=True, check=False).stdout
-    for library in re.findall(r"=> (\S*libbenchmark\S*)", needs):
-        shutil.copy2(library, to / os.path.basename(library))
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in PROGRAMS:
+            built = find_program(folder, name)
+            if built is None:
+                if name not in OPTIONAL:
+                    sys.exit(f"tests/gpu/check: no {name} below {folder}")
+                continue
+            copy = pathlib.Path(shutil.copy2(built, scratch))
+            if shutil.which("strip"):
+                subprocess.run(["strip", copy], check=False, stderr=subprocess.DEVNULL)
+            needs = subprocess.run(["ldd", copy], capture_output=True, text=True, check=False).stdout
+            for library in re.findall(r"=> (\S*libbenchmark\S*)", needs):
+                shutil.copy2(library, scratch)
+        with tarfile.open(to / ARCHIVE, "w:gz") as tar:
+            for path in sorted(pathlib.Path(scratch).iterdir()):
+                tar.add(path, arcname=path.name)
+    shutil.rmtree(to / "programs", ignore_errors=True)  # unpacked from an earlier one
     for script in SCRIPTS:
         shutil.copy2(HERE / script, to / script)
     if reuse:
@@ -93,8 +100,21 @@ def bundle(folder, to, reuse=None, most_mib=MOST_MIB):
     total = sum(sizes.values())
     print(f"bundle in {to}, {total:.1f} MiB: run {to}/check there")
     if total > most_mib:
-        heavy = ", ".join(f"{name} {size:.1f}" for name, size in sorted(sizes.items(), key=lambda s: -s[1])[:8])
-        sys.exit(f"tests/gpu/check: the bundle has {total:.1f} MiB; needs at most {most_mib} ({heavy})")
+        heavy = ", ".join(f"{name} {size:.2f}" for name, size in sorted(sizes.items(), key=lambda s: -s[1])[:8])
+        sys.exit(f"tests/gpu/check: the bundle has {total:.2f} MiB; needs at most {most_mib} ({heavy})")
+
+
+def unpack(folder):
+    """Where the programs of a bundle are: below it, unpacked once."""
+    to = folder / "programs"
+    if not to.exists():
+        with tarfile.open(folder / ARCHIVE) as tar:
+            tar.extractall(to, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    return to
+
+
+def find_program(folder, name):
+    return next((path for path in sorted(folder.glob(f"**/{name}")) if path.is_file()), None)
 
 
 def choose_programs(arguments):
@@ -110,11 +130,12 @@ def choose_programs(arguments):
                 "trainer": glob.glob(str(folder / "tests/emulated_device_training_test"))}
     if arguments.binaries:
         folder = pathlib.Path(arguments.binaries).resolve()
-    elif (HERE / "cuda_tests").exists():
-        folder = HERE
     else:
-        folder = build(arguments.cuembed)
-    paths = {name: next((str(p) for p in sorted(folder.glob(f"**/{name}")) if p.is_file()), None) for name in PROGRAMS}
+        folder = HERE if (HERE / ARCHIVE).exists() else build(arguments.cuembed)
+    if (folder / ARCHIVE).exists():
+        folder = unpack(folder)
+    found = {name: find_program(folder, name) for name in PROGRAMS}
+    paths = {name: str(path) if path else None for name, path in found.items()}
     missing = [name for name, path in paths.items() if path is None and name not in OPTIONAL]
     if missing:
         sys.exit(f"tests/gpu/check: no {', '.join(missing)} below {folder}")
