@@ -3,9 +3,10 @@
 
     build_budget.py --measure ROOT BUILD [REGEX]    compiles the units of BUILD whose path matches (default: all) once,
                                                     without a cache, and writes the file; others keep their times
-    build_budget.py --check ROOT                    fails when a kernel file is not listed, or one is over its budget
+    build_budget.py --check ROOT                    fails when a .cu file is not listed or over its budget, and names
+                                                    C++ files that are over theirs
 
-BUILD needs compile_commands.json (-DCMAKE_EXPORT_COMPILE_COMMANDS=ON). Times are processor seconds (user + system), so
+A C++ file is listed where it takes 3 s or more. BUILD needs compile_commands.json (-DCMAKE_EXPORT_COMPILE_COMMANDS=ON). Times are processor seconds (user + system), so
 that a busy machine does not count.
 """
 import json
@@ -19,6 +20,7 @@ import sys
 import tempfile
 
 LIMIT, LIMIT_CUB = 10.0, 45.0
+LEAST = 3.0  # of a .cc file to be listed
 ROW = re.compile(r"\| (\S+\.\w+) \| (\S+) \| ([\d.]+) \|")
 
 
@@ -55,20 +57,19 @@ def kept(root):
     return {(path, compiler): float(time) for path, compiler, time in ROW.findall(text)}
 
 
-def measure(root, build, pattern):
+def measure(root, build, pattern, keep):
+    """keep(times) is called after each unit, with the times of all units so far and the old ones of the others."""
     units = json.loads((build / "compile_commands.json").read_text(encoding="utf-8"))
-    old, times = kept(root), {}
-    for unit in units:
+    known = {}
+    for unit in units:  # of a source of several programs the first
         path = str(pathlib.Path(unit["file"]).resolve().relative_to(root))
-        key = (path, "nvcc" if "nvcc" in unit["command"] else "g++")
-        if key in times:
-            continue  # a source of several programs
-        if re.search(pattern, path):
+        known.setdefault((path, "nvcc" if "nvcc" in unit["command"] else "g++"), unit)
+    times = {key: time for key, time in kept(root).items() if (root / key[0]).exists()}
+    for key, unit in known.items():
+        if re.search(pattern, key[0]):
             times[key] = seconds(unit["command"], unit["directory"])
-            print(f"{times[key]:6.1f} s  {key[1]:5} {path}", flush=True)
-        elif key in old:
-            times[key] = old[key]
-    return times
+            print(f"{times[key]:6.1f} s  {key[1]:5} {key[0]}", flush=True)
+            keep(times)
 
 
 def version(*command):
@@ -87,34 +88,41 @@ def processor():
 
 
 def render(root, times, nvcc):
+    times = {key: time for key, time in times.items() if key[0].endswith(".cu") or time >= LEAST}
     text = ["# Build budget", "",
             f"A translation unit may take {LIMIT:.0f} s on one GPU architecture, one that includes CUB or Thrust "
             f"{LIMIT_CUB:.0f} s.", "Processor seconds (user + system) without a cache, written by "
-            "`tests/repo/build_budget.py`,", "which the test `repo_build_budget` holds the kernels to.", "",
+            "`tests/repo/build_budget.py`,", f"which the test `repo_build_budget` reads. C++ files are listed where they take {LEAST:.0f} s or "
+            "more.", "",
             f"{processor()}; g++ {version('g++', '-dumpfullversion')}, nvcc {version(nvcc, '--version')}, sm_90. "
             f"{len(times)} units, {sum(times.values()):.0f} s.", "Kernels are compiled by nvcc for the library and by "
             "g++ for the emulator.", "", "| unit | compiler | seconds | CUB or Thrust |", "|---|---|---|---|"]
     for (path, compiler), time in sorted(times.items(), key=lambda item: (not item[0][0].endswith(".cu"), item[0])):
-        text.append(f"| {path} | {compiler} | {time:.1f} | {'yes' if uses_cub(root, path) else 'no'} |")
+        cub = uses_cub(root, path)
+        over = ", over the budget" if time > (LIMIT_CUB if cub else LIMIT) else ""
+        text.append(f"| {path} | {compiler} | {time:.1f} | {'yes' if cub else 'no'}{over} |")
     return "\n".join(text) + "\n"
 
 
 def sources(root):
-    """Kernel files that the lists of sources name."""
+    """Kernel files that the lists of sources name, and those of the GPU benchmarks without a peer."""
     text = "".join((root / name).read_text(encoding="utf-8") for name in
                    ("kernels/sources.cmake", "kernels/graph/sources.cmake") if (root / name).exists())
-    return set(re.findall(r"kernels/[\w/]+\.cu\b", text))
+    bench = {f"bench/gpu/{path.name}" for path in (root / "bench/gpu").glob("*kernels.cu")}
+    return set(re.findall(r"kernels/[\w/]+\.cu\b", text)) | bench
 
 
 def check(root):
-    times = {key: time for key, time in kept(root).items() if key[0].endswith(".cu")}
+    times = kept(root)
     problems = [f"{path} has no time: build_budget.py --measure ROOT BUILD {path}" for path in sorted(sources(root)) if (path, "nvcc") not in times]
     for (path, compiler), time in sorted(times.items()):
         limit = LIMIT_CUB if uses_cub(root, path) else LIMIT
-        if time > limit:
+        if time > limit and path.endswith(".cu"):
             problems.append(f"{path} takes {time} s by {compiler}; needs {limit:.0f}")
+        elif time > limit:
+            print(f"over the budget: {path} takes {time} s by {compiler}; needs {limit:.0f}")
     print("\n".join(problems))
-    print(f"{len(times)} kernel units, {len(problems)} problem(s)")
+    print(f"{len(times)} units, {len(problems)} problem(s)")
     return 1 if problems else 0
 
 
@@ -126,8 +134,9 @@ def main():
     root, build = (pathlib.Path(word).resolve() for word in sys.argv[2:4])
     cache = (build / "CMakeCache.txt").read_text(encoding="utf-8")
     nvcc = re.search(r"^CMAKE_CUDA_COMPILER:\w+=(.*)$", cache, re.M)
-    times = measure(root, build, sys.argv[4] if len(sys.argv) == 5 else "")
-    (root / "docs/build_budget.md").write_text(render(root, times, nvcc.group(1) if nvcc else "nvcc"), encoding="utf-8")
+    page = root / "docs/build_budget.md"
+    measure(root, build, sys.argv[4] if len(sys.argv) == 5 else "", lambda times: page.write_text(
+        render(root, times, nvcc.group(1) if nvcc else "nvcc"), encoding="utf-8"))
 
 
 if __name__ == "__main__":
