@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Logs to counts, from nothing or on top of stored ones.
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
-#include <unordered_map>
 
+#include "host/graph_tool/progress.h"
+#include "host/graph_tool/replace.h"
+#include "host/graph_tool/tails.h"
 #include "host/graph_tool/tool.h"
 
 namespace resembed::graph_tool {
@@ -18,24 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using train::Error;
-
-// One line for the terminal, one every 10 % for a file.
-class ReadProgress {
- public:
-  explicit ReadProgress(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) != 0) {}
-  void operator()(int64_t bytes, int64_t total, int64_t lines) {
-    const int percent = total > 0 ? static_cast<int>(100 * bytes / total) : 100;
-    if (quiet_ || percent < last_ + (terminal_ ? 1 : 10)) return;
-    last_ = percent;
-    std::fprintf(stderr, terminal_ ? "\r\033[Kreading %d %%, %lld lines%s" : "reading %d %%, %lld lines%s",
-                 percent, static_cast<long long>(lines), !terminal_ || percent == 100 ? "\n" : "");
-    std::fflush(stderr);
-  }
-
- private:
-  bool quiet_, terminal_;
-  int last_ = -1;
-};
 
 train::Log Read(const Options& options) {
   train::ReadOptions read;
@@ -52,13 +33,6 @@ train::Log Read(const Options& options) {
   Say(options, std::to_string(log.n_events()) + " events, " + std::to_string(log.n_users()) + " users, " +
                    std::to_string(log.n_items()) + " items in " + options.data);
   return log;
-}
-
-std::vector<int32_t> UsersThatCount(const train::Log& log, const Options& options) {
-  if (options.train_users) return train::SplitUsers(log, options.split_seed, 1.0).train;
-  std::vector<int32_t> users(static_cast<size_t>(log.n_users()));
-  for (size_t user = 0; user < users.size(); ++user) users[user] = static_cast<int32_t>(user);
-  return users;
 }
 
 // Before the log is read, which takes a while.
@@ -104,58 +78,8 @@ Covisit Create(const Options& options, int64_t n_items) {
   return Covisit(raw, resembed_covisit_destroy);
 }
 
-struct Tail {
-  std::vector<int32_t> items;
-  std::vector<int64_t> times;
-};
-using Tails = std::unordered_map<std::string, Tail>;
-
-// user <tab> item row ... <tab> time ... (times only with a session gap)
-Tails ReadTails(const std::string& path, const std::vector<int32_t>& new_row) {
-  Tails tails;
-  std::ifstream file(path, std::ios::binary);
-  std::string line;
-  if (!std::getline(file, line)) throw Error{path + ": cannot be read"};
-  while (std::getline(file, line)) {
-    const size_t first = line.find('\t');
-    const size_t second = first == std::string::npos ? first : line.find('\t', first + 1);
-    if (second == std::string::npos)
-      throw Error{path + ": needs user, items and times; has " + line.substr(0, 80)};
-    Tail tail;
-    std::istringstream items(line.substr(first + 1, second - first - 1)), times(line.substr(second + 1));
-    for (int64_t time; times >> time;) tail.times.push_back(time);
-    size_t n_read = 0;
-    std::vector<int64_t> kept;
-    for (int64_t item; items >> item; ++n_read) {
-      if (item < 0 || static_cast<size_t>(item) >= new_row.size())
-        throw Error{path + ": item " + std::to_string(item) + " is not in items.tsv"};
-      const int32_t row = new_row[static_cast<size_t>(item)];
-      if (row < 0) continue;  // removed: its place is as if it had never been
-      tail.items.push_back(row);
-      if (n_read < tail.times.size()) kept.push_back(tail.times[n_read]);
-    }
-    tail.times = std::move(kept);
-    tails[Unescape(std::string_view(line).substr(0, first))] = std::move(tail);
-  }
-  return tails;
-}
-
-void WriteTails(const Tails& tails, const std::string& path) {
-  std::vector<const Tails::value_type*> sorted;
-  for (const auto& entry : tails) sorted.push_back(&entry);
-  std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
-  std::string text = "user\titems\ttimes\n";
-  for (const auto* entry : sorted) {
-    text += Escape(entry->first) + "\t";
-    for (const int32_t item : entry->second.items) text += std::to_string(item) + " ";
-    text += "\t";
-    for (const int64_t time : entry->second.times) text += std::to_string(time) + " ";
-    text += "\n";
-  }
-  WriteText(path, text);
-}
-
-// Adds the users' events, each behind her tail, and moves the tails on.
+// Adds the users' events, each behind her tail, and moves the tails on. A training user's events wait in her
+// tail until there are as many as the split asks for.
 void Add(const train::Log& log, const std::vector<int32_t>& row_of, const Options& options,
          resembed_covisit* counts, Tails* tails) {
   constexpr size_t kBlockEvents = size_t{1} << 20;
@@ -179,58 +103,83 @@ void Add(const train::Log& log, const std::vector<int32_t>& row_of, const Option
     n_seen.clear();
     offsets.assign(1, 0);
   };
-  for (const int32_t user : UsersThatCount(log, options)) {
-    Tail& tail = (*tails)[log.user_names[static_cast<size_t>(user)]];
-    const size_t first = ids.size();
+  Stage stage(options, "counting", log.n_events(), "events");
+  for (size_t user = 0; user < static_cast<size_t>(log.n_users()); ++user) {
+    const std::string& name = log.user_names[user];
+    if (options.count.train_users && !train::HashesToTraining(name, options.count.split_seed)) continue;
+    const auto begin = static_cast<size_t>(log.offsets[user]),
+               end = static_cast<size_t>(log.offsets[user + 1]);
+    const auto [at, is_new] = tails->try_emplace(name);
+    Tail& tail = at->second;
+    if (is_new) tail.waits = options.count.train_users;
+    if (timed && !tail.times.empty() && begin < end && log.times[begin] < tail.times.back()) {
+      throw Error{options.data + ": user " + name +
+                  " has an event before those already counted; needs later ones"};
+    }
+    const size_t first = ids.size(), n_before = tail.waits ? 0 : tail.items.size();
     ids.insert(ids.end(), tail.items.begin(), tail.items.end());
     if (timed) times.insert(times.end(), tail.times.begin(), tail.times.end());
-    n_seen.push_back(static_cast<int64_t>(tail.items.size()));
-    const auto begin = static_cast<size_t>(log.offsets[static_cast<size_t>(user)]);
-    const auto end = static_cast<size_t>(log.offsets[static_cast<size_t>(user) + 1]);
     for (size_t event = begin; event < end; ++event) {
       ids.push_back(row_of[static_cast<size_t>(log.items[event])]);
       if (timed) times.push_back(log.times[event]);
     }
-    if (timed && !tail.times.empty() && begin < end && log.times[begin] < tail.times.back()) {
-      throw Error{options.data + ": user " + log.user_names[static_cast<size_t>(user)] +
-                  " has an event before those already counted; needs later ones"};
-    }
-    const size_t kept = std::min(window, ids.size() - first);
+    const size_t length = ids.size() - first;
+    tail.waits = tail.waits && static_cast<int64_t>(length) < train::kMinEvents;
+    const size_t kept = tail.waits ? length : std::min(window, length);
     tail.items.assign(ids.end() - static_cast<std::ptrdiff_t>(kept), ids.end());
     if (timed) tail.times.assign(times.end() - static_cast<std::ptrdiff_t>(kept), times.end());
-    offsets.push_back(static_cast<int64_t>(ids.size()));
+    if (tail.waits) {
+      ids.resize(first);
+      if (timed) times.resize(first);
+    } else {
+      n_seen.push_back(static_cast<int64_t>(n_before));
+      offsets.push_back(static_cast<int64_t>(ids.size()));
+    }
     if (ids.size() >= kBlockEvents) flush();
+    stage.Done(static_cast<int64_t>(end));
   }
   flush();
 }
 
+// Writes the folder's files, all or none.
 void Finish(resembed_covisit* counts, const Options& options, const ItemNames& items, const Tails& tails,
-            const std::vector<int32_t>& source) {
+            const std::vector<int32_t>& source, Replacement* folder) {
   int64_t n_pairs = 0;
-  CheckStatus(resembed_covisit_n_pairs(counts, &n_pairs));
+  {
+    const Stage stage(options, "merging counts");
+    CheckStatus(resembed_covisit_n_pairs(counts, &n_pairs));
+  }
   Say(options, std::to_string(n_pairs) + " distinct pairs");
-  WriteGraph(counts, options, items.size(),
-             source);  // reads the old graph, which may lie where the new one will
-  const std::string text = CountOptionsText(options.count);
-  const char* metadata[] = {"counting", text.c_str()};
-  CheckStatus(
-      resembed_covisit_save(counts, (fs::path(options.out) / "counts.safetensors").c_str(), metadata, 1));
-  WriteItems(items, (fs::path(options.out) / "items.tsv").string());
-  WriteTails(tails, (fs::path(options.out) / "tails.tsv").string());
+  WriteGraph(counts, options, items.size(), n_pairs, source, folder->Path("graph.safetensors"));
+  {
+    const Stage stage(options, "writing");
+    const std::string text = CountOptionsText(options.count);
+    const char* metadata[] = {"counting", text.c_str()};
+    CheckStatus(resembed_covisit_save(counts, folder->Path("counts.safetensors").c_str(), metadata, 1));
+    WriteItems(items, folder->Path("items.tsv"));
+    WriteTails(tails, folder->Path("tails.tsv"));
+    folder->Finish();
+  }
   Say(options, "written to " + options.out);
 }
 
-void MakeFolder(const std::string& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error) throw Error{path + ": cannot be created (" + error.message() + ")"};
+// An update counts the users that the build did.
+void CheckUsers(const Options& given, const CountOptions& stored) {
+  if (!given.count.train_users) return;
+  if (!stored.train_users) {
+    throw Error{"--train-users is given; " + given.state + " was built of all users; needs the same users"};
+  }
+  if (given.count.split_seed != stored.split_seed) {
+    throw Error{"--split-seed is " + std::to_string(given.count.split_seed) + "; " + given.state +
+                " was built with " + std::to_string(stored.split_seed) + "; needs the same users"};
+  }
 }
 
 }  // namespace
 
 void Build(const Options& options) {
   CheckBackend(options);
-  MakeFolder(options.out);
+  Replacement folder(options.out);
   const train::Log log = Read(options);
   const ItemNames items(log.item_names);
   std::vector<int32_t> row_of(static_cast<size_t>(log.n_items()));
@@ -238,21 +187,25 @@ void Build(const Options& options) {
   const Covisit counts = Create(options, items.size());
   Tails tails;
   Add(log, row_of, options, counts.get(), &tails);
-  Finish(counts.get(), options, items, tails, {});
+  Finish(counts.get(), options, items, tails, {}, &folder);
 }
 
 void Update(Options options) {
   if (options.out.empty()) options.out = options.state;
   CheckBackend(options);
-  MakeFolder(options.out);
+  Replacement folder(options.out);
+  std::error_code ignored;
+  if (!fs::equivalent(options.state, options.out, ignored)) RestoreFolder(options.state);
   const fs::path state(options.state);
   const std::string stored = (state / "counts.safetensors").string();
   resembed_file* file = nullptr;
   CheckStatus(resembed_file_open(stored.c_str(), &file));
   const char* counting = nullptr;
   CheckStatus(resembed_file_metadata(file, "counting", &counting));
-  options.count = ParseCountOptions(counting == nullptr ? "" : counting);
+  const CountOptions counted = ParseCountOptions(counting == nullptr ? "" : counting);
   resembed_file_close(file);
+  CheckUsers(options, counted);
+  options.count = counted;
   CheckBackend(options);
 
   const ItemNames old_items = ReadItems((state / "items.tsv").string());
@@ -287,10 +240,13 @@ void Update(Options options) {
   const bool renumbered = std::count(removed.begin(), removed.end(), 1) > 0;
   from.item_map = renumbered ? new_row.data() : nullptr;
   from.n_map = renumbered ? old_items.size() : 0;
-  CheckStatus(resembed_covisit_add_file(counts.get(), stored.c_str(), &from));
+  {
+    const Stage stage(options, "stored counts");
+    CheckStatus(resembed_covisit_add_file(counts.get(), stored.c_str(), &from));
+  }
   Tails tails = ReadTails((state / "tails.tsv").string(), new_row);
   Add(log, row_of, options, counts.get(), &tails);
-  Finish(counts.get(), options, items, tails, source);
+  Finish(counts.get(), options, items, tails, source, &folder);
 }
 
 std::string CountOptionsText(const CountOptions& options) {
@@ -298,7 +254,9 @@ std::string CountOptionsText(const CountOptions& options) {
                                 {"pair_value", options.pair_value},
                                 {"max_user_items", options.max_user_items},
                                 {"max_pair_uses", options.max_pair_uses},
-                                {"session_gap", options.session_gap}}
+                                {"session_gap", options.session_gap},
+                                {"train_users", options.train_users},
+                                {"split_seed", options.split_seed}}
       .dump();
 }
 
@@ -312,6 +270,10 @@ CountOptions ParseCountOptions(const std::string& text) {
   options.max_user_items = json.value("max_user_items", options.max_user_items);
   options.max_pair_uses = json.value("max_pair_uses", options.max_pair_uses);
   options.session_gap = json.value("session_gap", options.session_gap);
+  if (!json.contains("train_users"))  // counts of before that was kept may be of either
+    throw Error{"counts.safetensors: does not say whose events it counts; needs a new build"};
+  options.train_users = json.value("train_users", options.train_users);
+  options.split_seed = json.value("split_seed", options.split_seed);
   return options;
 }
 

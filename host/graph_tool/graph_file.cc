@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "host/graph_tool/progress.h"
 #include "host/graph_tool/tool.h"
 
 namespace resembed::graph_tool {
@@ -122,8 +123,8 @@ StoredGraph ReadGraph(const std::string& path) {
   return graph;
 }
 
-void WriteGraph(resembed_covisit* counts, const Options& given, int64_t n_items,
-                const std::vector<int32_t>& source) {
+void WriteGraph(resembed_covisit* counts, const Options& given, int64_t n_items, int64_t n_pairs,
+                const std::vector<int32_t>& source, const std::string& path) {
   Options options = given;
   const std::string old = (fs::path(options.state) / "graph.safetensors").string();
   if (!source.empty()) options.list = Merge(given, ReadGraph(old).list);
@@ -136,12 +137,15 @@ void WriteGraph(resembed_covisit* counts, const Options& given, int64_t n_items,
   graph.self_loop = list.self_loop;
   std::vector<int32_t> neighbors(static_cast<size_t>(n_items * list.neighbors));
   std::vector<int64_t> values(neighbors.size());
-  CheckStatus(resembed_covisit_graph(counts, &graph, neighbors.data(), values.data()));
-  WriteLists(options, n_items, std::move(neighbors), std::move(values), source);
+  {
+    const Stage stage(options, "lists of " + std::to_string(n_items) + " items");
+    CheckStatus(resembed_covisit_graph(counts, &graph, neighbors.data(), values.data()));
+  }
+  WriteLists(options, n_items, n_pairs, std::move(neighbors), std::move(values), source, path);
 }
 
-void WriteLists(const Options& options, int64_t n_items, std::vector<int32_t> neighbors,
-                std::vector<int64_t> counts, const std::vector<int32_t>& source) {
+void WriteLists(const Options& options, int64_t n_items, int64_t n_pairs, std::vector<int32_t> neighbors,
+                std::vector<int64_t> counts, const std::vector<int32_t>& source, const std::string& path) {
   const ListOptions& list = options.list;
   const int32_t k = list.neighbors;
   if (!list.symmetry.empty()) {
@@ -169,8 +173,11 @@ void WriteLists(const Options& options, int64_t n_items, std::vector<int32_t> ne
   assign.cold_center = list.cold_center ? 1 : 0;
   std::vector<int32_t> center_of(static_cast<size_t>(n_items));
   int64_t n_centers = 0;
-  CheckStatus(resembed_graph_assign(neighbors.data(), counts.data(), n_items, k, &assign, center_of.data(),
-                                    &n_centers));
+  {
+    const Stage stage(options, "centers of " + std::to_string(n_items) + " items");
+    CheckStatus(resembed_graph_assign(neighbors.data(), counts.data(), n_items, k, &assign, center_of.data(),
+                                      &n_centers));
+  }
   Say(options, std::to_string(n_centers) + " centers");
 
   std::vector<resembed_tensor> tensors = {Tensor("neighbors", RESEMBED_I32, n_items, k, neighbors.data()),
@@ -182,6 +189,7 @@ void WriteLists(const Options& options, int64_t n_items, std::vector<int32_t> ne
   if (list.two_hop) {
     two_hop.resize(neighbors.size());
     two_hop_weights.resize(neighbors.size());
+    const Stage stage(options, "two hops");
     CheckStatus(resembed_graph_two_hop(neighbors.data(), gcn.data(), n_items, k, 0, k, two_hop.data(),
                                        two_hop_weights.data()));
     tensors.push_back(Tensor("two_hop_neighbors", RESEMBED_I32, n_items, k, two_hop.data()));
@@ -199,10 +207,13 @@ void WriteLists(const Options& options, int64_t n_items, std::vector<int32_t> ne
   std::vector<const resembed_tensor*> pointers;
   pointers.reserve(tensors.size());
   for (const resembed_tensor& tensor : tensors) pointers.push_back(&tensor);
-  const std::string text = ListOptionsText(list), centers = std::to_string(n_centers);
-  const char* metadata[] = {"options", text.c_str(), "centers", centers.c_str()};
-  CheckStatus(resembed_save((fs::path(options.out) / "graph.safetensors").c_str(), pointers.data(),
-                            static_cast<int32_t>(pointers.size()), metadata, 2));
+  const std::string text = ListOptionsText(list), centers = std::to_string(n_centers),
+                    window = std::to_string(options.count.window), pairs = std::to_string(n_pairs);
+  // An imported graph is of unknown window and pairs.
+  const char* metadata[] = {"options", text.c_str(),   "centers", centers.c_str(),
+                            "window",  window.c_str(), "pairs",   pairs.c_str()};
+  CheckStatus(resembed_save(path.c_str(), pointers.data(), static_cast<int32_t>(pointers.size()), metadata,
+                            n_pairs < 0 ? 2 : 4));
 }
 
 }  // namespace resembed::graph_tool

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 
+#include "host/graph_tool/replace.h"
 #include "host/graph_tool/tool.h"
 #include "host/train/read_lines.h"
 
@@ -77,6 +78,7 @@ int64_t ParseCount(train::RecordReader* reader, std::string_view text) {
 }  // namespace
 
 void Inspect(const Options& options) {
+  RestoreFolder(options.state);
   const StoredGraph graph = ReadGraph(GraphPath(options));
   const ItemNames items = ReadItems(ItemsPath(options));
   if (items.size() != graph.n_items)
@@ -132,6 +134,7 @@ void Inspect(const Options& options) {
 }
 
 void Export(const Options& options) {
+  RestoreFolder(options.state);
   const StoredGraph graph = ReadGraph(GraphPath(options));
   const ItemNames items = ReadItems(ItemsPath(options));
   if (items.size() != graph.n_items)
@@ -148,9 +151,7 @@ void Export(const Options& options) {
 }
 
 void Import(const Options& options) {
-  std::error_code error;
-  fs::create_directories(options.out, error);
-  if (error) throw Error{options.out + ": cannot be created (" + error.message() + ")"};
+  Replacement folder(options.out);
   // Rows of a known items file stay; other items are numbered in order of first appearance.
   ItemNames items;
   if (!options.items.empty()) items = ReadItems(options.items.front());
@@ -179,8 +180,10 @@ void Import(const Options& options) {
   CheckStatus(resembed_graph_from_edges(from.data(), to.data(), counts.data(),
                                         static_cast<int64_t>(from.size()), items.size(),
                                         options.list.neighbors, neighbors.data(), values.data()));
-  WriteLists(options, items.size(), std::move(neighbors), std::move(values), {});
-  WriteItems(items, (fs::path(options.out) / "items.tsv").string());
+  WriteLists(options, items.size(), -1, std::move(neighbors), std::move(values), {},
+             folder.Path("graph.safetensors"));
+  WriteItems(items, folder.Path("items.tsv"));
+  folder.Finish();
 }
 
 }  // namespace resembed::graph_tool

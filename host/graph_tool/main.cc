@@ -86,8 +86,19 @@ void AddLog(CLI::App* app, Options* o) {
   app->add_option("--device-memory", o->device_memory_gb, "GB of its memory for counts and lists")
       ->check(CLI::Range(0.001, 100000.0))
       ->capture_default_str();
-  app->add_flag("--train-users", o->train_users, "Count only the training users of resembed-train's split");
-  app->add_option("--split-seed", o->split_seed, "Seed of that split")->capture_default_str();
+  CLI::Option* train_users =
+      app->add_flag("--train-users", o->count.train_users,
+                    "Count only the training users of resembed-train's split (kept for updates)");
+  app->add_option("--split-seed", o->count.split_seed, "Seed of that split")
+      ->capture_default_str()
+      ->needs(train_users);
+}
+
+// To the library 0 means no decay; who writes 0 here means that nothing of the old counts be kept.
+std::string IsDecay(std::string& text) {
+  double factor = 0;
+  if (CLI::detail::lexical_cast(text, factor) && factor > 0 && factor <= 1) return "";
+  return "is " + text + "; needs a factor > 0 and at most 1, or to be left out";
 }
 
 }  // namespace
@@ -110,7 +121,7 @@ int main(int argc, char** argv) {
   update->add_option("--out", options.out, "Folder for the new one; without it --state is replaced");
   update
       ->add_option("--decay", options.decay, "Factor for the old counts, rounded down; without it they stay")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(CLI::Validator(IsDecay, "FLOAT in (0, 1]"));
   update->add_option("--remove", options.remove, "File of items that are gone, one a line");
   AddLists(update, &options);
 

@@ -3,10 +3,13 @@
 //
 //   counts.safetensors   all pair counts (docs/graph.md), and the options they were counted with
 //   items.tsv            row <tab> item
-//   tails.tsv            each user's last `window` items, so that tomorrow goes on from them
+//   tails.tsv            each user's last `window` items, so that tomorrow goes on from them; of a training user
+//                        with fewer events than the split asks for, those events
 //   graph.safetensors    neighbors, counts, gcn_weights [n_items, k], center_of [n_items]; after an update
 //                        also source [n_items] and center_source [n_centers]: the old row of each new one,
 //                        -1 = new
+//
+// They are replaced together (replace.h).
 #pragma once
 
 #include <cstdint>
@@ -26,6 +29,8 @@ struct CountOptions {
   int64_t max_user_items = 0;
   int32_t max_pair_uses = 0;
   int64_t session_gap = 0;
+  bool train_users = false;  // only users that resembed-train's split with this seed trains on
+  uint64_t split_seed = 1;
 };
 
 // Kept in graph.safetensors; an update may name others.
@@ -47,14 +52,12 @@ struct Options {
   CountOptions count;
   ListOptions list;
   std::vector<std::string> named;  // options of ListOptions on the command line
-  double decay = 0;
-  double memory_gb = 1;  // for counts
+  double decay = 0;                // 0: none was given, old counts stay
+  double memory_gb = 1;            // for counts
   std::string backend = "cpu";
   int32_t device = 0;
   double device_memory_gb = 4;
-  bool train_users = false;
-  uint64_t split_seed = 1;
-  bool all_pairs = false, quiet = false;
+  bool quiet = false;
 };
 
 // Each throws train::Error.
@@ -64,12 +67,13 @@ void Inspect(const Options& options);
 void Import(const Options& options);
 void Export(const Options& options);
 
-// The graph of `counts` into the folder: lists, weights, centers. `source` (may be empty) and the old
-// folder's centers say where rows come from.
-void WriteGraph(resembed_covisit* counts, const Options& options, int64_t n_items,
-                const std::vector<int32_t>& source);
-void WriteLists(const Options& options, int64_t n_items, std::vector<int32_t> neighbors,
-                std::vector<int64_t> counts, const std::vector<int32_t>& source);
+// The graph of `counts` to `path`: lists, weights, centers. `source` (may be empty) and the graph in
+// options.state say where rows come from. n_pairs: distinct pairs behind the lists.
+void WriteGraph(resembed_covisit* counts, const Options& options, int64_t n_items, int64_t n_pairs,
+                const std::vector<int32_t>& source, const std::string& path);
+// Lists without counts behind them: n_pairs -1.
+void WriteLists(const Options& options, int64_t n_items, int64_t n_pairs, std::vector<int32_t> neighbors,
+                std::vector<int64_t> counts, const std::vector<int32_t>& source, const std::string& path);
 
 struct StoredGraph {
   int64_t n_items = 0, n_centers = 0;

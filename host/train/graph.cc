@@ -2,8 +2,12 @@
 #include "host/train/graph.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
+#include <utility>
 
 #include "resembed/resembed.h"
 
@@ -99,6 +103,19 @@ std::vector<T> ReadTensor(resembed_file* file, const std::string& path, const ch
   return data;
 }
 
+// A number in the metadata; -1 where the file has none.
+int64_t ReadNumber(resembed_file* file, const std::string& path, const char* key) {
+  const char* text = nullptr;
+  CheckStatus(resembed_file_metadata(file, key, &text));
+  if (text == nullptr) return -1;
+  char* end = nullptr;
+  errno = 0;
+  const int64_t number = std::strtoll(text, &end, 10);
+  if (end == text || *end != '\0' || errno != 0 || number < 0)
+    throw Error{path + ": " + key + " is \"" + text + "\"; needs a number >= 0"};
+  return number;
+}
+
 }  // namespace
 
 InterestGraph LoadGraph(const Log& log, const std::string& path) {
@@ -114,6 +131,8 @@ InterestGraph LoadGraph(const Log& log, const std::string& path) {
     throw Error{path + ": needs the tensor neighbors [n_items, 1 .. 64]"};
   }
   InterestGraph graph;
+  graph.window = static_cast<int32_t>(std::min<int64_t>(ReadNumber(raw, path, "window"), INT32_MAX));
+  graph.n_pairs = ReadNumber(raw, path, "pairs");
   graph.k = static_cast<int>(tensor.shape[1]);
   graph.neighbors = ReadTensor<int32_t>(raw, path, "neighbors", RESEMBED_I32, log.n_items(), graph.k);
   graph.counts = ReadTensor<int64_t>(raw, path, "counts", RESEMBED_I64, log.n_items(), graph.k);
@@ -128,6 +147,20 @@ InterestGraph LoadGraph(const Log& log, const std::string& path) {
     graph.n_centers = std::max<int64_t>(graph.n_centers, center + 1);
   }
   return graph;
+}
+
+uint64_t HashGraph(const InterestGraph& graph) {
+  uint64_t hash = 1469598103934665603u;
+  const auto mix = [&hash](uint64_t value) { hash = (hash ^ value) * 1099511628211u; };
+  mix(static_cast<uint64_t>(graph.k));
+  for (const int32_t neighbor : graph.neighbors) mix(static_cast<uint32_t>(neighbor));
+  for (const float weight : graph.gcn) {
+    uint32_t bits;
+    std::memcpy(&bits, &weight, sizeof(bits));
+    mix(bits);
+  }
+  for (const int32_t center : graph.center_of) mix(static_cast<uint32_t>(center));
+  return hash;
 }
 
 void SaveGraph(const InterestGraph& graph, const Log& log, const std::string& path) {
@@ -150,11 +183,18 @@ void SaveGraph(const InterestGraph& graph, const Log& log, const std::string& pa
       tensor("counts", RESEMBED_I64, log.n_items(), graph.k, graph.counts.data()),
   };
   const resembed_tensor* pointers[] = {&tensors[0], &tensors[1], &tensors[2], &tensors[3]};
-  const std::string window = std::to_string(graph.window), k = std::to_string(graph.k),
-                    centers = std::to_string(graph.n_centers);
-  const char* metadata[] = {"window",  window.c_str(),  "neighbors", k.c_str(),
-                            "centers", centers.c_str(), "two_hop",   "1"};
-  CheckStatus(resembed_save(path.c_str(), pointers, graph.two_hop ? 3 : 4, metadata, graph.two_hop ? 4 : 3));
+  std::vector<std::pair<const char*, std::string>> facts = {{"neighbors", std::to_string(graph.k)},
+                                                            {"centers", std::to_string(graph.n_centers)}};
+  if (graph.window >= 0) facts.emplace_back("window", std::to_string(graph.window));
+  if (graph.n_pairs >= 0) facts.emplace_back("pairs", std::to_string(graph.n_pairs));
+  if (graph.two_hop) facts.emplace_back("two_hop", "1");
+  std::vector<const char*> metadata;
+  for (const auto& [key, value] : facts) {
+    metadata.push_back(key);
+    metadata.push_back(value.c_str());
+  }
+  CheckStatus(resembed_save(path.c_str(), pointers, graph.two_hop ? 3 : 4, metadata.data(),
+                            static_cast<int32_t>(facts.size())));
 }
 
 Partition MakePartition(const Log& log, const InterestGraph& graph, const TrainingView& view) {

@@ -17,14 +17,17 @@ namespace resembed::train {
 // Throws Error with the library's sentence when a call failed.
 void CheckStatus(int32_t status);
 
+// Lies in a folder of resembed-graph while its files are being replaced.
+inline constexpr char kReplacingFile[] = "replacing.txt";
+
 struct InterestGraph {
-  int32_t window = 0, k = 0;
+  int32_t window = -1, k = 0;      // window -1: the graph does not say
   std::vector<int32_t> neighbors;  // [n_items, k], -1 ends a list
   std::vector<int64_t> counts;     // [n_items, k]
   std::vector<float> gcn;          // [n_items, k]
   std::vector<int32_t> center_of;  // [n_items], -1 = none
   int64_t n_centers = 0;
-  int64_t n_pairs = 0;
+  int64_t n_pairs = -1;  // distinct pairs that were counted; -1: the graph does not say
   double seconds = 0;
   bool two_hop = false;
   OwnLists own;  // empty: everybody sees the same lists
@@ -37,6 +40,8 @@ InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, 
 void TakeTwoHops(InterestGraph* graph);
 // graph.safetensors of resembed-graph, made from the same log. Throws Error.
 InterestGraph LoadGraph(const Log& log, const std::string& path);
+// Of what a model sees of the graph: neighbors, GCN weights, centers.
+uint64_t HashGraph(const InterestGraph& graph);
 // Without the users' own lists; two-hop lists without counts.
 void SaveGraph(const InterestGraph& graph, const Log& log, const std::string& path);
 

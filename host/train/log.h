@@ -67,6 +67,10 @@ struct GeneratorOptions {
 // Throws Error for options without a meaning.
 Log GenerateLog(const GeneratorOptions& options);
 
+constexpr int64_t kMinEvents = 3;  // of a user that the split takes
+// The hash puts the user into `train`, should she have events enough.
+bool HashesToTraining(const std::string& user, uint64_t seed);
+
 // Users with at least three events, split 80/10/10 by a hash of the user's name and `seed`.
 struct Split {
   std::vector<int32_t> train, valid, test;  // users, increasing

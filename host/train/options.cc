@@ -321,6 +321,13 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
                   std::to_string(g.n_interests) + " interests");
     }
   }
+  if (!options->graph.empty()) {
+    for (const char* name : {"--window", "--neighbors", "--resolution"}) {
+      if (app.count(name) == 0) continue;
+      return fail(std::string(name) +
+                  " is given with --graph; needs one of them (resembed-graph build takes " + name + ")");
+    }
+  }
   if (options->graph_leave_one_out) {
     if (!options->graph.empty())
       return fail("--graph-leave-one-out is given with --graph; needs one of them");

@@ -75,7 +75,7 @@ Json Fingerprint(const RunData& run) {
           {"window", o.window},
           {"neighbors", o.neighbors},
           {"resolution", o.resolution},
-          {"graph", o.graph},
+          {"content of --graph", o.graph.empty() ? "" : std::to_string(HashGraph(run.graph))},
           {"graph_two_hop", o.graph_two_hop},
           {"graph_leave_one_out", o.graph_leave_one_out},
           {"mlp", HyperJson(HyperOf(o, Head::kMlp, run.n_samples))},
@@ -178,6 +178,11 @@ class Runner {
       run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution);
     } else {
       const fs::path folder = options_.graph;
+      if (fs::exists(folder / kReplacingFile)) {
+        throw Error{options_.graph +
+                    ": resembed-graph was stopped while it replaced the graph; needs resembed-graph " +
+                    "inspect --state " + options_.graph + ", which puts the old one back"};
+      }
       std::ifstream items(folder / "items.tsv", std::ios::binary);
       if (std::string(std::istreambuf_iterator<char>(items), {}) != ItemsTable(log)) {
         throw Error{(folder / "items.tsv").string() + ": needs the items of the log, in its order"};
@@ -192,9 +197,11 @@ class Runner {
     }
     run_.partition = MakePartition(log, run_.graph, run_.view);
     run_.picture_items = PickPictureItems(run_.partition, run_.view);
-    std::fprintf(stderr, "interest graph: %lld pairs, %lld centers, %s\n",
-                 static_cast<long long>(run_.graph.n_pairs), static_cast<long long>(run_.graph.n_centers),
-                 FormatSeconds(run_.graph.seconds).c_str());
+    const int64_t n_pairs = run_.graph.n_pairs;
+    std::fprintf(stderr, "interest graph: %s pairs, %lld centers, %s\n",
+                 n_pairs < 0 ? "an unknown number of" : std::to_string(n_pairs).c_str(),
+                 static_cast<long long>(run_.graph.n_centers),
+                 options_.graph.empty() ? FormatSeconds(run_.graph.seconds).c_str() : "given");
   }
 
   // Rows in the order they run, with a cost model in seconds: rates of one core of about 3 GHz, corrected by
@@ -211,7 +218,7 @@ class Runner {
           const double n = static_cast<double>(samples), threads = pool_.width();
           const double slots = variant.form == RESEMBED_CENTRAL_NONE         ? 1
                                : variant.form == RESEMBED_CENTRAL_ASSIGNMENT ? 2
-                                                                             : 1 + options_.neighbors;
+                                                                             : 1 + run_.graph.k;
           const double lookups =
               head == Head::kMlp ? 12 : 11 + static_cast<double>(hyper.negatives) / hyper.batch;
           const double dense = head == Head::kMlp ? 3 * (3 * dim * 128 + 2 * 128 * 64) * 2

@@ -5,7 +5,7 @@
 namespace resembed::train {
 namespace {
 
-constexpr int64_t kMinEvents = 3;
+constexpr double kTrainShare = 0.8, kValidEnd = 0.9;
 constexpr uint64_t kFractionSeed = 0x7472'6169'6E66'7261u;  // a second hash, independent of the split's
 
 double Share(const std::string& name, uint64_t seed) {
@@ -15,6 +15,8 @@ double Share(const std::string& name, uint64_t seed) {
 std::string Count(size_t n, const char* noun) { return std::to_string(n) + " " + noun + (n == 1 ? "" : "s"); }
 
 }  // namespace
+
+bool HashesToTraining(const std::string& user, uint64_t seed) { return Share(user, seed) < kTrainShare; }
 
 Split SplitUsers(const Log& log, uint64_t seed, double train_fraction) {
   if (!(train_fraction > 0 && train_fraction <= 1)) {
@@ -29,9 +31,9 @@ Split SplitUsers(const Log& log, uint64_t seed, double train_fraction) {
       continue;
     }
     const double share = Share(log.user_names[u], seed);
-    if (share >= 0.9) {
+    if (share >= kValidEnd) {
       split.test.push_back(static_cast<int32_t>(user));
-    } else if (share >= 0.8) {
+    } else if (share >= kTrainShare) {
       split.valid.push_back(static_cast<int32_t>(user));
     } else {
       ++n_training;

@@ -5,78 +5,17 @@ Usage: tool_test.py PROGRAM ROOT TRAINER"""
 import collections
 import json
 import os
-import random
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import unittest
 
-PROGRAM, ROOT, TRAINER = (sys.argv + ["", "", ""])[1:4]
+from tool_support import PROGRAM, ROOT, TRAINER, ToolTest, make_log, oracle
 
 
-def make_log(seed, n_users=200, n_items=120, days=1):
-    """(user, item, time) in time order; an item's name is its number of first appearance."""
-    rng = random.Random(seed)
-    raw = []
-    for user in range(n_users):
-        time = rng.randrange(1000)
-        for _ in range(rng.randrange(0, 40)):
-            time += rng.randrange(1, 200)
-            raw.append((time, user, int(n_items * rng.random() ** 2)))
-    raw.sort(key=lambda event: event[0])
-    number = {}
-    return [("u%d" % user, str(number.setdefault(item, len(number))), time) for time, user, item in raw]
-
-
-def oracle(events, k, window=2):
-    """item -> [(neighbor, count)] by plain loops."""
-    sequences = collections.defaultdict(list)
-    for user, item, _ in events:
-        sequences[user].append(int(item))
-    pairs = collections.Counter()
-    for sequence in sequences.values():
-        for at, item in enumerate(sequence):
-            for other in sequence[at + 1:at + 1 + window]:
-                if other != item:
-                    pairs[item, other] += 1
-                    pairs[other, item] += 1
-    rows = collections.defaultdict(list)
-    for (item, other), count in pairs.items():
-        rows[item].append((-count, other))
-    return [(str(item), str(other), -count) for item in sorted(rows) for count, other in sorted(rows[item])[:k]]
-
-
-class Tool(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
-
-    def path(self, name):
-        return os.path.join(self.folder.name, name)
-
-    def write(self, name, rows, header="user\titem\ttime"):
-        with open(self.path(name), "w", encoding="utf-8") as file:
-            file.write(header + "\n" + "".join("%s\t%s\t%s\n" % row for row in rows))
-        return self.path(name)
-
-    def run_tool(self, *arguments, code=0):
-        done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True)
-        self.assertEqual(done.returncode, code, done.stderr)
-        return done
-
-    def edges(self, state):
-        self.run_tool("export", "--state", self.path(state), "--edges", self.path("edges.tsv"))
-        with open(self.path("edges.tsv"), encoding="ascii") as file:
-            lines = file.read().splitlines()
-        self.assertEqual(lines[0], "item\tneighbor\tweight")
-        return [(item, other, int(count)) for item, other, count in (line.split("\t") for line in lines[1:])]
-
-    def bytes_of(self, *parts):
-        with open(os.path.join(self.folder.name, *parts), "rb") as file:
-            return file.read()
-
+class Tool(ToolTest):
     def test_build_is_algorithm_1(self):
         events = make_log(1)
         log = self.write("log.tsv", events)
@@ -91,43 +30,34 @@ class Tool(unittest.TestCase):
         for name in ("graph.safetensors", "counts.safetensors", "items.tsv", "tails.tsv"):
             self.assertEqual(self.bytes_of("a", name), self.bytes_of("b", name), name)
 
-    def test_update_equals_rebuild(self):
-        events = make_log(3)
-        first, second = len(events) // 2, 3 * len(events) // 4
-        for extra in ((), ("--session-gap", "90", "--neighbors", "4")):
-            whole = self.write("log.tsv", events)
-            self.run_tool("build", "--data", whole, "--out", self.path("whole"), *extra)
-            self.run_tool("build", "--data", self.write("d0.tsv", events[:first]), "--out", self.path("s"), *extra)
-            for day, rows in (("d1.tsv", events[first:second]), ("d2.tsv", events[second:])):
-                self.run_tool("update", "--data", self.write(day, rows), "--state", self.path("s"))
-            for name in ("counts.safetensors", "items.tsv", "tails.tsv"):
-                self.assertEqual(self.bytes_of("s", name), self.bytes_of("whole", name), name)
-            self.assertEqual(self.edges("s"), self.edges("whole"))
-
-    def test_removed_items_are_gone_and_rows_say_where_they_come_from(self):
-        events = make_log(4)
-        self.run_tool("build", "--data", self.write("log.tsv", events), "--out", self.path("a"))
-        with open(self.path("gone.txt"), "w", encoding="ascii") as file:
-            file.write("3\n17\n")
-        self.run_tool("update", "--data", self.write("day.tsv", [("u1", "new", 10 ** 6), ("u1", "5", 10 ** 6 + 1)]),
-                      "--state", self.path("a"), "--out", self.path("b"), "--remove", self.path("gone.txt"))
-        with open(self.path("b/items.tsv"), encoding="ascii") as file:
-            names = [line.split("\t")[1] for line in file.read().splitlines()[1:]]
-        self.assertNotIn("3", names)
-        self.assertEqual(names[-1], "new")
-        edges = self.edges("b")
-        self.assertFalse({"3", "17"} & {side for edge in edges for side in edge[:2]})
-        self.assertIn(("new", "5", 1), edges)
-        header = self.bytes_of("b", "graph.safetensors")[8:].split(b"}}")[0]
-        self.assertIn(b'"source"', header)
-        self.assertIn(b'"center_source"', header)
-
-    def test_decay(self):
-        rows = [("u", "a", 1), ("u", "b", 2)]
-        self.run_tool("build", "--data", self.write("d.tsv", rows), "--out", self.path("s"), "--pair-value", "1000")
-        self.run_tool("update", "--data", self.write("e.tsv", [("v", "a", 3), ("v", "b", 4)]), "--state",
-                      self.path("s"), "--decay", "0.5")
-        self.assertEqual(self.edges("s"), [("a", "b", 1500), ("b", "a", 1500)])
+    def test_progress_is_shown_in_every_stage(self):
+        log = self.write("log.tsv", make_log(14))
+        arguments = ["build", "--data", log, "--out", self.path("s"), "--two-hop"]
+        said = self.run_tool(*arguments).stderr
+        self.assertRegex(said, r"(?m)^counting 100 %, \d+ events/s, \d+\.\d s$")
+        for stage in ("merging counts", r"lists of \d+ items", r"centers of \d+ items", "two hops", "writing"):
+            self.assertRegex(said, r"(?m)^%s, \d+\.\d s$" % stage)
+        self.assertRegex(self.run_tool("update", "--data", self.write("day.tsv", [("new", "a", 10 ** 6)]), "--state",
+                                       self.path("s")).stderr, r"(?m)^stored counts, \d+\.\d s$")
+        self.assertEqual(self.run_tool("--quiet", *arguments).stderr, "")
+        # A terminal sees each stage from its start on, in one line that is written again.
+        main, side = os.openpty()
+        with subprocess.Popen([PROGRAM, *arguments], stderr=side) as program:
+            os.close(side)
+            shown = b""
+            try:
+                while True:
+                    part = os.read(main, 65536)
+                    if not part:
+                        break
+                    shown += part
+            except OSError:  # how a terminal whose other side is closed ends
+                pass
+            self.assertEqual(program.wait(), 0)
+        os.close(main)
+        self.assertIn(b"\r\x1b[Kcounting 0 %", shown)
+        for stage in (b"merging counts", b"lists of", b"centers of", b"two hops", b"writing"):
+            self.assertRegex(shown, rb"\r\x1b\[K%s[^\r\n]* \.\.\. 0\.\d s\r\x1b\[K" % stage)
 
     def test_names_with_tabs_and_backslashes_come_back(self):
         with open(self.path("log.csv"), "w", encoding="ascii") as file:
@@ -159,6 +89,39 @@ class Tool(unittest.TestCase):
                       ("--symmetrize", "mutual"), ("--session-gap", "50"), ("--max-pair-uses", "1")):
             self.run_tool("build", "--data", log, "--out", self.path("o"), *extra)
             self.assertNotEqual(self.edges("o"), plain, extra)
+        # A union of lists that are symmetric by count is those lists: seen where popularity ranks them.
+        for folder, extra in (("a", ()), ("b", ("--symmetrize", "union"))):
+            self.run_tool("build", "--data", log, "--out", self.path(folder), "--popularity", "1", *extra)
+        ranked, union = ({edge[:2] for edge in self.edges(folder)} for folder in "ab")
+        self.assertTrue(union - ranked)
+        self.assertFalse({(b, a) for a, b in union - ranked} - ranked)
+
+    def test_options_of_centers_and_two_hops_reach_the_library(self):
+        events = make_log(5) + [("alone", "cold", 10 ** 6)]
+        log = self.write("log.tsv", events)
+
+        def centers(*extra):
+            self.run_tool("build", "--data", log, "--out", self.path("o"), *extra)
+            return self.numbers("o", "center_of", "i")
+        plain = centers()
+        cold = len(plain) - 1
+        self.assertEqual([row for row, center in enumerate(plain) if center < 0], [cold])
+        self.assertGreater(max(plain), 1)
+        self.assertGreater(max(centers("--resolution", "20")), max(plain))
+        self.assertEqual(max(centers("--max-centers", "2")), 1)
+        sizes = collections.Counter(centers("--max-center-items", "3"))
+        self.assertEqual(max(count for center, count in sizes.items() if center >= 0), 3)
+        self.assertGreater(max(collections.Counter(plain).values()), 3)
+        self.assertEqual(centers("--cold-center"), plain[:cold] + [max(plain) + 1])
+
+        self.assertNotIn("two_hop_neighbors", self.tensors("o"))
+        centers("--two-hop", "--neighbors", "3")
+        one, two = self.numbers("o", "neighbors", "i"), self.numbers("o", "two_hop_neighbors", "i")
+        self.assertEqual(len(one), len(two))
+        weights = self.numbers("o", "two_hop_weights", "f")
+        reached = {one[3 * other + hop] for other in one[:3] if other >= 0 for hop in range(3)}
+        self.assertLessEqual(set(two[:3]), reached)
+        self.assertTrue(weights[0] >= weights[1] >= weights[2] > 0)
 
     def test_the_backend_is_a_switch(self):
         """With a GPU the same files; without one a sentence, before the log is read."""
@@ -198,7 +161,7 @@ class Tool(unittest.TestCase):
             self.assertEqual(self.bytes_of("", kind + ".tsv"), self.bytes_of("", "e.tsv"))
         self.run_tool("import", "--edges", self.path("parquet.tsv"), "--items", self.path("g/items.tsv"), "--out",
                       self.path("h"))
-        self.assertEqual(self.bytes_of("h", "graph.safetensors"), self.bytes_of("g", "graph.safetensors"))
+        self.assertEqual(self.tensors("h"), self.tensors("g"))
 
         def refused(item, neighbor, weight, *more):
             columns = {"item": item, "neighbor": neighbor, "weight": weight, "rest": [0] * len(item)}
@@ -230,12 +193,6 @@ class Tool(unittest.TestCase):
         self.assertRegex(said, r"^edges.py: (.*e.parquet: .+|No module named 'pyarrow.*; needs pyarrow)\n$")
         self.convert("e.parquet", "e.arrow", code=2)
 
-    def tensor(self, folder, name):
-        data = self.bytes_of(folder, "graph.safetensors")
-        size = int.from_bytes(data[:8], "little")
-        begin, end = json.loads(data[8:8 + size])[name]["data_offsets"]
-        return data[8 + size + begin:8 + size + end]
-
     def test_the_trainer_takes_a_graph_and_it_is_its_own(self):
         log = self.write("log.tsv", make_log(7, n_users=400))
         self.run_tool("build", "--data", log, "--out", self.path("g"), "--train-users")
@@ -250,6 +207,35 @@ class Tool(unittest.TestCase):
                 self.assertEqual(self.tensor(out, name), self.tensor("g", name), name)
         self.assertTrue(figures[0])
         self.assertEqual(figures[0], figures[1])
+        def facts(out):
+            with open(self.path(out + "/metrics.json"), encoding="utf-8") as file:
+                return json.load(file)["data"]["graph"]
+        for key, value in (("window", 2), ("neighbors", 8)):
+            self.assertEqual((facts("own")[key], facts("given")[key]), (value, value))
+        self.assertEqual(facts("own")["pairs"], facts("given")["pairs"])
+        self.assertEqual(facts("own")["pairs"], self.header("g", "counts.safetensors")["pairs"]["shape"][0])
+        # a run goes on with the graph it was started with, wherever that lies, and with no other
+        shutil.move(self.path("g"), self.path("moved"))
+        resume = command[:-1] + [self.path("moved"), "--resume"]
+        self.assertEqual(subprocess.run(resume, capture_output=True).returncode, 0)
+        self.run_tool("build", "--data", log, "--out", self.path("moved"), "--train-users", "--popularity", "1")
+        done = subprocess.run(resume, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r'--resume: content of --graph is "\d+", was "\d+" when .* was started')
+        # what only the builder of a graph decides is refused, and what an imported one does not say is null
+        for option, value in (("--window", "2"), ("--neighbors", "8"), ("--resolution", "1")):
+            done = subprocess.run(command + [option, value], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("%s is given with --graph; needs one of them" % option, done.stderr)
+        self.edges("moved")
+        self.run_tool("import", "--edges", self.path("edges.tsv"), "--items", self.path("moved/items.tsv"), "--out",
+                      self.path("imported"))
+        done = subprocess.run([*command[:4], self.path("from_import"), *command[5:-1], self.path("imported")],
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("an unknown number of pairs", done.stderr)
+        self.assertEqual((facts("from_import")["window"], facts("from_import")["pairs"]), (None, None))
+        self.assertEqual(facts("from_import")["neighbors"], 8)
         other = self.write("other.tsv", make_log(8, n_users=400, n_items=60))
         self.run_tool("build", "--data", other, "--out", self.path("h"))
         done = subprocess.run([TRAINER, "--data", log, "--out", self.path("x"), "--graph", self.path("h")],
@@ -267,31 +253,40 @@ class Tool(unittest.TestCase):
         self.run_tool("build", "--neighbors", "65", "--data", "x", "--out", "y", code=2)
         self.run_tool(code=2)
 
-    def test_sql_of_the_docs_makes_the_same_graph(self):
+    def check_sql(self, engine, run):
+        """run(statement, events) -> rows of the statement of docs/graph.md."""
         with open(os.path.join(ROOT, "docs", "graph.md"), encoding="ascii") as file:
             statements = re.findall(r"^```sql\n(.*?)^```", file.read(), re.S | re.M)
         self.assertEqual(len(statements), 1)
         events = make_log(6)
         self.run_tool("build", "--data", self.write("log.tsv", events), "--out", self.path("g"))
-        made = {}
-        database = sqlite3.connect(":memory:")
-        database.execute("create table clicks (user_id text, item integer, time integer)")
-        database.executemany("insert into clicks values (?, ?, ?)", [(u, int(i), t) for u, i, t in events])
-        made["sqlite " + sqlite3.sqlite_version] = database.execute(statements[0]).fetchall()
+        rows = run(statements[0], [(user, int(item), time) for user, item, time in events])
+        print("SQL of docs/graph.md by", engine, len(rows), "edges")
+        table = self.write("sql.tsv", rows, header="item\tneighbor\tweight")
+        self.run_tool("import", "--edges", table, "--items", self.path("g/items.tsv"), "--out", self.path("h"))
+        self.assertEqual(self.edges("h"), self.edges("g"))
+        self.assertEqual(self.tensors("h"), self.tensors("g"))
+
+    def test_sql_of_the_docs_makes_the_same_graph(self):
+        def run(statement, events):
+            database = sqlite3.connect(":memory:")
+            database.execute("create table clicks (user_id text, item integer, time integer)")
+            database.executemany("insert into clicks values (?, ?, ?)", events)
+            return database.execute(statement).fetchall()
+        self.check_sql("SQLite " + sqlite3.sqlite_version, run)
+
+    def test_sql_of_the_docs_makes_the_same_graph_with_duckdb(self):
         try:
             import duckdb
-            other = duckdb.connect()
-            other.execute("create table clicks (user_id varchar, item integer, time bigint)")
-            other.executemany("insert into clicks values (?, ?, ?)", [(u, int(i), t) for u, i, t in events])
-            made["duckdb " + duckdb.__version__] = other.execute(statements[0]).fetchall()
         except ImportError:
-            pass
-        for engine, rows in made.items():
-            print("SQL of docs/graph.md by", engine, len(rows), "edges")
-            table = self.write("sql.tsv", rows, header="item\tneighbor\tweight")
-            self.run_tool("import", "--edges", table, "--items", self.path("g/items.tsv"), "--out", self.path("h"))
-            self.assertEqual(self.edges("h"), self.edges("g"))
-            self.assertEqual(self.bytes_of("h", "graph.safetensors"), self.bytes_of("g", "graph.safetensors"))
+            self.skipTest("duckdb is not installed")
+
+        def run(statement, events):
+            database = duckdb.connect()
+            database.execute("create table clicks (user_id varchar, item integer, time bigint)")
+            database.executemany("insert into clicks values (?, ?, ?)", events)
+            return database.execute(statement).fetchall()
+        self.check_sql("DuckDB " + duckdb.__version__, run)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,17 @@ std::string Failure(const Log& log, double fraction = 1) {
   return "no error";
 }
 
+TEST(SplitUsers, TrainsOnTheUsersThatHashToTraining) {
+  const Log log = MakeLog(Users(500), 3);
+  for (const uint64_t seed : {1u, 7u}) {
+    std::vector<int32_t> users;
+    for (int32_t user = 0; user < 500; ++user) {
+      if (HashesToTraining(log.user_names[static_cast<size_t>(user)], seed)) users.push_back(user);
+    }
+    EXPECT_EQ(users, SplitUsers(log, seed, 1).train) << seed;
+  }
+}
+
 TEST(SplitUsers, GivesTenPercentEachToValidationAndTest) {
   const Split split = SplitUsers(MakeLog(Users(20000), 3), 1, 1);
   EXPECT_NEAR(static_cast<double>(split.valid.size()), 2000, 150);
