@@ -5,8 +5,10 @@
   graph_options.py                                prints it
   graph_options.py --write                        puts it into docs/graph.md
   graph_options.py --check                        fails when docs/graph.md says something else
-  graph_options.py --run PROGRAMS DATA FOLDER     trains (what FOLDER already has is kept) and writes graph_options.json;
-                                                  PROGRAMS: folder with resembed-graph and resembed-train
+  graph_options.py --run PROGRAMS DATA FOLDER [NAME...]
+                                                  trains (what FOLDER already has is kept) and writes graph_options.json;
+                                                  PROGRAMS: folder with resembed-graph and resembed-train;
+                                                  NAMEs: only these rows of ROWS, the others stay as they are
 """
 import json
 import pathlib
@@ -32,6 +34,8 @@ ROWS = [
     ("mutual", "--symmetrize mutual", "", "avg"),
     ("union", "--symmetrize union", "", "avg"),
     ("window5", "--window 5", "", "avg"),
+    ("k4", "--neighbors 4", "", "avg"),
+    ("k16", "--neighbors 16", "", "avg"),
     ("twohop", "", "--graph-two-hop", "avg,gcn"),
     ("loo", "", "--graph-leave-one-out", "central,avg"),
 ]
@@ -57,11 +61,23 @@ def figures_of(programs, data, folder, row, head, seeds):
             for variant, values in metrics["heads"][head].items()}, metrics["data"]
 
 
-def run(programs, data, folder):
+def run(programs, data, folder, *names):
     """One graph and one run for each row and head."""
     programs, folder = pathlib.Path(programs), pathlib.Path(folder)
+    unknown = set(names) - {row[0] for row in ROWS}
+    if unknown:
+        sys.exit(f"NAME is {', '.join(sorted(unknown))}; needs some of {', '.join(row[0] for row in ROWS)}")
+    kept = {}
+    if names:
+        before = json.loads(RESULTS.read_text(encoding="utf-8"))
+        if (before["seeds"], before["more_seeds"]) != (SEEDS, MORE_SEEDS):
+            sys.exit("graph_options.json has other seeds; needs a run of all rows")
+        kept = {row["name"]: row for row in before["rows"]}
     rows = []
     for row in ROWS:
+        if names and row[0] not in names:
+            rows.append(kept[row[0]])
+            continue
         made = {"name": row[0], "option": row[1] or row[2], "heads": {}}
         for head in HEADS:
             made["heads"][head], about = figures_of(programs, data, folder, row, head, SEEDS)
@@ -71,6 +87,8 @@ def run(programs, data, folder):
         rows.append(made)
     about = {key: about[key] for key in ("source", "events", "users", "items", "train_users", "test_targets")}
     about["source"] = pathlib.Path(about["source"]).name
+    if names and about != before["data"]:
+        sys.exit(f"DATA is {about}; needs that of the other rows, {before['data']}")
     lines = ",\n".join(json.dumps(row, sort_keys=True) for row in rows)
     RESULTS.write_text('{"data": %s,\n"seeds": %d, "more_seeds": %d,\n"rows": [\n%s\n]}\n'
                        % (json.dumps(about), SEEDS, MORE_SEEDS, lines), encoding="utf-8")
@@ -99,7 +117,7 @@ def table():
 
 
 def main():
-    if len(sys.argv) == 5 and sys.argv[1] == "--run":
+    if len(sys.argv) >= 5 and sys.argv[1] == "--run":
         run(*sys.argv[2:])
         return
     if sys.argv[1:] not in ([], ["--write"], ["--check"]):
