@@ -193,55 +193,62 @@ class Tool(ToolTest):
         self.assertRegex(said, r"^edges.py: (.*e.parquet: .+|No module named 'pyarrow.*; needs pyarrow)\n$")
         self.convert("e.parquet", "e.arrow", code=2)
 
+    def train(self, log, out, *extra, code=0):
+        done = subprocess.run([TRAINER, "--data", log, "--out", self.path(out), "--head", "dot", "--variants", "avg",
+                               "--epochs", "2", "--dim", "8", "--no-report", *extra], capture_output=True, text=True)
+        self.assertEqual(done.returncode, code, done.stderr)
+        return done.stderr
+
+    def metrics(self, out):
+        """(facts of the graph, figures of the row) in metrics.json."""
+        with open(self.path(out + "/metrics.json"), encoding="utf-8") as file:
+            metrics = json.load(file)
+        row = metrics["heads"]["dot"]["avg"]
+        del row["seconds"]
+        return metrics["data"]["graph"], row
+
     def test_the_trainer_takes_a_graph_and_it_is_its_own(self):
         log = self.write("log.tsv", make_log(7, n_users=400))
         self.run_tool("build", "--data", log, "--out", self.path("g"), "--train-users")
-        figures = []
-        for out, extra in (("own", ()), ("given", ("--graph", self.path("g")))):
-            command = [TRAINER, "--data", log, "--out", self.path(out), "--head", "dot", "--variants", "avg", "--epochs",
-                       "2", "--dim", "8", "--no-report", *extra]
-            done = subprocess.run(command, capture_output=True, text=True)
-            self.assertEqual(done.returncode, 0, done.stderr)
-            figures.append(re.findall(r"^.*avg.*$", done.stdout, re.M))
+        self.train(log, "own")
+        self.train(log, "given", "--graph", self.path("g"))
+        for out in ("own", "given"):
             for name in ("neighbors", "counts", "gcn_weights", "center_of"):
                 self.assertEqual(self.tensor(out, name), self.tensor("g", name), name)
-        self.assertTrue(figures[0])
-        self.assertEqual(figures[0], figures[1])
-        def facts(out):
-            with open(self.path(out + "/metrics.json"), encoding="utf-8") as file:
-                return json.load(file)["data"]["graph"]
-        for key, value in (("window", 2), ("neighbors", 8)):
-            self.assertEqual((facts("own")[key], facts("given")[key]), (value, value))
-        self.assertEqual(facts("own")["pairs"], facts("given")["pairs"])
-        self.assertEqual(facts("own")["pairs"], self.header("g", "counts.safetensors")["pairs"]["shape"][0])
-        # a run goes on with the graph it was started with, wherever that lies, and with no other
-        shutil.move(self.path("g"), self.path("moved"))
-        resume = command[:-1] + [self.path("moved"), "--resume"]
-        self.assertEqual(subprocess.run(resume, capture_output=True).returncode, 0)
-        self.run_tool("build", "--data", log, "--out", self.path("moved"), "--train-users", "--popularity", "1")
-        done = subprocess.run(resume, capture_output=True, text=True)
-        self.assertEqual(done.returncode, 1)
-        self.assertRegex(done.stderr, r'--resume: content of --graph is "\d+", was "\d+" when .* was started')
-        # what only the builder of a graph decides is refused, and what an imported one does not say is null
-        for option, value in (("--window", "2"), ("--neighbors", "8"), ("--resolution", "1")):
-            done = subprocess.run(command + [option, value], capture_output=True, text=True)
-            self.assertEqual(done.returncode, 2)
-            self.assertIn("%s is given with --graph; needs one of them" % option, done.stderr)
-        self.edges("moved")
-        self.run_tool("import", "--edges", self.path("edges.tsv"), "--items", self.path("moved/items.tsv"), "--out",
-                      self.path("imported"))
-        done = subprocess.run([*command[:4], self.path("from_import"), *command[5:-1], self.path("imported")],
-                              capture_output=True, text=True)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("an unknown number of pairs", done.stderr)
-        self.assertEqual((facts("from_import")["window"], facts("from_import")["pairs"]), (None, None))
-        self.assertEqual(facts("from_import")["neighbors"], 8)
+            graph = self.metrics(out)[0]
+            n_pairs = self.header("g", "counts.safetensors")["pairs"]["shape"][0]
+            self.assertEqual((graph["window"], graph["neighbors"], graph["pairs"]), (2, 8, n_pairs))
+        self.assertGreater(self.metrics("own")[1]["auc"]["mean"], 0)
+        self.assertEqual(self.metrics("own")[1], self.metrics("given")[1])
         other = self.write("other.tsv", make_log(8, n_users=400, n_items=60))
         self.run_tool("build", "--data", other, "--out", self.path("h"))
-        done = subprocess.run([TRAINER, "--data", log, "--out", self.path("x"), "--graph", self.path("h")],
-                              capture_output=True, text=True)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("needs the items of the log", done.stderr)
+        self.assertIn("needs the items of the log", self.train(log, "x", "--graph", self.path("h"), code=1))
+        # What only the builder of a graph decides is refused, and what an imported one does not say is null.
+        for option, value in (("--window", "2"), ("--neighbors", "8"), ("--resolution", "1")):
+            self.assertIn("%s is given with --graph; needs one of them" % option,
+                          self.train(log, "x", "--graph", self.path("g"), option, value, code=2))
+        self.edges("g")
+        self.run_tool("import", "--edges", self.path("edges.tsv"), "--items", self.path("g/items.tsv"), "--out",
+                      self.path("imported"))
+        said = self.train(log, "x", "--graph", self.path("imported"))
+        self.assertIn("an unknown number of pairs", said)
+        graph, row = self.metrics("x")
+        self.assertEqual((graph["window"], graph["neighbors"], graph["pairs"]), (None, 8, None))
+        self.assertEqual(row, self.metrics("own")[1])
+
+    def test_a_run_goes_on_with_the_graph_it_was_started_with(self):
+        """Wherever that lies, and with no other that lies in its place."""
+        log = self.write("log.tsv", make_log(7, n_users=400))
+        build = ("build", "--data", log, "--train-users", "--out", self.path("g"))
+        self.run_tool(*build)
+        self.train(log, "run", "--graph", self.path("g"))
+        figures = self.metrics("run")
+        shutil.move(self.path("g"), self.path("moved"))
+        self.train(log, "run", "--graph", self.path("moved"), "--resume")
+        self.assertEqual(self.metrics("run"), figures)
+        self.run_tool(*build, "--popularity", "1")
+        said = self.train(log, "run", "--graph", self.path("g"), "--resume", code=1)
+        self.assertRegex(said, r'--resume: content of --graph is "\d+", was "\d+" when .* was started')
 
     def test_faults_are_said_with_file_and_line(self):
         edges = self.write("e.tsv", [("a", "b", "2"), ("b", "a", "0.5")], header="item\tneighbor\tweight")
