@@ -70,24 +70,40 @@ def _metadata(torch_version):
             f"Requires-Dist: torch=={minor}.*\n")
 
 
+def _tag():
+    return "py3-none-" + re.sub(r"[-.]", "_", sysconfig.get_platform())
+
+
+def _information(torch_version):
+    """(folder, {file of it: text}) of what describes the wheel."""
+    wheel = f"Wheel-Version: 1.0\nGenerator: resembed\nRoot-Is-Purelib: false\nTag: {_tag()}\n"
+    return f"resembed-{_version()}.dist-info", {"METADATA": _metadata(torch_version), "WHEEL": wheel}
+
+
+def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+    info, texts = _information(_torch_version())
+    (Path(metadata_directory) / info).mkdir()
+    for name, text in texts.items():
+        (Path(metadata_directory) / info / name).write_text(text, encoding="utf-8")
+    return info
+
+
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     torch_version = _torch_version()
     library = _build()
-    tag = "py3-none-" + re.sub(r"[-.]", "_", sysconfig.get_platform())
-    info = f"resembed-{_version()}.dist-info"
+    info, texts = _information(torch_version)
     files = {f"resembed/{path.name}": path.read_bytes() for path in sorted((HERE / "resembed").iterdir())
              if path.suffix == ".py" or path.name == "py.typed"}
     files[f"resembed/{LIBRARY}"] = library.read_bytes()
     files[f"resembed/{LIBRARY}.torch"] = f"{torch_version}\n".encode()
     files[f"{info}/licenses/LICENSE"] = (ROOT / "LICENSE").read_bytes()
-    files[f"{info}/METADATA"] = _metadata(torch_version).encode()
-    files[f"{info}/WHEEL"] = (f"Wheel-Version: 1.0\nGenerator: resembed\nRoot-Is-Purelib: false\nTag: {tag}\n").encode()
+    files.update({f"{info}/{name}": text.encode() for name, text in texts.items()})
     record = []
     for name, data in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
         record.append(f"{name},sha256={digest},{len(data)}\n")
     files[f"{info}/RECORD"] = ("".join(record) + f"{info}/RECORD,,\n").encode()
-    wheel = f"resembed-{_version()}-{tag}.whl"
+    wheel = f"resembed-{_version()}-{_tag()}.whl"
     with zipfile.ZipFile(Path(wheel_directory) / wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             # One date for all: the same inputs give the same wheel.

@@ -329,10 +329,8 @@ class ShardedResidualEmbeddingBag(_RowWise):
     def forward(self, input: Tensor, offsets: Optional[Tensor] = None,
                 per_sample_weights: Optional[Tensor] = None) -> Tensor:
         """This rank's bags, input [n] with offsets [B] (or [B + 1]) or input [B, N] -> [B, dim], as nn.EmbeddingBag.
-        Ranks may have different B. per_sample_weights: the shape of input, with mode 'sum'."""
-        if per_sample_weights is not None and self.mode != "sum":
-            raise ValueError(f"ShardedResidualEmbeddingBag: per_sample_weights is given with mode {self.mode!r}; needs "
-                             "None, or mode 'sum'")
+        Ranks may have different B. per_sample_weights: the shape of input; a mean divides by the number of
+        items."""
         ids, bags, n_bags = self._bags(input, offsets)
         samples = None if per_sample_weights is None else per_sample_weights.reshape(-1).float()
         known = self._known(ids)
