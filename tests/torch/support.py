@@ -5,15 +5,20 @@ The library computes in float32. Its surrogate in float64 is `pooled` below: the
 operations, which autograd differentiates and gradcheck verifies. Gradients of the operations are compared with the
 surrogate's.
 """
+import os
+import tempfile
 import unittest
 import warnings
 
-import hypothesis
-import torch
+# Hypothesis keeps files: not in the tree.
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", os.path.join(tempfile.gettempdir(), "resembed-hypothesis"))
 
-import resembed  # noqa: F401  registers torch.ops.resembed
+import hypothesis  # noqa: E402
+import torch  # noqa: E402
 
-hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=100,
+import resembed  # noqa: E402,F401  registers torch.ops.resembed
+
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None, max_examples=100,
                                      suppress_health_check=list(hypothesis.HealthCheck))
 hypothesis.settings.load_profile("tests")
 warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)

@@ -22,7 +22,7 @@ def bags(draw):
                "padding_idx": draw(st.none() | st.integers(-items, items - 1))}
     index_dtype = draw(st.sampled_from([torch.int32, torch.int64]))
     if draw(st.booleans()):
-        shape = (draw(st.integers(0, 4)), draw(st.integers(0, 5)))
+        shape = (draw(st.integers(0, 4)), draw(st.integers(1, 5)))  # torch takes no bags of length 0
         options["include_last_offset"] = False
         ids = torch.tensor(draw(st.lists(st.integers(0, items - 1), min_size=shape[0] * shape[1],
                                          max_size=shape[0] * shape[1])), dtype=index_dtype).reshape(shape)
