@@ -46,7 +46,7 @@ def check_include(path, name, quoted, siblings):
     library = is_library(path)
     if path.startswith("include/") and not path.endswith(".hpp") and not quoted and name not in C_HEADERS:
         return f"a public C header includes <{name}>"
-    if FRAMEWORKS.match(name) and not path.startswith(("host/torch/", "host/jax/")):
+    if FRAMEWORKS.match(name) and not path.startswith(("host/torch/", "host/jax/", "docs/examples/torch")):
         return f"{name} outside its adapter"
     if library and (name in STREAMS or TRAINER_ONLY.match(name)):
         return f"library code includes {name}"
