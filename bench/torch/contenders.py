@@ -69,9 +69,9 @@ class Problem:
         self.fbgemm = None
         if SplitTableBatchedEmbeddingBagsCodegen is not None:
             self.fbgemm = SplitTableBatchedEmbeddingBagsCodegen(
-                [(rows, dim, EmbeddingLocation.HOST, ComputeDevice.CPU)] * 2, optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD,
-                learning_rate=LEARNING_RATE, eps=EPS, pooling_mode=PoolingMode.SUM,
-                bounds_check_mode=BoundsCheckMode.NONE)
+                [(rows, dim, EmbeddingLocation.HOST, ComputeDevice.CPU)] * 2,
+                optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD, learning_rate=LEARNING_RATE, eps=EPS,
+                pooling_mode=PoolingMode.SUM, bounds_check_mode=BoundsCheckMode.NONE)
             self.residual, self.central = self.fbgemm.split_embedding_weights()
         else:
             self.residual, self.central = torch.empty(rows, dim), torch.empty(rows, dim)
@@ -174,9 +174,9 @@ def our_step(problem):
 def collection_over(problem):
     """A collection of one table whose R and C are the problem's."""
     small = torch.zeros(1, problem.neighbors.size(1), dtype=torch.int32)
+    spec = TableConfig(1, problem.dim, centers=1, neighbors=small, neighbor_weights=torch.zeros(small.shape))
     collection = ResidualEmbeddingBagCollection(
-        [TableConfig(1, problem.dim, centers=1, neighbors=small, neighbor_weights=torch.zeros(small.shape), fusion="gcn")],
-        optimizer="rowwise_adagrad", learning_rate=LEARNING_RATE, eps=EPS)
+        [spec], optimizer="rowwise_adagrad", learning_rate=LEARNING_RATE, eps=EPS)
     table = collection.embedding_bags["0"]
     table.num_embeddings = problem.rows
     table.weight.data, table.central_weight.data = problem.residual.detach(), problem.central.detach()

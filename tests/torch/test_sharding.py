@@ -218,7 +218,9 @@ def refusals(rank, world):
     refused(ValueError, "neighbor_weights is None with fusion 'gcn'", lambda: ShardedResidualEmbeddingBag(
         N_ITEMS, DIM, fusion="gcn", neighbors=problem.maps["neighbors"]))
     module = problem.module(ShardedResidualEmbeddingBag, mode="mean")
-    refused(ValueError, "per_sample_weights", lambda: module(torch.tensor([[1]]), None, torch.tensor([[1.0]])))
+    weighted = module(torch.tensor([[1, 5]]), None, torch.tensor([[1.0, 3.0]])).detach()
+    each = module(torch.tensor([[1], [5]])).detach()
+    close(weighted[0], (each[0] + 3 * each[1]) / 2, "a mean divides by the number of items")
     refused(RuntimeError, f"indices[1] is {N_ITEMS}", lambda: module(torch.tensor([[0, N_ITEMS]])))
     close(module(torch.zeros((2, 0), dtype=torch.int64)).detach(), torch.zeros((2, DIM)), "empty bags")
     assert module(torch.zeros((0, 3), dtype=torch.int64)).shape == (0, DIM)

@@ -57,7 +57,8 @@ class TorchDin(unittest.TestCase):
             decay = protocol.hyper["history_decay"] ** torch.arange(history.size(1))
             decay = decay * (torch.arange(history.size(1)) < length[:, None])
             pooled = (items[history] * (decay / decay.sum(1, keepdim=True).clamp(min=1e-9)).unsqueeze(2)).sum(1)
-            first = (pooled @ head["history_weight"]).unsqueeze(1) + items[torch.from_numpy(candidates)] @ head["item_weight"]
+            of_items = items[torch.from_numpy(candidates)] @ head["item_weight"]
+            first = (pooled @ head["history_weight"]).unsqueeze(1) + of_items
             first = torch.relu(first + repeat @ head["repeat_weight"] + head["bias1"].view(-1))
             second = torch.relu(first @ head["weight2"] + head["bias2"].view(-1))
             return (second @ head["weight3"].view(-1) + head["bias3"].view(-1)).numpy()
@@ -71,8 +72,8 @@ class TorchDin(unittest.TestCase):
         self.assertAlmostEqual(valid, row["valid"]["mean"], places=3)
 
     def test_trains_saves_and_reports(self):
-        done = subprocess.run([sys.executable, "-W", "ignore", str(EXAMPLE / "torch_din.py"), self.folder.name, "--variants",
-                               "plain,assign,att", "--epochs", "2", "--threads", "1", "--seeds", "2"],
+        done = subprocess.run([sys.executable, "-W", "ignore", str(EXAMPLE / "torch_din.py"), self.folder.name,
+                               "--variants", "plain,assign,att", "--epochs", "2", "--threads", "1", "--seeds", "2"],
                               capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stderr)
         metrics = json.loads((self.out / "torch" / "metrics.json").read_text())

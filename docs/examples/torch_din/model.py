@@ -83,7 +83,8 @@ class Ranker(nn.Module):
         self.out = nn.Linear(HIDDEN_2, 1)
         # He et al. 2015; the first layer has two inputs of dim.
         for layer, std in ((self.of_history, (1 / dim) ** 0.5), (self.of_candidate, (1 / dim) ** 0.5),
-                           (self.of_repeat, 0.1), (self.hidden, (2 / HIDDEN_1) ** 0.5), (self.out, (1 / HIDDEN_2) ** 0.5)):
+                           (self.of_repeat, 0.1), (self.hidden, (2 / HIDDEN_1) ** 0.5),
+                           (self.out, (1 / HIDDEN_2) ** 0.5)):
             nn.init.normal_(layer.weight, std=std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -28,6 +28,7 @@ from protocol import Protocol, evaluate, over, row_json
 from resembed import load_file
 
 QUANTILE, MIN_ITEMS = 0.95, 5  # of the envelope, as in host/train/envelope.h
+SHOWN = ("auc", "auc_pop", "hr20", "logloss")
 EVALUATION_PAIRS = 1 << 16  # (target, candidate) pairs scored at a time
 
 
@@ -152,7 +153,7 @@ def main():
     parser.add_argument("--heads", default="mlp,din")
     parser.add_argument("--variants", default="plain,plain_2x,central,avg,att", help="some of " + ",".join(VARIANTS))
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=1000, help="most epochs of a row; the trainer's limit holds as well")
+    parser.add_argument("--epochs", type=int, default=1000, help="most epochs of a row, below the trainer's limit")
     parser.add_argument("--resume", action="store_true", help="keep the rows that an earlier call finished")
     parser.add_argument("--threads", type=int, default=0, help="0 = torch's own choice")
     arguments = parser.parse_args()
@@ -191,7 +192,7 @@ def main():
                         save(trainer.model, folder / f"{head}_{variant}")
                     torch.save(row, kept)
                 rows.append(row)
-                means = " ".join(f"{key} {row['figures'][key].mean():.4f}" for key in ("auc", "auc_pop", "hr20", "logloss"))
+                means = " ".join(f"{key} {row['figures'][key].mean():.4f}" for key in SHOWN)
                 print(f"{name} {variant} seed {seed}: {len(row['curve']['epoch'])} epochs (best "
                       f"{row['curve']['best_epoch']}) in {row['seconds']:.0f} s: {means}", flush=True)
             picture["heads"][name][variant] = rows[0]["picture"]

@@ -187,7 +187,8 @@ class _RowWise(nn.Module):
         self.fusion, self.central_rows = central.fusion, central.rows
         self.sparse, self.gradient_division = sparse, gradient_division
         self.padding_idx = padding_idx + num_embeddings if padding_idx is not None and padding_idx < 0 else padding_idx
-        self.weight = nn.Parameter(torch.empty(self._rows_of(num_embeddings), embedding_dim, device=device, dtype=dtype))
+        shard = torch.empty(self._rows_of(num_embeddings), embedding_dim, device=device, dtype=dtype)
+        self.weight = nn.Parameter(shard)
         self.register_parameter("central_weight", None)
         if self.fusion != "none":
             rows = self.central_rows if self.fusion == "assign" else self._rows_of(self.central_rows)
@@ -355,8 +356,8 @@ class ShardedResidualEmbeddingBag(_RowWise):
             bags = torch.arange(input.size(0), device=input.device).repeat_interleave(input.size(1))
             return input.reshape(-1).long(), bags, input.size(0)
         if input.dim() != 1 or offsets is None:
-            raise ValueError(f"ShardedResidualEmbeddingBag: input.shape is {tuple(input.shape)}; needs [n] with offsets, "
-                             "or [B, N]")
+            raise ValueError(f"ShardedResidualEmbeddingBag: input.shape is {tuple(input.shape)}; needs [n] with "
+                             "offsets, or [B, N]")
         ends = offsets.long() if self.include_last_offset else \
             torch.cat([offsets.long(), offsets.new_full((1,), input.numel(), dtype=torch.int64)])
         n_bags = ends.numel() - 1
