@@ -84,9 +84,9 @@ def bundle(folder, to, reuse=None, most_mib=MOST_MIB):
             copy = pathlib.Path(shutil.copy2(built, scratch))
             if shutil.which("strip"):
                 subprocess.run(["strip", copy], check=False, stderr=subprocess.DEVNULL)
-            needs = subprocess.run(["ldd", copy], capture_output=True, text=True, check=False).stdout
+            needs = subprocess.run(["ldd", built], capture_output=True, text=True, check=False).stdout
             for library in re.findall(r"=> (\S*libbenchmark\S*)", needs):
-                shutil.copy2(library, scratch)
+                shutil.copy2(library, scratch)  # beside the program, where it looks first
         with tarfile.open(to / ARCHIVE, "w:gz") as tar:
             for path in sorted(pathlib.Path(scratch).iterdir()):
                 tar.add(path, arcname=path.name)
@@ -94,6 +94,7 @@ def bundle(folder, to, reuse=None, most_mib=MOST_MIB):
     for script in SCRIPTS:
         shutil.copy2(HERE / script, to / script)
     if reuse:
+        (to / REUSE).unlink(missing_ok=True)  # it may be read-only
         shutil.copy2(reuse, to / REUSE)
     (to / "commit.txt").write_text(commit() + "\n", encoding="utf-8")
     sizes = {path.name: path.stat().st_size / 2**20 for path in to.iterdir() if path.is_file()}
