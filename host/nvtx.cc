@@ -15,9 +15,9 @@ namespace resembed::detail {
 namespace {
 
 constexpr int kNOps = 11;
-constexpr const char* kNames[kNOps] = {
-    "forward",     "plan",     "backward",  "step",       "backward_step",    "combine",
-    "materialize", "envelope", "translate", "check_maps", "table_set_prepare"};
+constexpr const char* kNames[kNOps] = {"forward",       "plan",       "backward",         "step",
+                                       "backward_step", "combine",    "materialize",      "envelope",
+                                       "translate",     "check_maps", "table_set_prepare"};
 // Categories: what a training step is made of, and whole-table services.
 constexpr const char* kCategories[] = {"forward", "index", "backward", "optimizer", "table"};
 constexpr uint32_t kCategoryOf[kNOps] = {1, 2, 3, 4, 4, 3, 5, 5, 2, 5, 5};

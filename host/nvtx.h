@@ -27,8 +27,9 @@ enum class NvtxOp {
 
 // The payload. Bytes are logical: every use of a row counted, caches ignored.
 struct NvtxSize {
-  int64_t bags;   // bags pooled; 0 for operations without bags
-  int64_t rows;   // item rows composed, summed or updated (compressed gradients: their capacity); ids, items, tables
+  int64_t bags;  // bags pooled; 0 for operations without bags
+  int64_t
+      rows;  // item rows composed, summed or updated (compressed gradients: their capacity); ids, items, tables
   int64_t bytes;  // read and written by the operation
 };
 

@@ -299,9 +299,8 @@ resembed_status ItemGradients(const char* op, const BackwardCall& call, const Ba
     RESEMBED_RETURN_IF_ERROR(
         StartGradient(op, call, params, work.residual, false, call.tables[work.index].residual_rows, grid));
   }
-  RESEMBED_RETURN_IF_ERROR(
-      Launched(op, "ChunksKernel", grid,
-               Kernels(regions.items)(BackwardPass::kUseChunks, params, grid, stream)));
+  RESEMBED_RETURN_IF_ERROR(Launched(op, "ChunksKernel", grid,
+                                    Kernels(regions.items)(BackwardPass::kUseChunks, params, grid, stream)));
   return Launched(op, "ItemsKernel", grid,
                   Kernels(regions.items)(BackwardPass::kItems, params, grid, stream));
 }
@@ -330,9 +329,8 @@ resembed_status CentralGradients(const char* op, const BackwardCall& call, const
     RESEMBED_RETURN_IF_ERROR(
         Launched(op, "UniformWeightsKernel", grid, kernels::LaunchUniformWeights(weights, grid, stream)));
   }
-  RESEMBED_RETURN_IF_ERROR(
-      Launched(op, "ChunksKernel", grid,
-               Kernels(regions.central)(BackwardPass::kPairChunks, params, grid, stream)));
+  RESEMBED_RETURN_IF_ERROR(Launched(
+      op, "ChunksKernel", grid, Kernels(regions.central)(BackwardPass::kPairChunks, params, grid, stream)));
   return Launched(op, "CentralKernel", grid,
                   Kernels(regions.central)(BackwardPass::kCentral, params, grid, stream));
 }

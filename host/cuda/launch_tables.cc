@@ -38,9 +38,8 @@ struct WordList {
   size_t used = 0;
 
   void Add(const char* first, const char* second = nullptr) {
-    const int wrote =
-        std::snprintf(text + used, sizeof(text) - used, "%s%s%s%s", used == 0 ? "" : " ", first,
-                      second == nullptr ? "" : "/", second == nullptr ? "" : second);
+    const int wrote = std::snprintf(text + used, sizeof(text) - used, "%s%s%s%s", used == 0 ? "" : " ", first,
+                                    second == nullptr ? "" : "/", second == nullptr ? "" : second);
     if (wrote > 0 && used + static_cast<size_t>(wrote) < sizeof(text)) used += static_cast<size_t>(wrote);
   }
 };

@@ -114,8 +114,9 @@ TEST(CudaMaterialize, AnyLaunchShapeHasTheSameBits) {
         args.output = got.data();
         {
           const InOperation scope("materialize");
-          ASSERT_EQ(detail::cuda::Materialize("materialize", args, detail::ReadTable(args.table), place, shape),
-                    RESEMBED_OK);
+          ASSERT_EQ(
+              detail::cuda::Materialize("materialize", args, detail::ReadTable(args.table), place, shape),
+              RESEMBED_OK);
         }
         ASSERT_TRUE(got.Download(stream));
         EXPECT_EQ(std::memcmp(got.host(), want.host(), bytes), 0)

@@ -142,12 +142,12 @@ TEST_F(Nvtx, NamesCategoriesAndPayloadFieldsAreRegisteredOnce) {
   Batch batch({&table}, {&feature}, place);
   ASSERT_TRUE(batch.Forward().ok());
   ASSERT_TRUE(batch.Forward().ok());
-  EXPECT_THAT(Lines("string"),
-              ElementsAre("string resembed forward", "string resembed plan", "string resembed backward",
-                          "string resembed step", "string resembed backward_step", "string resembed combine",
-                          "string resembed materialize", "string resembed envelope",
-                          "string resembed translate", "string resembed check_maps",
-                          "string resembed table_set_prepare"));
+  EXPECT_THAT(
+      Lines("string"),
+      ElementsAre("string resembed forward", "string resembed plan", "string resembed backward",
+                  "string resembed step", "string resembed backward_step", "string resembed combine",
+                  "string resembed materialize", "string resembed envelope", "string resembed translate",
+                  "string resembed check_maps", "string resembed table_set_prepare"));
   EXPECT_THAT(Lines("category"), ElementsAre("category resembed 1 forward", "category resembed 2 index",
                                              "category resembed 3 backward", "category resembed 4 optimizer",
                                              "category resembed 5 table"));

@@ -238,9 +238,11 @@ std::string HeadRow(const std::string& head, const std::vector<std::string>& cel
 
 std::string Page() {
   std::string page =
-      "# Support matrix\n\nWritten by `tests/repo/support_matrix.cc`, which calls the library for each cell of the "
+      "# Support matrix\n\nWritten by `tests/repo/support_matrix.cc`, which calls the library for each cell "
+      "of the "
       "cpu\n"
-      "backend and reads the launch tables of the cuda backend, at the end; a test compares. \"-\" is a call that "
+      "backend and reads the launch tables of the cuda backend, at the end; a test compares. \"-\" is a call "
+      "that "
       "returns\na status which says why not.\n"
       "\n## Operations (cpu)\n\n";
   page += HeadRow("operation", {"cpu"});
@@ -338,22 +340,28 @@ std::string disagreements;
 // A cell of a launch table, held against what the library says of the same call.
 std::string CellOf(bool in_table, const std::string& cell, Op op, const Problem& problem) {
   if (in_table != Built(op, problem)) {
-    disagreements += std::string(kOps[static_cast<int>(op)]) + ": the launch table and the library disagree\n";
+    disagreements +=
+        std::string(kOps[static_cast<int>(op)]) + ": the launch table and the library disagree\n";
   }
   return in_table ? cell : "-";
 }
 
 std::string KernelOf(kernels::ForwardKind kind) {
-  return kind == kernels::ForwardKind::kGather ? "gather" : kind == kernels::ForwardKind::kMax ? "max" : "sum";
+  return kind == kernels::ForwardKind::kGather ? "gather"
+         : kind == kernels::ForwardKind::kMax  ? "max"
+                                               : "sum";
 }
 
 // From the tables that dispatch launches from; whether kernels have run on a GPU stands in docs/evidence.md.
 std::string CudaPage() {
   std::string page = kCudaHead;
   page +=
-      "\nWhat kernels are built for, from the tables in `host/cuda/launch_tables.cc` that dispatch launches from; "
-      "what has\nrun on a GPU stands in `evidence.md`. What no table below has as an axis (types of ids, offsets, "
-      "outputs, output\ngradients and states, weights, padding, bounds, dim) is a branch inside the kernels.\n\n";
+      "\nWhat kernels are built for, from the tables in `host/cuda/launch_tables.cc` that dispatch launches "
+      "from; "
+      "what has\nrun on a GPU stands in `evidence.md`. What no table below has as an axis (types of ids, "
+      "offsets, "
+      "outputs, output\ngradients and states, weights, padding, bounds, dim) is a branch inside the "
+      "kernels.\n\n";
   page += HeadRow("operation", {"cuda"});
   for (int op = 0; op < static_cast<int>(std::size(kOps)); ++op) {
     page += Row(kOps[op], {Cell(Built(static_cast<Op>(op), Problem()))});
@@ -389,8 +397,8 @@ std::string CudaPage() {
       problem.pooling = pooling;
       cells.emplace_back(CellOf(true, KernelOf(cuda::kForwardKinds[pooling]) + reads, Op::kForward, problem));
     }
-    cells.emplace_back(
-        CellOf(true, KernelOf(cuda::kForwardKinds[RESEMBED_POOLING_NONE]) + reads, Op::kMaterialize, problem));
+    cells.emplace_back(CellOf(true, KernelOf(cuda::kForwardKinds[RESEMBED_POOLING_NONE]) + reads,
+                              Op::kMaterialize, problem));
     cells.emplace_back(Cell(Built(Op::kEnvelope, problem)));
     page += Row(kForms[form], cells);
   }
