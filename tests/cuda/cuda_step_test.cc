@@ -212,19 +212,19 @@ TEST(CudaStep, AHundredStepsWithAttentionStayNearTheCpu) {
       OptimizerSpec spec;
       spec.kind = kind;
       spec.weight_decay = .01f;
-      TrainBoth(table, spec, way,
-                [](int64_t step, const std::vector<unsigned char>& got,
-                   const std::vector<unsigned char>& want) {
-                  ASSERT_EQ(got.size(), want.size());
-                  for (size_t at = 0; at + 4 <= want.size(); at += 4) {
-                    float a, b;  // rows, states, and counts of rows left out
-                    std::memcpy(&a, got.data() + at, 4);
-                    std::memcpy(&b, want.data() + at, 4);
-                    if (std::memcmp(&a, &b, 4) == 0) continue;
-                    ASSERT_LE(std::fabs(a - b), kAttentionTolerance * (1 + std::fabs(b)))
-                        << "step " << step << " number " << at / 4;
-                  }
-                });
+      TrainBoth(
+          table, spec, way,
+          [](int64_t step, const std::vector<unsigned char>& got, const std::vector<unsigned char>& want) {
+            ASSERT_EQ(got.size(), want.size());
+            for (size_t at = 0; at + 4 <= want.size(); at += 4) {
+              float a, b;  // rows, states, and counts of rows left out
+              std::memcpy(&a, got.data() + at, 4);
+              std::memcpy(&b, want.data() + at, 4);
+              if (std::memcmp(&a, &b, 4) == 0) continue;
+              ASSERT_LE(std::fabs(a - b), kAttentionTolerance * (1 + std::fabs(b)))
+                  << "step " << step << " number " << at / 4;
+            }
+          });
     }
   }
 }
