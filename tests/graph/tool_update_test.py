@@ -80,6 +80,11 @@ class Update(ToolTest):
         said = self.run_tool("update", "--data", log, "--state", self.path("all"), "--train-users", code=1).stderr
         self.assertIn("--train-users is given; %s was built of all users" % self.path("all"), said)
         self.run_tool("build", "--data", log, "--out", self.path("x"), "--split-seed", "7", code=2)
+        silent = self.bytes_of("all", "counts.safetensors").replace(b"train_users", b"other_users")
+        with open(self.path("all/counts.safetensors"), "wb") as file:
+            file.write(silent)
+        said = self.run_tool("update", "--data", log, "--state", self.path("all"), code=1).stderr
+        self.assertIn("does not say whose events it counts; needs a new build", said)
 
     FILES = ("graph.safetensors", "counts.safetensors", "items.tsv", "tails.tsv")
 
