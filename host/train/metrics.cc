@@ -92,8 +92,8 @@ Json EpochsToPlain(const std::vector<RowResult>& rows, const std::vector<RowResu
   for (size_t seed = 0; seed < rows.size(); ++seed) {
     const std::vector<EpochPoint>& curve = rows[seed].state.curve;
     const double best = plain[seed].state.best_valid;
-    const auto first =
-        std::find_if(curve.begin(), curve.end(), [best](const EpochPoint& point) { return point.valid >= best; });
+    const auto first = std::find_if(curve.begin(), curve.end(),
+                                    [best](const EpochPoint& point) { return point.valid >= best; });
     if (first == curve.end()) return nullptr;
     sum += first->epoch;
   }
