@@ -49,6 +49,7 @@ set(RESEMBED_CUDA_TESTS
   tests/cuda/cuda_combine_test.cc
   tests/cuda/cuda_plan_numbering_test.cc
   tests/cuda/cuda_plan_test.cc
+  tests/cuda/cuda_step_rules_test.cc
   tests/cuda/cuda_step_test.cc
   tests/cuda/cuda_launches_test.cc
   tests/cuda/cuda_maps_test.cc

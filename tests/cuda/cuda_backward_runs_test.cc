@@ -26,10 +26,12 @@ bool TooLong(int64_t length) {
 #endif
 }
 
-void ExpectTheCpusBits(const TableSpec& table, const std::vector<int64_t>& ids) {
+void ExpectTheCpusBits(const TableSpec& table, const std::vector<int64_t>& ids, bool one_center = false) {
   FeatureSpec sequence = CaseFeature(RESEMBED_POOLING_NONE, static_cast<int64_t>(ids.size()), 1);
   sequence.ids = ids;
   GradientProblem problem({table}, {sequence}, 21);
+  std::vector<int32_t>& centers = problem.tables[0]->centers32;
+  if (one_center) std::fill(centers.begin(), centers.end(), 0);
   Asked asked;
   asked.neighbor_weights = asked.sample_weights = false;
   EXPECT_EQ(FirstDifference(RunBackwardOnDevice(problem, DeviceProblem(problem), asked),
@@ -81,6 +83,22 @@ TEST(CudaBackward, OneCenterOfOneToAHundredThousandItems) {
     std::shuffle(ids.begin(), ids.end(), std::mt19937(static_cast<uint32_t>(length)));
     ExpectTheCpusBits(table, ids);
     if (HasFailure()) return;
+  }
+}
+
+// One less than a chunk of terms, as many, and one more.
+TEST(CudaBackward, OneCenterOfAboutAChunkOfItems) {
+  for (const int64_t length : {RESEMBED_SUM_BLOCK - 1, RESEMBED_SUM_BLOCK, RESEMBED_SUM_BLOCK + 1}) {
+    SCOPED_TRACE(length);
+    TableSpec table;
+    table.form = RESEMBED_CENTRAL_ASSIGNMENT;
+    table.dim = 4;
+    table.n_items = length;
+    table.central_rows = 1;
+    std::vector<int64_t> ids(static_cast<size_t>(length));
+    std::iota(ids.begin(), ids.end(), 0);
+    std::shuffle(ids.begin(), ids.end(), std::mt19937(static_cast<uint32_t>(length)));
+    ExpectTheCpusBits(table, ids, /*one_center=*/true);
   }
 }
 

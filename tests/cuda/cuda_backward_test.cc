@@ -167,7 +167,9 @@ TEST(CudaBackward, ABrokenPromiseLeavesNoGradient) {
   TableSpec table;
   table.form = RESEMBED_CENTRAL_ASSIGNMENT;
   table.dim = 4;
-  const GradientProblem problem({table}, {FeatureSpec()}, 3);
+  FeatureSpec weighted;
+  weighted.weights = true;
+  const GradientProblem problem({table}, {weighted}, 3);
   const DeviceProblem device(problem);
   const Stream stream;
   PlanOptions options;
@@ -180,7 +182,7 @@ TEST(CudaBackward, ABrokenPromiseLeavesNoGradient) {
   grad.residual = &residual.grad;
   grad.central = &central.grad;
   const resembed_table_grad* grads[] = {&grad};
-  const DeviceOutputGrads output_grads(problem, false);
+  DeviceOutputGrads output_grads(problem, true);
   resembed_backward_args args = {};
   args.struct_size = sizeof(args);
   args.plan = &plan.header;
@@ -199,6 +201,9 @@ TEST(CudaBackward, ABrokenPromiseLeavesNoGradient) {
   EXPECT_EQ(residual.Count(), -1);
   for (size_t at = 0; at < residual.rows.size(); ++at)
     EXPECT_EQ(residual.rows.host()[at], 0xff) << "a row was written";
+  ASSERT_TRUE(output_grads.weights[0].Download(stream));
+  for (size_t at = 0; at < output_grads.weights[0].size(); ++at)
+    ASSERT_EQ(output_grads.weights[0].host()[at], 0xff) << "a gradient of a weight was written";
   for (const float value : central.Read(stream).rows) EXPECT_TRUE(std::isnan(value));
 }
 

@@ -153,5 +153,42 @@ TEST(CudaCombine, AnyGridHasTheSameBits) {
   }
 }
 
+// What the CPU refuses and a device cannot without waiting: a count that is none leaves no count, an id that is no row
+// is left out.
+TEST(CudaCombine, WrongCountsAndIdsReachNoRow) {
+  const int64_t dim = 4, table_rows = 20;
+  const Stream stream;
+  for (const int64_t too_many : {-1, 1}) {
+    std::vector<HostGrad> inputs = {MakeInput(table_rows, dim, .5, 2, 1),
+                                    MakeInput(table_rows, dim, .5, 2, 2)};
+    for (HostGrad& input : inputs) Describe(&input);
+    inputs[1].n = too_many < 0 ? -1 : inputs[1].grad.capacity + 1;
+    DeviceGrad output(RESEMBED_GRAD_COMPRESSED, table_rows, dim);
+    Combine(inputs, dim, table_rows, stream, &output);
+    EXPECT_TRUE(output.count.Download(stream) && output.rows.Download(stream));
+    EXPECT_EQ(output.Count(), -1);
+    for (size_t at = 0; at < output.rows.size(); ++at)
+      ASSERT_EQ(output.rows.host()[at], 0xff) << "a row was written";
+  }
+  std::vector<HostGrad> wrong = {MakeInput(table_rows, dim, 1, 0, 3)};
+  std::vector<int64_t> rows;
+  std::vector<float> values;
+  const int64_t no_rows[] = {-1, table_rows, (int64_t{1} << 40) + 3, INT64_MAX};
+  for (int64_t row = 0; row < table_rows; ++row) {
+    if (row % 5 == 4) {
+      wrong[0].ids[static_cast<size_t>(row)] = no_rows[row / 5];
+      continue;
+    }
+    rows.push_back(row);
+    values.insert(values.end(), wrong[0].rows.begin() + row * dim, wrong[0].rows.begin() + (row + 1) * dim);
+  }
+  Describe(&wrong[0]);
+  DeviceGrad output(RESEMBED_GRAD_COMPRESSED, table_rows, dim);
+  Combine(wrong, dim, table_rows, stream, &output);
+  const Compressed got = output.Read(stream);
+  EXPECT_EQ(got.ids, rows);
+  EXPECT_TRUE(SameBits(got.rows, values));
+}
+
 }  // namespace
 }  // namespace resembed::testing

@@ -107,6 +107,47 @@ TEST(CudaForward, MaximumIsTheFirstOneAndNaNWins) {
   for (size_t col = 4; col < 8; ++col) EXPECT_EQ(out.values[col], 0) << "an empty bag";
 }
 
+// The same where parts of a bag are pooled apart: the first NaN of all parts wins, and keeps its place.
+TEST(CudaForward, NaNOfALaterPartOfALongBagWins) {
+  TableSpec table;
+  table.dim = 4;
+  table.n_items = 4;
+  FeatureSpec feature;
+  feature.pooling = RESEMBED_POOLING_MAX;
+  feature.ids.assign(1600, 0);
+  feature.ids[600] = 1;
+  feature.ids[1100] = 2;
+  feature.ids[1500] = 3;
+  feature.offsets = {0, 1600};
+  GradientProblem problem({table}, {feature}, 1);
+  const float nan = std::nanf("");
+  const float rows[4][4] = {{1, 1, 1, 1}, {nan, 2, 1, -9}, {nan, nan, 1, 5}, {9, 9, 0, 5}};
+  for (int64_t row = 0; row < 4; ++row) {
+    std::memcpy(problem.tables[0]->ResidualRow(row), rows[row], sizeof(rows[row]));
+  }
+  DeviceProblem device(problem);
+  const ForwardResult result = RunOnDevice(&device);
+  ASSERT_EQ(result.status, RESEMBED_OK) << result.message;
+  EXPECT_EQ(result.features[0].argmax, (std::vector<int32_t>{600, 1100, 0, 1100}));
+  EXPECT_TRUE(std::isnan(result.features[0].values[0]) && std::isnan(result.features[0].values[1]));
+  EXPECT_EQ(result.features[0].values[3], 5);
+}
+
+// Bags just longer than what one group pools lie side by side: the parts of one are not the next one's.
+TEST(CudaForward, LongBagsSideBySideHaveTheBitsOfTheCpu) {
+  TableSpec table;
+  table.dim = 8;
+  std::vector<FeatureSpec> features;
+  for (const resembed_pooling pooling : {RESEMBED_POOLING_SUM, RESEMBED_POOLING_MEAN, RESEMBED_POOLING_MAX}) {
+    FeatureSpec feature;
+    feature.pooling = pooling;
+    feature.offsets = OffsetsOf({513, 513, 512, 513, 1025, 513, 1024, 513});
+    features.push_back(feature);
+  }
+  GradientProblem problem({table}, features, 4);
+  ExpectSameAsCpu(&problem);
+}
+
 TEST(CudaForward, EmptyIsValid) {
   for (const resembed_pooling pooling : kPoolings) {
     TableSpec none;

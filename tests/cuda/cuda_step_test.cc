@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 
@@ -425,6 +426,8 @@ TEST(CudaStep, RowsWithoutAFiniteGradientAreLeftAloneAndCounted) {
       Encode(feature.grad_bytes.data(), RESEMBED_F32, 5 * 41 + 39, INFINITY);
       Encode(feature.grad_bytes.data(), RESEMBED_F32, 9 * 41 + 3, NAN);
       Encode(feature.grad_bytes.data(), RESEMBED_F32, 11 * 41 + 3, 1e30f);  // its square is infinite
+      for (const size_t row : {size_t{13}, size_t{14}, size_t{15}})
+        Encode(feature.grad_bytes.data(), RESEMBED_F32, row * 41 + 7, FLT_MAX);
       DeviceTraining device(&cpu);
       if (fused) {
         device.Fused();
