@@ -12,6 +12,7 @@ MUST = {
             "consumer_python", "train_report_test", "graph_tool_test", "graph_tool_update_test"],
     "asan": [".*forward.*", ".*backward.*", ".*train.*"],
     "tsan": [".*forward.*", ".*backward.*", ".*train.*"],
+    "torch": ["torchscript_load", "torch_library"],
     "tsan-emulated": ["emulated_race_test_.*", "emulated_cuda_forward_test_.*"],
 }
 # The same where the build found the headers of the CUDA toolkit; without them there are no such tests.

@@ -79,7 +79,8 @@ check() {
 # check_torch PYTHON: the adapter for the torch of PYTHON, its tests and those of the Python package
 check_torch() {
   build torch -DRESEMBED_PYTHON="$1" || return 1
-  say "torch tests with $1"
+  check torch
+  say "tests of the Python package with $1"
   bash tests/torch/run.sh "$1" build/torch/libresembed_torch.so "$notes"
 }
 

@@ -104,23 +104,6 @@ class Load(TestCase):
                 self.assertEqual(done.stdout.split(), ["sum", "3.0"], done.stderr)
 
 
-class Binary(TestCase):
-    @unittest.skipUnless(shutil.which("nm") and shutil.which("readelf"), "no nm or readelf")
-    def test_knows_no_python_and_exports_little(self):
-        needed = subprocess.run(["readelf", "-d", LIBRARY], capture_output=True, text=True, check=True).stdout
-        libraries = re.findall(r"NEEDED.*\[(.*)\]", needed)
-        self.assertIn("libtorch_cpu.so", libraries)
-        self.assertFalse([name for name in libraries if "python" in name], libraries)
-        undefined = subprocess.run(["nm", "-D", "--undefined-only", LIBRARY], capture_output=True, text=True,
-                                   check=True).stdout
-        self.assertFalse(re.findall(r"\bU (_?Py[A-Z_]\w*)", undefined))
-        defined = subprocess.run(["nm", "-D", "--defined-only", LIBRARY], capture_output=True, text=True,
-                                 check=True).stdout
-        names = {line.split()[-1] for line in defined.splitlines() if line.split()[-2] in "TDB"}
-        self.assertIn("resembed_torch_init", names)
-        self.assertFalse({name for name in names if name.startswith("resembed_") and name != "resembed_torch_init"})
-
-
 class Wheel(TestCase):
     @classmethod
     def setUpClass(cls):

@@ -56,15 +56,17 @@ class _Table(ResidualTable):
 
     def add_states(self, optimizer: str) -> None:
         for part, weight in (("", self.weight), ("central_", self.central_weight)):
-            if weight is None:
-                shapes: Tuple[Any, Any] = (None, None)
-            else:
-                row, matrix = weight.shape[:1], weight.shape
-                shapes = {"sgd": (None, None), "adagrad": (matrix, None), "rowwise_adagrad": (row, None),
-                          "adam": (matrix, matrix), "partial_rowwise_adam": (matrix, row)}[optimizer]
-            for name, shape in zip(("state1", "state2"), shapes):
-                state = None if shape is None else torch.zeros(shape, dtype=torch.float32, device=weight.device)
+            for name, shape in zip(("state1", "state2"), self._state_shapes(optimizer, weight)):
+                state = None if shape is None else torch.zeros(shape, dtype=torch.float32, device=self.weight.device)
                 self.register_buffer(part + name, state)
+
+    @staticmethod
+    def _state_shapes(optimizer: str, weight: Optional[Tensor]) -> Tuple[Any, Any]:
+        if weight is None:
+            return None, None
+        row, matrix = weight.shape[:1], weight.shape
+        return {"sgd": (None, None), "adagrad": (matrix, None), "rowwise_adagrad": (row, None),
+                "adam": (matrix, matrix), "partial_rowwise_adam": (matrix, row)}[optimizer]
 
     def _apply(self, fn: Any, recurse: bool = True) -> "_Table":
         kept = {name: getattr(self, name) for name in _STATES if getattr(self, name) is not None}
@@ -115,6 +117,12 @@ class ResidualEmbeddingBagCollection(nn.Module):
         embedding_bags: ModuleDict, one ResidualTable per name ('0', '1', ... where none is given).
     """
 
+    fusions: List[str]
+    feature_table_map: List[int]
+    learning_rate_tensor: Tensor
+    central_learning_rate_tensor: Tensor
+    iterations: Tensor
+
     def __init__(self, embedding_specs: Sequence[Spec], feature_table_map: Optional[Sequence[int]] = None, *,
                  pooling_mode: str = "sum", optimizer: str = "rowwise_adagrad", learning_rate: float = 0.01,
                  eps: float = 1e-8, beta1: float = 0.9, beta2: float = 0.999, weight_decay: float = 0.0,
@@ -164,9 +172,9 @@ class ResidualEmbeddingBagCollection(nn.Module):
         self.first_table_number = first_table_number
 
         self.embedding_bags = nn.ModuleDict()
-        self.fusions: List[str] = []
-        self.feature_table_map: List[int] = (list(range(len(embedding_specs))) if feature_table_map is None
-                                             else [int(table) for table in feature_table_map])
+        self.fusions = []
+        self.feature_table_map = (list(range(len(embedding_specs))) if feature_table_map is None
+                                  else [int(table) for table in feature_table_map])
         for number, spec in enumerate(embedding_specs):
             config = _config(spec)
             table_name = str(number) if config.name is None else config.name
@@ -206,6 +214,12 @@ class ResidualEmbeddingBagCollection(nn.Module):
     def _tables(self) -> List[Any]:
         return list(self.embedding_bags.values())
 
+    def _table(self, table: Union[int, str]) -> Any:
+        return self.embedding_bags[table] if isinstance(table, str) else self._tables()[table]
+
+    def _named(self) -> List[Tuple[str, Any]]:
+        return list(self.embedding_bags.items())
+
     def _part(self, name: str) -> List[Tensor]:
         """A list of the tables' parts called `name`, empty tensors for absent ones; [] where no table has one."""
         parts = [getattr(table, name) for table in self._tables()]
@@ -221,11 +235,11 @@ class ResidualEmbeddingBagCollection(nn.Module):
         maps: List[Tensor] = []
         neighbor_weights: List[Tensor] = []
         for table in self.embedding_bags.values():
-            weights.append(table.weight)
+            weights.append(table.weight)  # type: ignore[arg-type]
             absent = self.learning_rate_tensor.new_empty([0])
-            central: Optional[Tensor] = table.central_weight
-            central_map: Optional[Tensor] = table._central_map()
-            stored: Optional[Tensor] = table.neighbor_weights
+            central: Optional[Tensor] = table.central_weight  # type: ignore[assignment]
+            central_map: Optional[Tensor] = table._central_map()  # type: ignore[operator]
+            stored: Optional[Tensor] = table.neighbor_weights  # type: ignore[assignment]
             central_weights.append(absent if central is None else central)
             maps.append(absent if central_map is None else central_map)
             neighbor_weights.append(absent if stored is None else stored)
@@ -328,19 +342,17 @@ class ResidualEmbeddingBagCollection(nn.Module):
 
     def materialize(self, table: Union[int, str] = 0, **kwargs: Any) -> Tensor:
         """[rows, dim], the item embeddings of one table, by number or name; arguments of ResidualTable.materialize."""
-        name = table if isinstance(table, str) else list(self.embedding_bags)[table]
-        return self.embedding_bags[name].materialize(**kwargs)
+        return self._table(table).materialize(**kwargs)
 
     def envelope(self, table: Union[int, str] = 0, **kwargs: Any) -> Any:
         """ResidualTable.envelope of one table, by number or name."""
-        name = table if isinstance(table, str) else list(self.embedding_bags)[table]
-        return self.embedding_bags[name].envelope(**kwargs)
+        return self._table(table).envelope(**kwargs)
 
     def save(self, path: files.Path) -> None:
         """A safetensors file with tables, maps and optimizer states; names as those of resembed-train after
         '<table>.': residual, central, residual_state1, central_state1, ..."""
         tensors: Dict[str, Tensor] = {"iterations": self.iterations}
-        for name, table in self.embedding_bags.items():
+        for name, table in self._named():
             tensors.update(table.file_tensors(name + "."))
             tensors.update(self._file_states(name, table))
         files.save_file(tensors, path, {"optimizer": self.optimizer, "tables": ",".join(self.embedding_bags)})
@@ -356,11 +368,11 @@ class ResidualEmbeddingBagCollection(nn.Module):
         """Reads what `save` wrote. States and `iterations` come with it when the file is of the same optimizer, else
         they stay. Raises ValueError when a table does not fit."""
         tensors, metadata = files.load_file(path)
-        for name, table in self.embedding_bags.items():
+        for name, table in self._named():
             table.read_tensors(tensors, name + ".")
         if metadata.get("optimizer") != self.optimizer:
             return
-        for name, table in self.embedding_bags.items():
+        for name, table in self._named():
             for key, state in self._file_states(name, table).items():
                 if key not in tensors or tensors[key].shape != state.shape:
                     raise ValueError(f"{type(self).__name__}.load: {key} is missing or of another shape; needs "

@@ -16,7 +16,7 @@ _FORMS = {"none": "none", "assign": "assignment", "avg": "uniform", "gcn": "stor
 class Envelope(NamedTuple):
     """How tight interests lie. Norms are Euclidean, of float32 rows; an interest without items has zeros."""
 
-    count: Tensor  # int64 [n_interests], items
+    count: Tensor  # type: ignore[assignment]  # int64 [n_interests], items
     radius: Tensor  # [n_interests], largest distance of a member to the mean of the members
     radius_quantiles: Tensor  # [n_interests, n_quantiles] of that distance
     residual_norm: Tensor  # [n_interests], mean |R[i]|
