@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modules with a central part: constructors, initial values, pretrained tables, files, graph, envelope."""
+import ctypes
 import json
+import os
 import struct
 import tempfile
 import unittest
@@ -9,6 +11,7 @@ from pathlib import Path
 import torch
 
 import resembed
+from resembed import _library
 from support import FUSIONS, Problem, TestCase, item_embeddings
 
 CENTRAL = FUSIONS[1:]
@@ -219,6 +222,15 @@ class Graph(TestCase):
             self.assertTrue(torch.equal(torch.as_tensor(getattr(again, name)), torch.as_tensor(getattr(graph, name))))
 
 
+def c_library():
+    """libresembed.so of a build: RESEMBED_LIBRARY, else one beside the adapter or in build/cpu."""
+    folders = [_library.find().parent, Path(__file__).resolve().parents[2] / "build" / "cpu"]
+    found = [os.environ["RESEMBED_LIBRARY"]] if "RESEMBED_LIBRARY" in os.environ else []
+    found += [str(folder / place) for folder in folders for place in ("libresembed.so", "host/libresembed.so")
+              if (folder / place).is_file()]
+    return ctypes.CDLL(found[0]) if found else None
+
+
 class Files(TestCase):
     def setUp(self):
         super().setUp()
@@ -261,6 +273,26 @@ class Files(TestCase):
         for name, tensor in tensors.items():
             self.equal(again[name], tensor.contiguous())
         self.assertEqual([path.name for path in self.path.parent.iterdir()], [self.path.name])
+
+    def test_the_library_reads_them(self):
+        library = c_library()
+        if library is None:
+            self.skipTest("no libresembed.so beside the adapter or in build/cpu; RESEMBED_LIBRARY names one")
+        module = Problem("gcn", dtype=torch.bfloat16).bag()
+        module.save(self.path)
+        file, value = ctypes.c_void_p(), ctypes.c_char_p()
+        self.assertEqual(library.resembed_file_open(os.fsencode(self.path), ctypes.byref(file)), 0)
+        for name, tensor in module.file_tensors().items():
+            index, read = ctypes.c_int32(-1), torch.empty_like(tensor)
+            self.assertEqual(library.resembed_file_find(file, name.encode(), ctypes.byref(index)), 0)
+            n_bytes = tensor.numel() * tensor.element_size()
+            with self.subTest(name=name):
+                self.assertEqual(library.resembed_file_read(file, index, ctypes.c_void_p(read.data_ptr()),
+                                                            ctypes.c_int64(0), ctypes.c_size_t(n_bytes)), 0)
+                self.equal(read, tensor)
+        self.assertEqual(library.resembed_file_metadata(file, b"central_form", ctypes.byref(value)), 0)
+        self.assertEqual(value.value, b"stored")
+        library.resembed_file_close(file)
 
     def test_malformed_files_are_refused(self):
         resembed.save_file({"a": torch.arange(4)}, self.path)
