@@ -169,6 +169,7 @@ TEST(CudaBackward, ABrokenPromiseLeavesNoGradient) {
   table.dim = 4;
   FeatureSpec weighted;
   weighted.weights = true;
+  weighted.bad_ids = .3;  // uses of no item
   const GradientProblem problem({table}, {weighted}, 3);
   const DeviceProblem device(problem);
   const Stream stream;

@@ -28,7 +28,7 @@ HostGrad MakeInput(int64_t table_rows, int64_t dim, double share, int64_t spare,
       out.rows.push_back(static_cast<float>(random() % 2001) * 1e-3f - 1.0f);
   }
   out.n = static_cast<int64_t>(out.ids.size());
-  out.ids.resize(out.ids.size() + static_cast<size_t>(spare), -5);
+  out.ids.resize(out.ids.size() + static_cast<size_t>(spare), 0);  // a row, were it read
   out.rows.resize(out.ids.size() * static_cast<size_t>(dim), 77.0f);
   return out;
 }
