@@ -10,6 +10,7 @@ A C++ file is listed where it takes 3 s or more. BUILD needs compile_commands.js
 that a busy machine does not count.
 """
 import json
+import os
 import pathlib
 import platform
 import re
@@ -92,10 +93,11 @@ def render(root, times, nvcc):
     text = ["# Build budget", "",
             f"A translation unit may take {LIMIT:.0f} s on one GPU architecture, one that includes CUB or Thrust "
             f"{LIMIT_CUB:.0f} s.", "Processor seconds (user + system) without a cache, written by "
-            "`tests/repo/build_budget.py`,", f"which the test `repo_build_budget` reads. C++ files are listed where they take {LEAST:.0f} s or "
-            "more.", "",
+            "`tests/repo/build_budget.py`,", "which the test `repo_build_budget` reads. Of C++ files those that a build's log shows as slow were measured, and are "
+            f"listed where they take {LEAST:.0f} s or more.", "",
             f"{processor()}; g++ {version('g++', '-dumpfullversion')}, nvcc {version(nvcc, '--version')}, sm_90. "
-            f"{len(times)} units, {sum(times.values()):.0f} s.", "Kernels are compiled by nvcc for the library and by "
+            f"{len(times)} units, {sum(times.values()):.0f} s. Load when the last were measured: {os.getloadavg()[0]:.0f} on "
+            f"{os.cpu_count()} processors; more than those lengthens processor time as well.", "Kernels are compiled by nvcc for the library and by "
             "g++ for the emulator.", "", "| unit | compiler | seconds | CUB or Thrust |", "|---|---|---|---|"]
     for (path, compiler), time in sorted(times.items(), key=lambda item: (not item[0][0].endswith(".cu"), item[0])):
         cub = uses_cub(root, path)
