@@ -113,7 +113,10 @@ class NeighborGrad {
     }
     // The host does not know how many rows count: the others go to a row past the last.
     const auto ints = [&](const void* data, int64_t n, at::ScalarType type) {
-      return at::from_blob(const_cast<void*>(data), {n}, rows_.options().dtype(type));
+      return at::for_blob(const_cast<void*>(data), {n})
+          .options(rows_.options().dtype(type))
+          .target_device(rows_.device())
+          .make_tensor();
     };
     const Tensor count = ints(view_.n_unique, 1, at::kLong);
     const Tensor items = ints(view_.unique_items, view_.max_unique, at::kInt).to(at::kLong);
