@@ -95,9 +95,9 @@ def check_guarantees(path, text):
 
 
 def check_code(path, text, examples):
-    """C and C++ shown in the docs is part of a file under docs/examples."""
+    """C, C++ and Python shown in the docs is part of a file under docs/examples."""
     for kind, body in FENCE.findall(text):
-        if kind in ("cpp", "c++", "cc", "c") and not any(body.strip() in example for example in examples):
+        if kind in ("cpp", "c++", "cc", "c", "python") and not any(body.strip() in example for example in examples):
             yield f"{path}: code that is in no file of docs/examples: {body.strip().splitlines()[0]}"
 
 
