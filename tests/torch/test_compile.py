@@ -33,7 +33,8 @@ class Compiled(TestCase):
         self.addCleanup(patch.__exit__, None, None, None)
         self.counter = CompileCounterWithBackend("aot_eager")
 
-    def compile(self, function):
+    def compile(self, function, backend="aot_eager"):
+        self.counter.backend = backend
         return torch.compile(function, fullgraph=True, dynamic=True, backend=self.counter)
 
     def again(self):
@@ -170,6 +171,10 @@ class Training(Compiled):
                     self.equal(compiled.state_dict()[name], tensor)
 
     def test_a_whole_training_step_is_one_graph(self):
+        for backend in ("aot_eager", "inductor"):
+            self.whole_step(backend)
+
+    def whole_step(self, backend):
         rules = {"optimizer": "adagrad", "learning_rate": 0.05}
         collections = [make(("att", "none"), **rules)[0] for _ in range(2)]
         collections[1].load_state_dict(collections[0].state_dict())
@@ -182,14 +187,15 @@ class Training(Compiled):
                 collection.step(grad, ids, offsets)
                 return rows
             return step
-        functions = train(collections[0]), self.compile(train(collections[1]))
+        functions = train(collections[0]), self.compile(train(collections[1]), backend)
         for step in range(5):
             ids, offsets, _ = batch(len(FEATURES) * (5 + step), 40 + step, step)
             offsets = torch.cat([offsets, offsets.new_tensor([ids.numel()])])
-            self.equal(functions[1](ids, offsets), functions[0](ids, offsets))
+            self.same(functions[1](ids, offsets), functions[0](ids, offsets))
         self.again()
         for name, tensor in collections[0].state_dict().items():
-            self.equal(collections[1].state_dict()[name], tensor)
+            with self.subTest(backend=backend, name=name):
+                self.same(collections[1].state_dict()[name], tensor)
 
     def test_fused_forward_is_refused_in_training_and_works_otherwise(self):
         collection, _ = make()
