@@ -274,9 +274,9 @@ __global__ void __launch_bounds__(kForwardThreads, 2)
 }
 
 // Pooling none: y = a e, or e without weights; zeros where nothing contributes. Also whole ranges of items.
-// Three blocks of a multiprocessor: without a number ptxas spills to fit four on sm_100 and sm_120.
+// Two blocks of a multiprocessor: with three some spill on sm_90, and without a number on sm_100 and sm_120.
 template <typename CentralT, typename ResidualT, int kCols, bool kList>
-__global__ void __launch_bounds__(kForwardThreads, 3)
+__global__ void __launch_bounds__(kForwardThreads, 2)
     GatherKernel(const __grid_constant__ ForwardParams params) {
   RESEMBED_SHARED(float, all_scores, [kForwardThreads / kWarp][RESEMBED_MAX_NEIGHBORS]);
   float* scores = all_scores[threadIdx.x / kWarp];
