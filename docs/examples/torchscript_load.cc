@@ -47,7 +47,8 @@ void Run(const char* model_path, const char* inputs_path) {
     const at::Tensor values = output.toTensor().to(at::kFloat).cpu().contiguous();
     std::cout << values.sizes() << ':';
     std::cout.precision(9);
-    for (int64_t index = 0; index < values.numel(); ++index) std::cout << ' ' << values.const_data_ptr<float>()[index];
+    for (int64_t index = 0; index < values.numel(); ++index)
+      std::cout << ' ' << values.const_data_ptr<float>()[index];
     std::cout << '\n';
   }
 }

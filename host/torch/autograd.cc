@@ -3,9 +3,9 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_sparse_coo_tensor_unsafe.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/_sparse_coo_tensor_unsafe.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/utils.h>
@@ -37,7 +37,9 @@ bool WantsGrad(at::TensorList tensors) {
   return std::any_of(tensors.begin(), tensors.end(), [](const Tensor& tensor) { return WantsGrad(tensor); });
 }
 Tensor OrUndefined(const OptionalTensor& tensor) { return tensor.has_value() ? *tensor : Tensor(); }
-OptionalTensor OrNone(const Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : std::nullopt; }
+OptionalTensor OrNone(const Tensor& tensor) {
+  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
+}
 
 // During backward nothing records, unless a second derivative is asked for: those say that there is none.
 class BelowAutograd {
@@ -80,17 +82,17 @@ Tensor CallEmbeddingBag(const Tensor& weight, const OptionalTensor& per_sample_w
   static const auto op = Find<decltype(EmbeddingBag)>("resembed::embedding_bag");
   const at::AutoDispatchBelowADInplaceOrView guard;
   return op.call(weight, call.indices, call.offsets, per_sample_weights, central_weight, call.central_map,
-                 neighbor_weights, call.fusion, call.mode, call.padding_idx, call.include_last_offset, call.sparse,
-                 call.bounds, call.output_dtype);
+                 neighbor_weights, call.fusion, call.mode, call.padding_idx, call.include_last_offset,
+                 call.sparse, call.bounds, call.output_dtype);
 }
 
 class EmbeddingBagFunction : public torch::autograd::Function<EmbeddingBagFunction> {
  public:
   static constexpr bool is_traceable = true;
 
-  static Tensor forward(AutogradContext* context, const Tensor& weight, const OptionalTensor& per_sample_weights,
-                        const OptionalTensor& central_weight, const OptionalTensor& neighbor_weights,
-                        const BagCall& call) {
+  static Tensor forward(AutogradContext* context, const Tensor& weight,
+                        const OptionalTensor& per_sample_weights, const OptionalTensor& central_weight,
+                        const OptionalTensor& neighbor_weights, const BagCall& call) {
     Tensor output = CallEmbeddingBag(weight, per_sample_weights, central_weight, neighbor_weights, call);
     // Most gradients do not depend on the tables' values, and then a step between forward and backward is fine;
     // the others must see the tables of forward, which save_for_backward watches.
@@ -105,7 +107,8 @@ class EmbeddingBagFunction : public torch::autograd::Function<EmbeddingBagFuncti
     saved["fusion"] = std::string(call.fusion);
     saved["mode"] = std::string(call.mode);
     saved["bounds"] = std::string(call.bounds);
-    saved["padding"] = call.padding_idx.has_value() ? std::vector<int64_t>{*call.padding_idx} : std::vector<int64_t>();
+    saved["padding"] =
+        call.padding_idx.has_value() ? std::vector<int64_t>{*call.padding_idx} : std::vector<int64_t>();
     saved["flags"] = std::vector<int64_t>{call.include_last_offset, call.sparse};
     return output;
   }
@@ -133,22 +136,24 @@ class EmbeddingBagFunction : public torch::autograd::Function<EmbeddingBagFuncti
     size_t edge = 0;
     const auto needs = [&](bool given) { return given && context->needs_input_grad(edge++); };
     const bool need_weight = needs(true), need_samples = needs(per_sample_weights.has_value()),
-               need_central = needs(central_weight.has_value()), need_neighbors = needs(neighbor_weights.has_value());
+               need_central = needs(central_weight.has_value()),
+               need_neighbors = needs(neighbor_weights.has_value());
 
     const BelowAutograd guard(!at::GradMode::is_enabled());
     variable_list grads(5);
     if (sparse && (need_weight || need_central)) {
-      const auto [row_ids, rows, count, central_row_ids, central_rows, central_count] = compressed.call(
-          weight, grad_outputs[0], kept[0], offsets, per_sample_weights, central_weight, central_map, neighbor_weights,
-          fusion, mode, padding_idx, include_last_offset, bounds, need_weight, need_central);
+      const auto [row_ids, rows, count, central_row_ids, central_rows, central_count] =
+          compressed.call(weight, grad_outputs[0], kept[0], offsets, per_sample_weights, central_weight,
+                          central_map, neighbor_weights, fusion, mode, padding_idx, include_last_offset,
+                          bounds, need_weight, need_central);
       if (need_weight) grads[0] = SparseGrad(row_ids, rows, count, weight);
       if (need_central) grads[2] = SparseGrad(central_row_ids, central_rows, central_count, *central_weight);
       if (!need_samples && !need_neighbors) return grads;
     }
-    const auto [weight_grad, central_grad, sample_grad, neighbor_grad] = dense.call(
-        weight, grad_outputs[0], kept[0], offsets, per_sample_weights, central_weight, central_map, neighbor_weights,
-        fusion, mode, padding_idx, include_last_offset, bounds, need_weight && !sparse, need_central && !sparse,
-        need_samples, need_neighbors);
+    const auto [weight_grad, central_grad, sample_grad, neighbor_grad] =
+        dense.call(weight, grad_outputs[0], kept[0], offsets, per_sample_weights, central_weight, central_map,
+                   neighbor_weights, fusion, mode, padding_idx, include_last_offset, bounds,
+                   need_weight && !sparse, need_central && !sparse, need_samples, need_neighbors);
     if (need_weight && !sparse) grads[0] = weight_grad;
     if (need_samples) grads[1] = sample_grad.to(per_sample_weights->scalar_type());
     if (need_central && !sparse) grads[2] = central_grad;
@@ -163,15 +168,16 @@ Tensor EmbeddingBagAutograd(const Tensor& weight, const Tensor& indices, const O
                             std::string_view fusion, std::string_view mode, OptionalInt padding_idx,
                             bool include_last_offset, bool sparse, std::string_view bounds,
                             OptionalType output_dtype) {
-  const BagCall call = {indices,     offsets,             central_map, fusion, mode,
-                        padding_idx, include_last_offset, sparse,      bounds, output_dtype};
+  const BagCall call = {indices, offsets, central_map, fusion, mode, padding_idx, include_last_offset,
+                        sparse,  bounds,  output_dtype};
   if (!at::GradMode::is_enabled() || !(WantsGrad(weight) || WantsGrad(per_sample_weights) ||
                                        WantsGrad(central_weight) || WantsGrad(neighbor_weights))) {
     return CallEmbeddingBag(weight, per_sample_weights, central_weight, neighbor_weights, call);
   }
-  TORCH_CHECK(!sparse || !weight.unsafeGetTensorImpl()->key_set().has(c10::DispatchKey::Python),
-              "embedding_bag: sparse is True under torch.compile or torch.export; needs False there (the number of "
-              "rows depends on data): use dense gradients, or a table-batched collection and its step");
+  TORCH_CHECK(
+      !sparse || !weight.unsafeGetTensorImpl()->key_set().has(c10::DispatchKey::Python),
+      "embedding_bag: sparse is True under torch.compile or torch.export; needs False there (the number of "
+      "rows depends on data): use dense gradients, or a table-batched collection and its step");
   return EmbeddingBagFunction::apply(weight, per_sample_weights, central_weight, neighbor_weights, call);
 }
 
@@ -192,17 +198,17 @@ using TableBatchedSignature = Tensor(at::TensorList, const Tensor&, const Tensor
                                      at::TensorList, at::TensorList, at::TensorList, Strings, at::IntArrayRef,
                                      std::string_view, std::string_view, OptionalSymInts, OptionalType);
 using TableBatchedBackwardSignature = Lists(at::TensorList, const Tensor&, const Tensor&, const Tensor&,
-                                            const OptionalTensor&, at::TensorList, at::TensorList, at::TensorList,
-                                            Strings, at::IntArrayRef, std::string_view, std::string_view,
-                                            OptionalSymInts, bool, bool, bool);
+                                            const OptionalTensor&, at::TensorList, at::TensorList,
+                                            at::TensorList, Strings, at::IntArrayRef, std::string_view,
+                                            std::string_view, OptionalSymInts, bool, bool, bool);
 
 Tensor CallTableBatched(at::TensorList weights, at::TensorList central_weights,
                         const OptionalTensor& per_sample_weights, const BatchCall& call) {
   static const auto op = Find<TableBatchedSignature>("resembed::table_batched");
   const at::AutoDispatchBelowADInplaceOrView guard;
   return op.call(weights, call.indices, call.offsets, per_sample_weights, central_weights, call.central_maps,
-                 call.neighbor_weights, call.fusions, call.feature_table, call.mode, call.bounds, call.feature_lengths,
-                 call.output_dtype);
+                 call.neighbor_weights, call.fusions, call.feature_table, call.mode, call.bounds,
+                 call.feature_lengths, call.output_dtype);
 }
 
 class TableBatchedFunction : public torch::autograd::Function<TableBatchedFunction> {
@@ -212,8 +218,9 @@ class TableBatchedFunction : public torch::autograd::Function<TableBatchedFuncti
   static Tensor forward(AutogradContext* context, at::TensorList weights, at::TensorList central_weights,
                         const OptionalTensor& per_sample_weights, const BatchCall& call) {
     Tensor output = CallTableBatched(weights, central_weights, per_sample_weights, call);
-    const bool reads_tables = call.mode == "max" || WantsGrad(per_sample_weights) ||
-                              std::find(call.fusions.begin(), call.fusions.end(), "att") != call.fusions.end();
+    const bool reads_tables =
+        call.mode == "max" || WantsGrad(per_sample_weights) ||
+        std::find(call.fusions.begin(), call.fusions.end(), "att") != call.fusions.end();
     auto& saved = context->saved_data;
     variable_list kept = {call.indices, call.offsets, OrUndefined(per_sample_weights)};
     kept.insert(kept.end(), call.central_maps.begin(), call.central_maps.end());
@@ -248,7 +255,8 @@ class TableBatchedFunction : public torch::autograd::Function<TableBatchedFuncti
     const at::TensorList maps = all.slice(3, n_maps), stored = all.slice(3 + n_maps, n_stored);
     const std::vector<Tensor> tables =
         saved["tables"].isNone() ? all.slice(3 + n_maps + n_stored).vec() : saved["tables"].toTensorVector();
-    const at::TensorList weights(tables.data(), n_tables), central_weights(tables.data() + n_tables, n_central);
+    const at::TensorList weights(tables.data(), n_tables),
+        central_weights(tables.data() + n_tables, n_central);
     const OptionalTensor per_sample_weights = OrNone(kept[2]);
     const std::string mode = saved["mode"].toStringRef(), bounds = saved["bounds"].toStringRef();
     std::vector<std::string> fusions;
@@ -264,8 +272,8 @@ class TableBatchedFunction : public torch::autograd::Function<TableBatchedFuncti
     const bool need_samples = per_sample_weights.has_value() && context->needs_input_grad(n_inputs);
     const BelowAutograd guard(!at::GradMode::is_enabled());
     const auto [weight_grads, central_grads, sample_grad] =
-        op.call(weights, grad_outputs[0], kept[0], kept[1], per_sample_weights, central_weights, maps, stored, fusions,
-                features, mode, bounds,
+        op.call(weights, grad_outputs[0], kept[0], kept[1], per_sample_weights, central_weights, maps, stored,
+                fusions, features, mode, bounds,
                 saved["lengths"].isNone() ? OptionalSymInts() : OptionalSymInts(c10::SymIntArrayRef(lengths)),
                 need_weights, need_central, need_samples);
     for (size_t index = 0; index < weight_grads.size(); ++index) grads[index] = weight_grads[index];
@@ -285,9 +293,10 @@ Tensor TableBatchedAutograd(at::TensorList weights, const Tensor& indices, const
                             OptionalSymInts feature_lengths, OptionalType output_dtype) {
   const BatchCall call = {indices,       offsets, central_maps, neighbor_weights, fusions,
                           feature_table, mode,    bounds,       feature_lengths,  output_dtype};
-  TORCH_CHECK(!at::GradMode::is_enabled() || !WantsGrad(neighbor_weights),
-              "table_batched: neighbor_weights require gradients; needs weights that do not (embedding_bag has their "
-              "gradient)");
+  TORCH_CHECK(
+      !at::GradMode::is_enabled() || !WantsGrad(neighbor_weights),
+      "table_batched: neighbor_weights require gradients; needs weights that do not (embedding_bag has their "
+      "gradient)");
   if (!at::GradMode::is_enabled() ||
       !(WantsGrad(weights) || WantsGrad(central_weights) || WantsGrad(per_sample_weights))) {
     return CallTableBatched(weights, central_weights, per_sample_weights, call);
@@ -298,17 +307,20 @@ Tensor TableBatchedAutograd(at::TensorList weights, const Tensor& indices, const
 // Where a gradient is asked for, the whole table is a lookup of every item: the same bits.
 Tensor MaterializeAutograd(const Tensor& weight, const OptionalTensor& central_weight,
                            const OptionalTensor& central_map, const OptionalTensor& neighbor_weights,
-                           std::string_view fusion, c10::SymInt first_item, std::optional<c10::SymInt> n_items,
-                           OptionalType output_dtype) {
+                           std::string_view fusion, c10::SymInt first_item,
+                           std::optional<c10::SymInt> n_items, OptionalType output_dtype) {
   static const auto op = Find<decltype(MaterializeAutograd)>("resembed::materialize");
-  if (at::GradMode::is_enabled() && (WantsGrad(weight) || WantsGrad(central_weight) || WantsGrad(neighbor_weights))) {
+  if (at::GradMode::is_enabled() &&
+      (WantsGrad(weight) || WantsGrad(central_weight) || WantsGrad(neighbor_weights))) {
     const c10::SymInt end = n_items.has_value() ? first_item + *n_items : weight.sym_size(0);
     const Tensor items = at::arange(first_item, end, weight.options().dtype(at::kLong));
     return EmbeddingBagAutograd(weight, items, std::nullopt, std::nullopt, central_weight, central_map,
-                                neighbor_weights, fusion, "none", std::nullopt, false, false, "check", output_dtype);
+                                neighbor_weights, fusion, "none", std::nullopt, false, false, "check",
+                                output_dtype);
   }
   const at::AutoDispatchBelowADInplaceOrView guard;
-  return op.call(weight, central_weight, central_map, neighbor_weights, fusion, first_item, n_items, output_dtype);
+  return op.call(weight, central_weight, central_map, neighbor_weights, fusion, first_item, n_items,
+                 output_dtype);
 }
 
 // The tensors a call writes, by its schema.
@@ -339,7 +351,8 @@ void StepAutograd(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch
 // ... and whoever saved a table for backward finds out that it has changed.
 void StepInPlace(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   std::vector<Tensor> written;
-  ForEachWritten(op.schema(), *stack, [&](const Tensor& tensor, const std::string&) { written.push_back(tensor); });
+  ForEachWritten(op.schema(), *stack,
+                 [&](const Tensor& tensor, const std::string&) { written.push_back(tensor); });
   {
     const at::AutoDispatchBelowADInplaceOrView guard;
     op.redispatchBoxed(keys & c10::after_ADInplaceOrView_keyset, stack);
@@ -358,8 +371,8 @@ void DefineAutograd(torch::Library* library) {
   for (const char* op : {"step", "table_batched_step"}) {
     library->impl(op, torch::CppFunction::makeFromBoxedFunction<&StepAutograd>());
   }
-  for (const char* op : {"embedding_bag_backward", "embedding_bag_compressed_backward", "table_batched_backward",
-                         "combine", "envelope"}) {
+  for (const char* op : {"embedding_bag_backward", "embedding_bag_compressed_backward",
+                         "table_batched_backward", "combine", "envelope"}) {
     library->impl(op, torch::autograd::autogradNotImplementedFallback());
   }
 }

@@ -22,8 +22,8 @@ const Tensor& FirstTable(const char* op, at::TensorList weights) {
 }
 
 void CheckLength(const char* op, const char* name, size_t seen, size_t n_tables) {
-  TORCH_CHECK(seen == 0 || seen == n_tables, op, ": ", name, " has ", seen, " entries; needs 0 or one for each of the ",
-              n_tables, " tables");
+  TORCH_CHECK(seen == 0 || seen == n_tables, op, ": ", name, " has ", seen,
+              " entries; needs 0 or one for each of the ", n_tables, " tables");
 }
 
 // own[f, b] = offsets[f * B + b] - offsets[f * B]: the offsets of each feature begin at 0.
@@ -37,7 +37,8 @@ void SplitOffsets(const void* given, int64_t n_features, int64_t n_bags, void* o
 }
 
 int64_t IndexAt(const void* data, resembed_dtype dtype, int64_t position) {
-  return dtype == RESEMBED_I32 ? static_cast<const int32_t*>(data)[position] : static_cast<const int64_t*>(data)[position];
+  return dtype == RESEMBED_I32 ? static_cast<const int32_t*>(data)[position]
+                               : static_cast<const int64_t*>(data)[position];
 }
 
 Tensor OwnOffsets(const Tensor& offsets, int64_t n_features, int64_t n_bags) {
@@ -46,8 +47,9 @@ Tensor OwnOffsets(const Tensor& offsets, int64_t n_features, int64_t n_bags) {
     return at::sub(rows, rows.narrow(1, 0, 1));
   }
   Tensor own = at::empty({n_features, n_bags + 1}, offsets.options());
-  (offsets.scalar_type() == at::kInt ? SplitOffsets<int32_t> : SplitOffsets<int64_t>)(
-      offsets.data_ptr(), n_features, n_bags, own.data_ptr());
+  (offsets.scalar_type() == at::kInt ? SplitOffsets<int32_t> : SplitOffsets<int64_t>)(offsets.data_ptr(),
+                                                                                      n_features, n_bags,
+                                                                                      own.data_ptr());
   return own;
 }
 
@@ -61,27 +63,29 @@ std::vector<int64_t> Lookup::FirstIds(const char* op, const BatchArgs& batch, in
   first[n_features] = n_ids;
   if (batch.feature_lengths.has_value()) {
     const at::IntArrayRef lengths = *batch.feature_lengths;
-    TORCH_CHECK(lengths.size() == n_features, op, ": feature_lengths has ", lengths.size(), " entries; needs ",
-                n_features, ", as feature_table has");
+    TORCH_CHECK(lengths.size() == n_features, op, ": feature_lengths has ", lengths.size(),
+                " entries; needs ", n_features, ", as feature_table has");
     for (size_t index = 0; index < n_features; ++index) {
-      TORCH_CHECK(lengths[index] >= 0 && lengths[index] <= n_ids - first[index], op, ": feature_lengths[", index,
-                  "] is ", lengths[index], "; needs 0 .. ", n_ids - first[index], ", the ids that are left");
+      TORCH_CHECK(lengths[index] >= 0 && lengths[index] <= n_ids - first[index], op, ": feature_lengths[",
+                  index, "] is ", lengths[index], "; needs 0 .. ", n_ids - first[index],
+                  ", the ids that are left");
       first[index + 1] = first[index] + lengths[index];
     }
-    TORCH_CHECK(first[n_features] == n_ids, op, ": feature_lengths add up to ", first[n_features], "; needs ", n_ids,
-                " (n_ids)");
+    TORCH_CHECK(first[n_features] == n_ids, op, ": feature_lengths add up to ", first[n_features], "; needs ",
+                n_ids, " (n_ids)");
     return first;
   }
   if (n_features <= 1) return first;
-  TORCH_CHECK(!place_.on_gpu(), op,
-              ": feature_lengths is None; needs the number of ids of each feature on cuda, where the host does not "
-              "read offsets");
+  TORCH_CHECK(
+      !place_.on_gpu(), op,
+      ": feature_lengths is None; needs the number of ids of each feature on cuda, where the host does not "
+      "read offsets");
   const Tensor offsets = batch.offsets.contiguous();
   const resembed_dtype dtype = IndexTypeOf(op, "offsets", offsets);
   for (size_t index = 1; index < n_features; ++index) {
     const int64_t at = IndexAt(offsets.data_ptr(), dtype, static_cast<int64_t>(index) * n_bags);
-    TORCH_CHECK(at >= first[index - 1] && at <= n_ids, op, ": offsets[", static_cast<int64_t>(index) * n_bags, "] is ",
-                at, "; needs ", first[index - 1], " .. ", n_ids, " (n_ids)");
+    TORCH_CHECK(at >= first[index - 1] && at <= n_ids, op, ": offsets[", static_cast<int64_t>(index) * n_bags,
+                "] is ", at, "; needs ", first[index - 1], " .. ", n_ids, " (n_ids)");
     first[index] = at;
   }
   return first;
@@ -96,9 +100,9 @@ Lookup::Lookup(const char* op, const TableLists& tables, const BatchArgs& batch)
   CheckLength(op, "fusions", tables.fusions.size(), n_tables);
   for (size_t index = 0; index < n_tables; ++index) {
     CheckDevice(op, "weights", tables.weights[index], tables.weights[0]);
-    tables_.push_back(TableOf(
-        op, {tables.weights[index], PartOf(tables.central_weights, index), PartOf(tables.central_maps, index),
-             PartOf(tables.neighbor_weights, index), tables.fusions.empty() ? "none" : tables.fusions[index]}));
+    tables_.push_back(TableOf(op, {tables.weights[index], PartOf(tables.central_weights, index),
+                                   PartOf(tables.central_maps, index), PartOf(tables.neighbor_weights, index),
+                                   tables.fusions.empty() ? "none" : tables.fusions[index]}));
   }
 
   const auto n_features = static_cast<int64_t>(batch.feature_table.size());
@@ -106,8 +110,9 @@ Lookup::Lookup(const char* op, const TableLists& tables, const BatchArgs& batch)
   CheckDevice(op, "indices", batch.indices, tables.weights[0]);
   CheckDevice(op, "offsets", batch.offsets, tables.weights[0]);
   TORCH_CHECK(batch.indices.dim() == 1, op, ": indices.shape is ", batch.indices.sizes(), "; needs [n_ids]");
-  TORCH_CHECK(batch.offsets.dim() == 1 && batch.offsets.size(0) > 0 && (batch.offsets.size(0) - 1) % n_features == 0,
-              op, ": offsets.shape is ", batch.offsets.sizes(), "; needs [", n_features, " * B + 1]");
+  TORCH_CHECK(
+      batch.offsets.dim() == 1 && batch.offsets.size(0) > 0 && (batch.offsets.size(0) - 1) % n_features == 0,
+      op, ": offsets.shape is ", batch.offsets.sizes(), "; needs [", n_features, " * B + 1]");
   const resembed_pooling pooling = PoolingOf(op, batch.mode);
   TORCH_CHECK(pooling != RESEMBED_POOLING_NONE, op, ": mode is 'none'; needs 'sum', 'mean' or 'max'");
   bounds_ = BoundsOf(op, batch.bounds);
@@ -126,8 +131,8 @@ Lookup::Lookup(const char* op, const TableLists& tables, const BatchArgs& batch)
   columns_.push_back(0);
   for (int64_t index = 0; index < n_features; ++index) {
     const int64_t table = batch.feature_table[static_cast<size_t>(index)];
-    TORCH_CHECK(table >= 0 && table < static_cast<int64_t>(n_tables), op, ": feature_table[", index, "] is ", table,
-                "; needs 0 .. ", n_tables - 1, " (tables)");
+    TORCH_CHECK(table >= 0 && table < static_cast<int64_t>(n_tables), op, ": feature_table[", index, "] is ",
+                table, "; needs 0 .. ", n_tables - 1, " (tables)");
     const int64_t begin = first[static_cast<size_t>(index)];
     resembed_feature feature = {};
     feature.struct_size = sizeof(feature);

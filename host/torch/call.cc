@@ -39,7 +39,8 @@ void* ThreadScratch(size_t bytes, ScratchKind kind) {
     // An eighth more, so that batches of slowly growing size do not take fresh memory each.
     const size_t padded = (bytes + bytes / 8 + unit) / unit * unit;
     buffer.data.reset(std::aligned_alloc(unit, padded));
-    TORCH_CHECK_WITH(OutOfMemoryError, buffer.data != nullptr, "resembed: no ", padded, " bytes of scratch memory");
+    TORCH_CHECK_WITH(OutOfMemoryError, buffer.data != nullptr, "resembed: no ", padded,
+                     " bytes of scratch memory");
     buffer.bytes = padded;
   }
   return buffer.data.get();
@@ -58,7 +59,10 @@ Code Find(const char* op, const char* argument, std::string_view seen, const Nam
   }
   std::string allowed;
   for (size_t index = 0; index < n; ++index) {
-    allowed += (index == 0 ? "" : index + 1 == n ? " or " : ", ") + ("'" + std::string(names[index].name) + "'");
+    allowed += (index == 0       ? ""
+                : index + 1 == n ? " or "
+                                 : ", ") +
+               ("'" + std::string(names[index].name) + "'");
   }
   TORCH_CHECK(false, op, ": ", argument, " is '", seen, "'; needs ", allowed);
 }
@@ -67,9 +71,7 @@ std::string ShapeOf(const Tensor& tensor) { return c10::str(tensor.sizes()); }
 
 }  // namespace
 
-void Check(resembed_status status) {
-  TORCH_CHECK(status == RESEMBED_OK, resembed_last_error_message());
-}
+void Check(resembed_status status) { TORCH_CHECK(status == RESEMBED_OK, resembed_last_error_message()); }
 
 const char* NameOf(at::ScalarType type) {
   switch (type) {
@@ -201,13 +203,14 @@ resembed_table TableOf(const char* op, const TableArgs& args) {
 
   const bool has_map = IsGiven(args.central_map), has_weights = IsGiven(args.neighbor_weights);
   if (table.form == RESEMBED_CENTRAL_NONE) {
-    TORCH_CHECK(!IsGiven(args.central_weight) && !has_map && !has_weights, op,
-                ": fusion is 'none' with a central_weight, central_map or neighbor_weights; needs none of them, or "
-                "'assign', 'avg', 'gcn' or 'att'");
+    TORCH_CHECK(
+        !IsGiven(args.central_weight) && !has_map && !has_weights, op,
+        ": fusion is 'none' with a central_weight, central_map or neighbor_weights; needs none of them, or "
+        "'assign', 'avg', 'gcn' or 'att'");
     return table;
   }
-  TORCH_CHECK(IsGiven(args.central_weight) && has_map, op, ": ",
-              has_map ? "central_weight" : "central_map", " is None; needs a tensor for fusion '", args.fusion, "'");
+  TORCH_CHECK(IsGiven(args.central_weight) && has_map, op, ": ", has_map ? "central_weight" : "central_map",
+              " is None; needs a tensor for fusion '", args.fusion, "'");
   CheckDevice(op, "central_weight", *args.central_weight, args.weight);
   const RowMatrix central = RowsOf(op, "central_weight", *args.central_weight);
   TORCH_CHECK(central.dim == residual.dim, op, ": central_weight.shape is ", ShapeOf(*args.central_weight),
@@ -219,18 +222,19 @@ resembed_table TableOf(const char* op, const TableArgs& args) {
 
   const Tensor& map = *args.central_map;
   CheckDevice(op, "central_map", map, args.weight);
-  TORCH_CHECK(map.is_contiguous(), op, ": central_map has strides ", map.strides(), "; needs contiguous memory");
+  TORCH_CHECK(map.is_contiguous(), op, ": central_map has strides ", map.strides(),
+              "; needs contiguous memory");
   if (table.form == RESEMBED_CENTRAL_ASSIGNMENT) {
     TORCH_CHECK(map.dim() == 1 && map.size(0) == table.n_items, op, ": central_map.shape is ", ShapeOf(map),
                 "; needs [", table.n_items, "] for fusion 'assign'");
-    TORCH_CHECK(map.scalar_type() == at::kInt || map.scalar_type() == at::kUInt16, op, ": central_map.dtype is ",
-                NameOf(map.scalar_type()), "; needs int32 or uint16");
+    TORCH_CHECK(map.scalar_type() == at::kInt || map.scalar_type() == at::kUInt16, op,
+                ": central_map.dtype is ", NameOf(map.scalar_type()), "; needs int32 or uint16");
     table.center_of = map.data_ptr();
     table.center_of_dtype = map.scalar_type() == at::kInt ? RESEMBED_I32 : RESEMBED_U16;
   } else {
     TORCH_CHECK(map.dim() == 2 && map.size(0) == table.n_items && map.size(1) <= RESEMBED_MAX_NEIGHBORS, op,
-                ": central_map.shape is ", ShapeOf(map), "; needs [", table.n_items, ", 1 .. 64] for fusion '",
-                args.fusion, "'");
+                ": central_map.shape is ", ShapeOf(map), "; needs [", table.n_items,
+                ", 1 .. 64] for fusion '", args.fusion, "'");
     TORCH_CHECK(map.scalar_type() == at::kInt, op, ": central_map.dtype is ", NameOf(map.scalar_type()),
                 "; needs int32");
     table.neighbors = static_cast<const int32_t*>(map.data_ptr());
@@ -242,9 +246,10 @@ resembed_table TableOf(const char* op, const TableArgs& args) {
   if (has_weights) {
     const Tensor& weights = *args.neighbor_weights;
     CheckDevice(op, "neighbor_weights", weights, args.weight);
-    TORCH_CHECK(weights.sizes() == map.sizes() && weights.scalar_type() == at::kFloat && weights.is_contiguous(), op,
-                ": neighbor_weights is ", NameOf(weights.scalar_type()), " ", ShapeOf(weights),
-                "; needs contiguous float32 ", ShapeOf(map));
+    TORCH_CHECK(
+        weights.sizes() == map.sizes() && weights.scalar_type() == at::kFloat && weights.is_contiguous(), op,
+        ": neighbor_weights is ", NameOf(weights.scalar_type()), " ", ShapeOf(weights),
+        "; needs contiguous float32 ", ShapeOf(map));
     table.neighbor_weights = static_cast<const float*>(weights.data_ptr());
   }
   return table;
@@ -314,8 +319,8 @@ void Lookup::AddFeature(const char* op, const BagArgs& bags) {
   feature.weights = SampleWeights(op, bags.per_sample_weights, bags.indices);
   if (bags.padding_idx.has_value()) {
     const int64_t padding = *bags.padding_idx;
-    TORCH_CHECK(padding >= -n_items && padding < n_items, op, ": padding_idx is ", padding, "; needs ", -n_items,
-                " .. ", n_items - 1);
+    TORCH_CHECK(padding >= -n_items && padding < n_items, op, ": padding_idx is ", padding, "; needs ",
+                -n_items, " .. ", n_items - 1);
     feature.has_padding = 1;
     feature.padding_id = padding < 0 ? padding + n_items : padding;
   }
@@ -333,11 +338,13 @@ void Lookup::AddFeature(const char* op, const BagArgs& bags) {
   } else {
     TORCH_CHECK(bags.indices.dim() == 1, op, ": indices.shape is ", ShapeOf(bags.indices),
                 "; needs [n_ids] with offsets, or [B, N]");
-    TORCH_CHECK(IsGiven(bags.offsets), op, ": offsets is None; needs the start of each bag for indices of shape [n_ids]");
+    TORCH_CHECK(IsGiven(bags.offsets), op,
+                ": offsets is None; needs the start of each bag for indices of shape [n_ids]");
     const Tensor& given = *bags.offsets;
     feature.offset_dtype = IndexTypeOf(op, "offsets", given);
-    TORCH_CHECK(given.dim() == 1 && (!bags.include_last_offset || given.size(0) > 0), op, ": offsets.shape is ",
-                ShapeOf(given), "; needs [", bags.include_last_offset ? "B + 1]" : "B]");
+    TORCH_CHECK(given.dim() == 1 && (!bags.include_last_offset || given.size(0) > 0), op,
+                ": offsets.shape is ", ShapeOf(given), "; needs [",
+                bags.include_last_offset ? "B + 1]" : "B]");
     const Tensor offsets = given.is_contiguous() ? given : Keep(given.contiguous());
     feature.n_bags = offsets.size(0) - (bags.include_last_offset ? 1 : 0);
     feature.offsets = bags.include_last_offset ? offsets.data_ptr() : PadOffsets(offsets, feature.n_ids);

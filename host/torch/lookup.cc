@@ -23,7 +23,8 @@ Tensor Forward(Lookup* lookup, at::ScalarType type, const char* op) {
   const int64_t stride = lookup->columns().back();
   for (int32_t index = 0; index < lookup->n_features(); ++index) {
     resembed_feature& feature = lookup->feature(static_cast<size_t>(index));
-    feature.output = data + lookup->columns()[static_cast<size_t>(index)] * static_cast<int64_t>(output.element_size());
+    feature.output =
+        data + lookup->columns()[static_cast<size_t>(index)] * static_cast<int64_t>(output.element_size());
     feature.output_stride = stride;
     feature.output_dtype = dtype;
   }
@@ -62,13 +63,11 @@ struct CompressedGrad {
 };
 // What lies past the count is 0: on CUDA from the start, on the CPU afterwards.
 CompressedGrad MakeCompressed(const Tensor& matrix, int64_t capacity) {
-  const auto make = matrix.is_cpu() ? static_cast<Tensor (*)(at::IntArrayRef, at::TensorOptions)>(
-                                          [](at::IntArrayRef shape, at::TensorOptions options) {
-                                            return at::empty(shape, options);
-                                          })
-                                    : [](at::IntArrayRef shape, at::TensorOptions options) {
-                                        return at::zeros(shape, options);
-                                      };
+  const auto make =
+      matrix.is_cpu()
+          ? static_cast<Tensor (*)(at::IntArrayRef, at::TensorOptions)>(
+                [](at::IntArrayRef shape, at::TensorOptions options) { return at::empty(shape, options); })
+          : [](at::IntArrayRef shape, at::TensorOptions options) { return at::zeros(shape, options); };
   CompressedGrad out;
   const at::TensorOptions options = matrix.options();
   out.row_ids = make({capacity}, options.dtype(at::kLong));
@@ -107,7 +106,8 @@ class NeighborGrad {
       const auto* from = static_cast<const float*>(rows_.data_ptr());
       auto* const to = static_cast<float*>(grad_.data_ptr());
       for (int64_t row = 0; row < *view_.n_unique; ++row, from += n_neighbors) {
-        std::memcpy(to + view_.unique_items[row] * n_neighbors, from, static_cast<size_t>(n_neighbors) * sizeof(float));
+        std::memcpy(to + view_.unique_items[row] * n_neighbors, from,
+                    static_cast<size_t>(n_neighbors) * sizeof(float));
       }
       return;
     }
@@ -133,8 +133,9 @@ class NeighborGrad {
   Tensor rows_, grad_;
 };
 
-void Backward(const char* op, Lookup* lookup, const Tensor& grad_output, const Tensor& grad_per_sample_weights,
-              c10::SmallVector<resembed_table_grad, 1>* grads, bool need_central, NeighborGrad* neighbor_grad) {
+void Backward(const char* op, Lookup* lookup, const Tensor& grad_output,
+              const Tensor& grad_per_sample_weights, c10::SmallVector<resembed_table_grad, 1>* grads,
+              bool need_central, NeighborGrad* neighbor_grad) {
   const Plan plan(lookup, need_central);
   if (neighbor_grad != nullptr) neighbor_grad->Prepare(plan, lookup->place().device(), grads->data());
   const FeatureGrads feature_grads(op, *lookup, grad_output, grad_per_sample_weights);
@@ -160,8 +161,9 @@ void Backward(const char* op, Lookup* lookup, const Tensor& grad_output, const T
 Tensor EmbeddingBag(const Tensor& weight, const Tensor& indices, const OptionalTensor& offsets,
                     const OptionalTensor& per_sample_weights, const OptionalTensor& central_weight,
                     const OptionalTensor& central_map, const OptionalTensor& neighbor_weights,
-                    std::string_view fusion, std::string_view mode, OptionalInt padding_idx, bool include_last_offset,
-                    bool sparse, std::string_view bounds, OptionalType output_dtype) {
+                    std::string_view fusion, std::string_view mode, OptionalInt padding_idx,
+                    bool include_last_offset, bool sparse, std::string_view bounds,
+                    OptionalType output_dtype) {
   constexpr const char* kOp = "embedding_bag";
   CheckSparse(kOp, sparse, mode);
   Lookup lookup(kOp, {weight, central_weight, central_map, neighbor_weights, fusion},
@@ -172,10 +174,10 @@ Tensor EmbeddingBag(const Tensor& weight, const Tensor& indices, const OptionalT
 Four EmbeddingBagBackward(const Tensor& weight, const Tensor& grad_output, const Tensor& indices,
                           const OptionalTensor& offsets, const OptionalTensor& per_sample_weights,
                           const OptionalTensor& central_weight, const OptionalTensor& central_map,
-                          const OptionalTensor& neighbor_weights, std::string_view fusion, std::string_view mode,
-                          OptionalInt padding_idx, bool include_last_offset, std::string_view bounds,
-                          bool need_weight, bool need_central, bool need_per_sample_weights,
-                          bool need_neighbor_weights) {
+                          const OptionalTensor& neighbor_weights, std::string_view fusion,
+                          std::string_view mode, OptionalInt padding_idx, bool include_last_offset,
+                          std::string_view bounds, bool need_weight, bool need_central,
+                          bool need_per_sample_weights, bool need_neighbor_weights) {
   constexpr const char* kOp = "embedding_bag_backward";
   Lookup lookup(kOp, {weight, central_weight, central_map, neighbor_weights, fusion},
                 {indices, offsets, per_sample_weights, mode, padding_idx, include_last_offset, bounds});
@@ -192,18 +194,21 @@ Four EmbeddingBagBackward(const Tensor& weight, const Tensor& grad_output, const
     central = MakeDense(*central_weight);
     grads[0].central = &central.grad;
   }
-  const Tensor samples = need_per_sample_weights ? at::empty(indices.sizes(), weight.options().dtype(at::kFloat))
-                                                : Nothing(weight, at::kFloat);
+  const Tensor samples = need_per_sample_weights
+                             ? at::empty(indices.sizes(), weight.options().dtype(at::kFloat))
+                             : Nothing(weight, at::kFloat);
   NeighborGrad neighbors;
   if (need_neighbor_weights) {
-    TORCH_CHECK(lookup.table(0).form == RESEMBED_CENTRAL_STORED, kOp, ": need_neighbor_weights is True for fusion '",
-                fusion, "'; needs fusion 'gcn'");
+    TORCH_CHECK(lookup.table(0).form == RESEMBED_CENTRAL_STORED, kOp,
+                ": need_neighbor_weights is True for fusion '", fusion, "'; needs fusion 'gcn'");
     neighbors.Ask(*neighbor_weights);
   }
-  Backward(kOp, &lookup, grad_output, need_per_sample_weights ? samples : Tensor(), &grads, need_central, &neighbors);
-  return {need_weight ? residual.rows.to(weight.scalar_type()) : Nothing(weight, weight.scalar_type()),
-          need_central ? central.rows.to(central_weight->scalar_type()) : Nothing(weight, weight.scalar_type()),
-          samples, need_neighbor_weights ? neighbors.grad() : Nothing(weight, at::kFloat)};
+  Backward(kOp, &lookup, grad_output, need_per_sample_weights ? samples : Tensor(), &grads, need_central,
+           &neighbors);
+  return {
+      need_weight ? residual.rows.to(weight.scalar_type()) : Nothing(weight, weight.scalar_type()),
+      need_central ? central.rows.to(central_weight->scalar_type()) : Nothing(weight, weight.scalar_type()),
+      samples, need_neighbor_weights ? neighbors.grad() : Nothing(weight, at::kFloat)};
 }
 
 Six EmbeddingBagCompressedBackward(const Tensor& weight, const Tensor& grad_output, const Tensor& indices,
@@ -257,8 +262,9 @@ Lists TableBatchedBackward(at::TensorList weights, const Tensor& grad_output, co
                            const Tensor& offsets, const OptionalTensor& per_sample_weights,
                            at::TensorList central_weights, at::TensorList central_maps,
                            at::TensorList neighbor_weights, Strings fusions, at::IntArrayRef feature_table,
-                           std::string_view mode, std::string_view bounds, at::OptionalIntArrayRef feature_lengths,
-                           bool need_weights, bool need_central_weights, bool need_per_sample_weights) {
+                           std::string_view mode, std::string_view bounds,
+                           at::OptionalIntArrayRef feature_lengths, bool need_weights,
+                           bool need_central_weights, bool need_per_sample_weights) {
   constexpr const char* kOp = "table_batched_backward";
   Lookup lookup(kOp, {weights, central_weights, central_maps, neighbor_weights, fusions},
                 {indices, offsets, per_sample_weights, feature_table, feature_lengths, mode, bounds});
@@ -277,10 +283,11 @@ Lists TableBatchedBackward(at::TensorList weights, const Tensor& grad_output, co
       grads[index].central = &central[index].grad;
     }
   }
-  const Tensor samples = need_per_sample_weights ? at::empty(indices.sizes(), weights[0].options().dtype(at::kFloat))
-                                                 : Nothing(weights[0], at::kFloat);
-  Backward(kOp, &lookup, grad_output, need_per_sample_weights ? samples : Tensor(), &grads, need_central_weights,
-           nullptr);
+  const Tensor samples = need_per_sample_weights
+                             ? at::empty(indices.sizes(), weights[0].options().dtype(at::kFloat))
+                             : Nothing(weights[0], at::kFloat);
+  Backward(kOp, &lookup, grad_output, need_per_sample_weights ? samples : Tensor(), &grads,
+           need_central_weights, nullptr);
   Lists out;
   for (size_t index = 0; need_weights && index < n_tables; ++index) {
     std::get<0>(out).push_back(residual[index].rows.to(weights[index].scalar_type()));

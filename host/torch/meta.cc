@@ -31,7 +31,8 @@ Shape OutputShape(const char* op, const Tensor& weight, const Tensor& indices, c
   } else if (indices.dim() == 2) {
     shape.push_back(indices.sym_size(0));
   } else {
-    TORCH_CHECK(indices.dim() == 1, op, ": indices has ", indices.dim(), " dimensions; needs 1 with offsets, or 2");
+    TORCH_CHECK(indices.dim() == 1, op, ": indices has ", indices.dim(),
+                " dimensions; needs 1 with offsets, or 2");
     TORCH_CHECK(IsGiven(offsets), op,
                 ": offsets is None; needs the start of each bag for indices of shape [n_ids]");
     shape.push_back(offsets->sym_size(0) - (include_last_offset ? 1 : 0));
@@ -41,9 +42,9 @@ Shape OutputShape(const char* op, const Tensor& weight, const Tensor& indices, c
 }
 
 Tensor EmbeddingBagMeta(const Tensor& weight, const Tensor& indices, const OptionalTensor& offsets,
-                        const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-                        std::string_view fusion, std::string_view mode, OptionalInt, bool include_last_offset,
-                        bool sparse, std::string_view, OptionalType output_dtype) {
+                        const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+                        const OptionalTensor&, std::string_view fusion, std::string_view mode, OptionalInt,
+                        bool include_last_offset, bool sparse, std::string_view, OptionalType output_dtype) {
   constexpr const char* kOp = "embedding_bag";
   FormOf(kOp, fusion);
   CheckSparse(kOp, sparse, mode);
@@ -52,34 +53,40 @@ Tensor EmbeddingBagMeta(const Tensor& weight, const Tensor& indices, const Optio
   return Make(OutputShape(kOp, weight, indices, offsets, mode, include_last_offset), weight, type);
 }
 
-Four EmbeddingBagBackwardMeta(const Tensor& weight, const Tensor&, const Tensor& indices, const OptionalTensor&,
-                              const OptionalTensor&, const OptionalTensor& central_weight, const OptionalTensor&,
-                              const OptionalTensor& neighbor_weights, std::string_view, std::string_view, OptionalInt,
-                              bool, std::string_view, bool need_weight, bool need_central,
+Four EmbeddingBagBackwardMeta(const Tensor& weight, const Tensor&, const Tensor& indices,
+                              const OptionalTensor&, const OptionalTensor&,
+                              const OptionalTensor& central_weight, const OptionalTensor&,
+                              const OptionalTensor& neighbor_weights, std::string_view, std::string_view,
+                              OptionalInt, bool, std::string_view, bool need_weight, bool need_central,
                               bool need_per_sample_weights, bool need_neighbor_weights) {
   const bool central = need_central && IsGiven(central_weight);
   const bool neighbors = need_neighbor_weights && IsGiven(neighbor_weights);
-  return {Like(weight, need_weight, weight, weight.scalar_type()),
-          Like(central ? *central_weight : weight, central, weight, weight.scalar_type()),
-          need_per_sample_weights ? Make(indices.sym_sizes(), weight, at::kFloat) : Make({0}, weight, at::kFloat),
-          Like(neighbors ? *neighbor_weights : weight, neighbors, weight, at::kFloat)};
+  return {
+      Like(weight, need_weight, weight, weight.scalar_type()),
+      Like(central ? *central_weight : weight, central, weight, weight.scalar_type()),
+      need_per_sample_weights ? Make(indices.sym_sizes(), weight, at::kFloat) : Make({0}, weight, at::kFloat),
+      Like(neighbors ? *neighbor_weights : weight, neighbors, weight, at::kFloat)};
 }
 
 Six EmbeddingBagCompressedBackwardMeta(const Tensor& weight, const Tensor&, const Tensor& indices,
                                        const OptionalTensor&, const OptionalTensor&,
-                                       const OptionalTensor& central_weight, const OptionalTensor& central_map,
-                                       const OptionalTensor&, std::string_view fusion, std::string_view, OptionalInt,
-                                       bool, std::string_view, bool need_weight, bool need_central) {
+                                       const OptionalTensor& central_weight,
+                                       const OptionalTensor& central_map, const OptionalTensor&,
+                                       std::string_view fusion, std::string_view, OptionalInt, bool,
+                                       std::string_view, bool need_weight, bool need_central) {
   const auto part = [&weight](bool needed, const SymInt& capacity, const Tensor& matrix) {
-    return needed ? Three{Make({capacity}, weight, at::kLong), Make({capacity, matrix.sym_size(1)}, weight, at::kFloat),
-                          Make({1}, weight, at::kLong)}
-                  : Three{Make({0}, weight, at::kLong), Make({0}, weight, at::kFloat), Make({0}, weight, at::kLong)};
+    return needed
+               ? Three{Make({capacity}, weight, at::kLong),
+                       Make({capacity, matrix.sym_size(1)}, weight, at::kFloat), Make({1}, weight, at::kLong)}
+               : Three{Make({0}, weight, at::kLong), Make({0}, weight, at::kFloat),
+                       Make({0}, weight, at::kLong)};
   };
   const SymInt capacity = weight.sym_size(0).min(indices.sym_numel());
   SymInt central_capacity = 0;
   const bool central = need_central && IsGiven(central_weight);
   if (central) {
-    TORCH_CHECK(IsGiven(central_map), "embedding_bag_compressed_backward: central_map is None; needs a tensor");
+    TORCH_CHECK(IsGiven(central_map),
+                "embedding_bag_compressed_backward: central_map is None; needs a tensor");
     // As SlotsOf (plan.h): an item touches its center, or its neighbors, and for attention its own row.
     SymInt slots = 1;
     if (fusion != "assign") slots = central_map->sym_size(1) + (fusion == "att" ? 1 : 0);
@@ -90,18 +97,19 @@ Six EmbeddingBagCompressedBackwardMeta(const Tensor& weight, const Tensor&, cons
   return std::tuple_cat(first, second);
 }
 
-Tensor TableBatchedMeta(at::TensorList weights, const Tensor& indices, const Tensor& offsets, const OptionalTensor&,
-                        at::TensorList, at::TensorList, at::TensorList, Strings, at::IntArrayRef feature_table,
-                        std::string_view, std::string_view, OptionalSymInts, OptionalType output_dtype) {
+Tensor TableBatchedMeta(at::TensorList weights, const Tensor& indices, const Tensor& offsets,
+                        const OptionalTensor&, at::TensorList, at::TensorList, at::TensorList, Strings,
+                        at::IntArrayRef feature_table, std::string_view, std::string_view, OptionalSymInts,
+                        OptionalType output_dtype) {
   constexpr const char* kOp = "table_batched";
   TORCH_CHECK(!weights.empty() && !feature_table.empty(), kOp,
               ": weights or feature_table has 0 entries; needs 1 or more");
-  TORCH_CHECK(indices.dim() == 1 && offsets.dim() == 1, kOp, ": indices and offsets have ", indices.dim(), " and ",
-              offsets.dim(), " dimensions; need 1 each");
+  TORCH_CHECK(indices.dim() == 1 && offsets.dim() == 1, kOp, ": indices and offsets have ", indices.dim(),
+              " and ", offsets.dim(), " dimensions; need 1 each");
   SymInt dims = 0;
   for (const int64_t table : feature_table) {
-    TORCH_CHECK(table >= 0 && table < static_cast<int64_t>(weights.size()), kOp, ": feature_table names table ", table,
-                "; needs 0 .. ", weights.size() - 1);
+    TORCH_CHECK(table >= 0 && table < static_cast<int64_t>(weights.size()), kOp,
+                ": feature_table names table ", table, "; needs 0 .. ", weights.size() - 1);
     dims += weights[static_cast<size_t>(table)].sym_size(1);
   }
   const SymInt n_bags = (offsets.sym_size(0) - 1) / SymInt(static_cast<int64_t>(feature_table.size()));
@@ -111,9 +119,10 @@ Tensor TableBatchedMeta(at::TensorList weights, const Tensor& indices, const Ten
 }
 
 Lists TableBatchedBackwardMeta(at::TensorList weights, const Tensor&, const Tensor& indices, const Tensor&,
-                               const OptionalTensor&, at::TensorList central_weights, at::TensorList, at::TensorList,
-                               Strings fusions, at::IntArrayRef, std::string_view, std::string_view, OptionalSymInts,
-                               bool need_weights, bool need_central_weights, bool need_per_sample_weights) {
+                               const OptionalTensor&, at::TensorList central_weights, at::TensorList,
+                               at::TensorList, Strings fusions, at::IntArrayRef, std::string_view,
+                               std::string_view, OptionalSymInts, bool need_weights,
+                               bool need_central_weights, bool need_per_sample_weights) {
   Lists out;
   for (size_t index = 0; need_weights && index < weights.size(); ++index) {
     std::get<0>(out).push_back(Like(weights[index], true, weights[index], at::kFloat));
@@ -130,9 +139,10 @@ Lists TableBatchedBackwardMeta(at::TensorList weights, const Tensor&, const Tens
 
 void TableBatchedStepMeta(at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList,
                           at::TensorList, const Tensor&, const Tensor&, const Tensor&, const OptionalTensor&,
-                          const Tensor&, const Tensor&, const Tensor&, at::TensorList, at::TensorList, Strings,
-                          at::IntArrayRef, std::string_view, std::string_view, OptionalSymInts, std::string_view,
-                          double, double, double, std::string_view, double, double, bool, int64_t, int64_t) {}
+                          const Tensor&, const Tensor&, const Tensor&, at::TensorList, at::TensorList,
+                          Strings, at::IntArrayRef, std::string_view, std::string_view, OptionalSymInts,
+                          std::string_view, double, double, double, std::string_view, double, double, bool,
+                          int64_t, int64_t) {}
 void StepMeta(const Tensor&, const OptionalTensor&, const OptionalTensor&, const Tensor&, const Tensor&,
               const Tensor&, const Tensor&, const Tensor&, std::string_view, double, double, double,
               std::string_view, double, bool, int64_t, int64_t) {}
@@ -146,8 +156,8 @@ Three CombineMeta(at::TensorList, at::TensorList rows, at::TensorList, SymInt ta
           Make({1}, rows[0], at::kLong)};
 }
 
-Tensor MaterializeMeta(const Tensor& weight, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-                       std::string_view, SymInt first_item, OptionalSymInt n_items,
+Tensor MaterializeMeta(const Tensor& weight, const OptionalTensor&, const OptionalTensor&,
+                       const OptionalTensor&, std::string_view, SymInt first_item, OptionalSymInt n_items,
                        OptionalType output_dtype) {
   const SymInt rows = n_items.has_value() ? *n_items : weight.sym_size(0) - first_item;
   return Make({rows, weight.sym_size(1)}, weight, output_dtype.value_or(weight.scalar_type()));
@@ -165,7 +175,8 @@ Eight EnvelopeMeta(const Tensor& weight, const Tensor&, SymInt n_interests, at::
 void CheckMapsMeta(const Tensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
                    std::string_view) {}
 
-Tensor BadIdsMeta(at::TensorList, const Tensor& indices, const OptionalTensor&, at::IntArrayRef, OptionalInt) {
+Tensor BadIdsMeta(at::TensorList, const Tensor& indices, const OptionalTensor&, at::IntArrayRef,
+                  OptionalInt) {
   return Make({4}, indices, at::kLong);
 }
 

@@ -28,12 +28,13 @@ Plan::Plan(Lookup* lookup, bool with_central) {
 FeatureGrads::FeatureGrads(const char* op, const Lookup& lookup, const Tensor& grad_output,
                            const Tensor& grad_per_sample_weights) {
   CheckDevice(op, "grad_output", grad_output, lookup.place().device());
-  TORCH_CHECK(grad_output.sizes() == lookup.output_shape(), op, ": grad_output.shape is ", grad_output.sizes(),
-              "; needs that of the output, ", lookup.output_shape());
+  TORCH_CHECK(grad_output.sizes() == lookup.output_shape(), op, ": grad_output.shape is ",
+              grad_output.sizes(), "; needs that of the output, ", lookup.output_shape());
   const resembed_dtype dtype = FloatTypeOf(op, "grad_output", grad_output.scalar_type());
   grad_output_ = grad_output.contiguous();
   const auto* data = static_cast<const char*>(grad_output_.data_ptr());
-  float* samples = grad_per_sample_weights.defined() ? static_cast<float*>(grad_per_sample_weights.data_ptr()) : nullptr;
+  float* samples =
+      grad_per_sample_weights.defined() ? static_cast<float*>(grad_per_sample_weights.data_ptr()) : nullptr;
   for (int32_t index = 0; index < lookup.n_features(); ++index) {
     const auto feature = static_cast<size_t>(index);
     resembed_feature_grad grad = {};

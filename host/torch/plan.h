@@ -30,7 +30,8 @@ class Plan {
 // dL/dy, and where per-sample gradients go (undefined: not asked for; else float32 of the shape of indices).
 class FeatureGrads {
  public:
-  FeatureGrads(const char* op, const Lookup& lookup, const Tensor& grad_output, const Tensor& grad_per_sample_weights);
+  FeatureGrads(const char* op, const Lookup& lookup, const Tensor& grad_output,
+               const Tensor& grad_per_sample_weights);
   FeatureGrads(const FeatureGrads&) = delete;
   FeatureGrads& operator=(const FeatureGrads&) = delete;
   const resembed_feature_grad* const* list() const { return list_.data(); }

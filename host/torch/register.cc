@@ -16,60 +16,84 @@
 namespace resembed::adapter {
 namespace {
 
-// Tensor arguments and rules that several operations have in common.
-#define RESEMBED_CENTRAL \
-  "Tensor? central_weight=None, Tensor? central_map=None, Tensor? neighbor_weights=None, str fusion='none'"
-#define RESEMBED_BAGS "Tensor indices, Tensor? offsets=None, Tensor? per_sample_weights=None, " RESEMBED_CENTRAL ", "
-#define RESEMBED_POOL \
-  "str mode='mean', int? padding_idx=None, bool include_last_offset=False, "
-// Lists of tensors or strings have no defaults in the language of schemas.
-#define RESEMBED_MAPS "Tensor[] central_maps, Tensor[] neighbor_weights, str[] fusions, "
-#define RESEMBED_FEATURES(mode) \
-  "int[] feature_table=[0], str " mode "='sum', str bounds='check', SymInt[]? feature_lengths=None, "
-#define RESEMBED_OPTIMIZER(central_decay)                                                              \
-  "str optimizer='rowwise_adagrad', float beta1=0.9, float beta2=0.999, float eps=1e-8, str decay='l2', " \
-  "float weight_decay=0.0, " central_decay "bool stochastic_rounding=False, int seed=0, "
+// Lists of tensors or strings have no defaults in this language. table_batched_step says pooling_mode, because torch's
+// functionalization of mutating operations has an argument `mode` of its own.
+constexpr const char* kSchemas[] = {
+    R"(embedding_bag(Tensor weight, Tensor indices, Tensor? offsets=None, Tensor? per_sample_weights=None,
+      Tensor? central_weight=None, Tensor? central_map=None, Tensor? neighbor_weights=None, str fusion='none',
+      str mode='mean', int? padding_idx=None, bool include_last_offset=False, bool sparse=False,
+      str bounds='check', ScalarType? output_dtype=None) -> Tensor)",
+
+    R"(embedding_bag_backward(Tensor weight, Tensor grad_output, Tensor indices, Tensor? offsets=None,
+      Tensor? per_sample_weights=None, Tensor? central_weight=None, Tensor? central_map=None,
+      Tensor? neighbor_weights=None, str fusion='none', str mode='mean', int? padding_idx=None,
+      bool include_last_offset=False, str bounds='check', bool need_weight=True, bool need_central=True,
+      bool need_per_sample_weights=False, bool need_neighbor_weights=False) -> (Tensor weight,
+      Tensor central_weight, Tensor per_sample_weights, Tensor neighbor_weights))",
+
+    R"(embedding_bag_compressed_backward(Tensor weight, Tensor grad_output, Tensor indices,
+      Tensor? offsets=None, Tensor? per_sample_weights=None, Tensor? central_weight=None,
+      Tensor? central_map=None, Tensor? neighbor_weights=None, str fusion='none', str mode='mean',
+      int? padding_idx=None, bool include_last_offset=False, str bounds='check', bool need_weight=True,
+      bool need_central=True) -> (Tensor row_ids, Tensor rows, Tensor count, Tensor central_row_ids,
+      Tensor central_rows, Tensor central_count))",
+
+    R"(table_batched(Tensor[] weights, Tensor indices, Tensor offsets, Tensor? per_sample_weights,
+      Tensor[] central_weights, Tensor[] central_maps, Tensor[] neighbor_weights, str[] fusions,
+      int[] feature_table=[0], str mode='sum', str bounds='check', SymInt[]? feature_lengths=None,
+      ScalarType? output_dtype=None) -> Tensor)",
+
+    R"(table_batched_backward(Tensor[] weights, Tensor grad_output, Tensor indices, Tensor offsets,
+      Tensor? per_sample_weights, Tensor[] central_weights, Tensor[] central_maps,
+      Tensor[] neighbor_weights, str[] fusions, int[] feature_table=[0], str mode='sum',
+      str bounds='check', SymInt[]? feature_lengths=None, bool need_weights=True,
+      bool need_central_weights=True, bool need_per_sample_weights=False) -> (Tensor[] weights,
+      Tensor[] central_weights, Tensor per_sample_weights))",
+
+    R"(table_batched_step(Tensor(a!)[] weights, Tensor(b!)[] central_weights, Tensor(c!)[] state1,
+      Tensor(d!)[] state2, Tensor(e!)[] central_state1, Tensor(f!)[] central_state2, Tensor grad_output,
+      Tensor indices, Tensor offsets, Tensor? per_sample_weights, Tensor lr, Tensor central_lr,
+      Tensor step, Tensor[] central_maps, Tensor[] neighbor_weights, str[] fusions,
+      int[] feature_table=[0], str pooling_mode='sum', str bounds='check',
+      SymInt[]? feature_lengths=None, str optimizer='rowwise_adagrad', float beta1=0.9,
+      float beta2=0.999, float eps=1e-8, str decay='l2', float weight_decay=0.0,
+      float central_weight_decay=0.0, bool stochastic_rounding=False, int seed=0,
+      int first_table_number=0) -> ())",
+
+    R"(step(Tensor(a!) weight, Tensor(b!)? state1, Tensor(c!)? state2, Tensor row_ids, Tensor rows,
+      Tensor count, Tensor lr, Tensor step, str optimizer='rowwise_adagrad', float beta1=0.9,
+      float beta2=0.999, float eps=1e-8, str decay='l2', float weight_decay=0.0,
+      bool stochastic_rounding=False, int seed=0, int table_number=0) -> ())",
+
+    R"(combine(Tensor[] row_ids, Tensor[] rows, Tensor[] counts, SymInt table_rows) -> (Tensor row_ids,
+      Tensor rows, Tensor count))",
+
+    R"(materialize(Tensor weight, Tensor? central_weight=None, Tensor? central_map=None,
+      Tensor? neighbor_weights=None, str fusion='none', SymInt first_item=0, SymInt? n_items=None,
+      ScalarType? output_dtype=None) -> Tensor)",
+
+    R"(envelope(Tensor weight, Tensor interest_of, SymInt n_interests, float[] quantiles,
+      Tensor? central_weight=None, Tensor? central_map=None, Tensor? neighbor_weights=None,
+      str fusion='none') -> (Tensor count, Tensor radius, Tensor radius_quantiles, Tensor residual_norm,
+      Tensor residual_norm_quantiles, Tensor central_norm, Tensor ratio, Tensor overall))",
+
+    R"(check_maps(Tensor weight, Tensor? central_weight=None, Tensor? central_map=None,
+      Tensor? neighbor_weights=None, str fusion='none') -> ())",
+
+    R"(bad_ids(Tensor[] weights, Tensor indices, Tensor? offsets=None, int[] feature_table=[0],
+      int? padding_idx=None) -> Tensor)",
+
+    R"(interest_graph(Tensor values, Tensor offsets, SymInt n_items, int window=2,
+      int top_k=8) -> (Tensor neighbors, Tensor counts))",
+
+    R"(graph_weights(Tensor neighbors, Tensor? counts=None, str weighting='gcn') -> Tensor)",
+
+    R"(graph_assign(Tensor neighbors, Tensor counts, int max_center_items=0, int max_centers=0,
+      float resolution=1.0, bool cold_center=False) -> (Tensor center_of, Tensor n_centers))",
+};
 
 void DefineSchemas(torch::Library* library) {
-  const auto define = [library](const char* schema) { library->def(schema, {at::Tag::pt2_compliant_tag}); };
-  define("embedding_bag(Tensor weight, " RESEMBED_BAGS RESEMBED_POOL
-         "bool sparse=False, str bounds='check', ScalarType? output_dtype=None) -> Tensor");
-  define("embedding_bag_backward(Tensor weight, Tensor grad_output, " RESEMBED_BAGS RESEMBED_POOL
-         "str bounds='check', bool need_weight=True, bool need_central=True, bool need_per_sample_weights=False, "
-         "bool need_neighbor_weights=False) -> (Tensor weight, Tensor central_weight, Tensor per_sample_weights, "
-         "Tensor neighbor_weights)");
-  define("embedding_bag_compressed_backward(Tensor weight, Tensor grad_output, " RESEMBED_BAGS RESEMBED_POOL
-         "str bounds='check', bool need_weight=True, bool need_central=True) -> (Tensor row_ids, Tensor rows, "
-         "Tensor count, Tensor central_row_ids, Tensor central_rows, Tensor central_count)");
-  define("table_batched(Tensor[] weights, Tensor indices, Tensor offsets, Tensor? per_sample_weights, "
-         "Tensor[] central_weights, " RESEMBED_MAPS RESEMBED_FEATURES("mode") "ScalarType? output_dtype=None) -> Tensor");
-  define("table_batched_backward(Tensor[] weights, Tensor grad_output, Tensor indices, Tensor offsets, "
-         "Tensor? per_sample_weights, Tensor[] central_weights, " RESEMBED_MAPS RESEMBED_FEATURES("mode")
-         "bool need_weights=True, bool need_central_weights=True, bool need_per_sample_weights=False) -> (Tensor[] weights, "
-         "Tensor[] central_weights, Tensor per_sample_weights)");
-  // Not `mode`: torch's functionalization of mutating operations has an argument of that name itself.
-  define("table_batched_step(Tensor(a!)[] weights, Tensor(b!)[] central_weights, Tensor(c!)[] state1, "
-         "Tensor(d!)[] state2, Tensor(e!)[] central_state1, Tensor(f!)[] central_state2, Tensor grad_output, "
-         "Tensor indices, Tensor offsets, Tensor? per_sample_weights, Tensor lr, Tensor central_lr, Tensor step, "
-         RESEMBED_MAPS RESEMBED_FEATURES("pooling_mode")
-         RESEMBED_OPTIMIZER("float central_weight_decay=0.0, ") "int first_table_number=0) -> ()");
-  define("step(Tensor(a!) weight, Tensor(b!)? state1, Tensor(c!)? state2, Tensor row_ids, Tensor rows, Tensor count, "
-         "Tensor lr, Tensor step, " RESEMBED_OPTIMIZER("") "int table_number=0) -> ()");
-  define("combine(Tensor[] row_ids, Tensor[] rows, Tensor[] counts, SymInt table_rows) -> (Tensor row_ids, "
-         "Tensor rows, Tensor count)");
-  define("materialize(Tensor weight, " RESEMBED_CENTRAL ", SymInt first_item=0, SymInt? n_items=None, "
-         "ScalarType? output_dtype=None) -> Tensor");
-  define("envelope(Tensor weight, Tensor interest_of, SymInt n_interests, float[] quantiles, " RESEMBED_CENTRAL
-         ") -> (Tensor count, Tensor radius, Tensor radius_quantiles, Tensor residual_norm, "
-         "Tensor residual_norm_quantiles, Tensor central_norm, Tensor ratio, Tensor overall)");
-  define("check_maps(Tensor weight, " RESEMBED_CENTRAL ") -> ()");
-  define("bad_ids(Tensor[] weights, Tensor indices, Tensor? offsets=None, int[] feature_table=[0], "
-         "int? padding_idx=None) -> Tensor");
-  define("interest_graph(Tensor values, Tensor offsets, SymInt n_items, int window=2, int top_k=8) -> "
-         "(Tensor neighbors, Tensor counts)");
-  define("graph_weights(Tensor neighbors, Tensor? counts=None, str weighting='gcn') -> Tensor");
-  define("graph_assign(Tensor neighbors, Tensor counts, int max_center_items=0, int max_centers=0, "
-         "float resolution=1.0, bool cold_center=False) -> (Tensor center_of, Tensor n_centers)");
+  for (const char* schema : kSchemas) library->def(schema, {at::Tag::pt2_compliant_tag});
 }
 
 void DefineKernels(torch::Library* library) {
@@ -100,7 +124,8 @@ class Registration {
  public:
   Registration() {
     if (c10::Dispatcher::singleton().findSchema({"resembed::embedding_bag", ""}).has_value()) {
-      TORCH_WARN("resembed: a second copy of libresembed_torch.so was loaded; the operations of the first one stay");
+      TORCH_WARN(
+          "resembed: a second copy of libresembed_torch.so was loaded; the operations of the first one stay");
       return;
     }
     DefineSchemas(Add(torch::Library::DEF, std::nullopt));

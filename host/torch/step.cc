@@ -14,11 +14,13 @@ namespace resembed::adapter {
 namespace {
 
 resembed_decay DecayOf(const char* op, std::string_view decay) {
-  TORCH_CHECK(decay == "l2" || decay == "decoupled", op, ": decay is '", decay, "'; needs 'l2' or 'decoupled'");
+  TORCH_CHECK(decay == "l2" || decay == "decoupled", op, ": decay is '", decay,
+              "'; needs 'l2' or 'decoupled'");
   return decay == "l2" ? RESEMBED_DECAY_L2 : RESEMBED_DECAY_DECOUPLED;
 }
 
-const void* Scalar(const char* op, const char* name, const Tensor& tensor, at::ScalarType type, const Tensor& table) {
+const void* Scalar(const char* op, const char* name, const Tensor& tensor, at::ScalarType type,
+                   const Tensor& table) {
   CheckDevice(op, name, tensor, table);
   TORCH_CHECK(tensor.scalar_type() == type && tensor.numel() == 1, op, ": ", name, " is ",
               NameOf(tensor.scalar_type()), " ", tensor.sizes(), "; needs one ", NameOf(type));
@@ -55,7 +57,8 @@ resembed_optimizer UpdateOf(const Rules& rules, const Tensor& lr, double weight_
 
   const int64_t rows = matrix.size(0), dim = matrix.size(1);
   const auto state = [&](const char* name, const OptionalTensor& given, bool one_a_row) -> void* {
-    TORCH_CHECK(IsGiven(given), op, ": ", name, " is None; needs the state of optimizer '", rules.optimizer, "'");
+    TORCH_CHECK(IsGiven(given), op, ": ", name, " is None; needs the state of optimizer '", rules.optimizer,
+                "'");
     CheckDevice(op, name, *given, matrix);
     const bool fits = one_a_row ? given->dim() == 1 && given->size(0) == rows
                                 : given->dim() == 2 && given->size(0) == rows && given->size(1) == dim;
@@ -83,8 +86,8 @@ resembed_grad CompressedOf(const char* op, const Tensor& row_ids, const Tensor& 
               NameOf(rows.scalar_type()), " ", rows.sizes(), "; needs contiguous float32 [capacity, dim]");
   TORCH_CHECK(row_ids.dim() == 1 && row_ids.size(0) == rows.size(0) && row_ids.scalar_type() == at::kLong &&
                   row_ids.is_contiguous(),
-              op, ": row_ids is ", NameOf(row_ids.scalar_type()), " ", row_ids.sizes(), "; needs contiguous int64 [",
-              rows.size(0), "]");
+              op, ": row_ids is ", NameOf(row_ids.scalar_type()), " ", row_ids.sizes(),
+              "; needs contiguous int64 [", rows.size(0), "]");
   resembed_grad grad = {};
   grad.struct_size = sizeof(grad);
   grad.layout = RESEMBED_GRAD_COMPRESSED;
@@ -108,9 +111,10 @@ void TableBatchedStep(at::TensorList weights, at::TensorList central_weights, at
                       const Tensor& grad_output, const Tensor& indices, const Tensor& offsets,
                       const OptionalTensor& per_sample_weights, const Tensor& lr, const Tensor& central_lr,
                       const Tensor& step, at::TensorList central_maps, at::TensorList neighbor_weights,
-                      Strings fusions, at::IntArrayRef feature_table, std::string_view mode, std::string_view bounds,
-                      at::OptionalIntArrayRef feature_lengths, std::string_view optimizer, double beta1, double beta2,
-                      double eps, std::string_view decay, double weight_decay, double central_weight_decay,
+                      Strings fusions, at::IntArrayRef feature_table, std::string_view mode,
+                      std::string_view bounds, at::OptionalIntArrayRef feature_lengths,
+                      std::string_view optimizer, double beta1, double beta2, double eps,
+                      std::string_view decay, double weight_decay, double central_weight_decay,
                       bool stochastic_rounding, int64_t seed, int64_t first_table_number) {
   constexpr const char* kOp = "table_batched_step";
   Lookup lookup(kOp, {weights, central_weights, central_maps, neighbor_weights, fusions},
@@ -122,8 +126,7 @@ void TableBatchedStep(at::TensorList weights, at::TensorList central_weights, at
   std::vector<const resembed_table_step*> step_list(n_tables);
   bool any_central = false;
   for (size_t index = 0; index < n_tables; ++index) {
-    residual[index] =
-        UpdateOf(rules, lr, weight_decay, weights[index], At(state1, index), At(state2, index));
+    residual[index] = UpdateOf(rules, lr, weight_decay, weights[index], At(state1, index), At(state2, index));
     steps[index] = {};
     steps[index].struct_size = sizeof(steps[index]);
     steps[index].residual = &residual[index];
@@ -152,10 +155,11 @@ void TableBatchedStep(at::TensorList weights, at::TensorList central_weights, at
   Check(resembed_backward_step(&args, workspace.data(), bytes, lookup.place().get()));
 }
 
-void Step(const Tensor& weight, const OptionalTensor& state1, const OptionalTensor& state2, const Tensor& row_ids,
-          const Tensor& rows, const Tensor& count, const Tensor& lr, const Tensor& step, std::string_view optimizer,
-          double beta1, double beta2, double eps, std::string_view decay, double weight_decay,
-          bool stochastic_rounding, int64_t seed, int64_t table_number) {
+void Step(const Tensor& weight, const OptionalTensor& state1, const OptionalTensor& state2,
+          const Tensor& row_ids, const Tensor& rows, const Tensor& count, const Tensor& lr,
+          const Tensor& step, std::string_view optimizer, double beta1, double beta2, double eps,
+          std::string_view decay, double weight_decay, bool stochastic_rounding, int64_t seed,
+          int64_t table_number) {
   constexpr const char* kOp = "step";
   const Place place(weight);
   const resembed_table table = PlainTable(kOp, weight);
@@ -164,7 +168,8 @@ void Step(const Tensor& weight, const OptionalTensor& state1, const OptionalTens
   const Rules rules = {kOp, optimizer, decay, beta1, beta2, eps, step, stochastic_rounding, seed};
   const resembed_optimizer update = UpdateOf(rules, lr, weight_decay, weight, state1, state2);
   const resembed_grad residual = CompressedOf(kOp, row_ids, rows, count, weight);
-  TORCH_CHECK(rows.size(1) == table.dim, kOp, ": rows.shape is ", rows.sizes(), "; needs rows of dim ", table.dim);
+  TORCH_CHECK(rows.size(1) == table.dim, kOp, ": rows.shape is ", rows.sizes(), "; needs rows of dim ",
+              table.dim);
   resembed_table_grad grad = {};
   grad.struct_size = sizeof(grad);
   grad.residual = &residual;
@@ -183,16 +188,17 @@ void Step(const Tensor& weight, const OptionalTensor& state1, const OptionalTens
 
 Three Combine(at::TensorList row_ids, at::TensorList rows, at::TensorList counts, int64_t table_rows) {
   constexpr const char* kOp = "combine";
-  TORCH_CHECK(!rows.empty() && row_ids.size() == rows.size() && counts.size() == rows.size(), kOp, ": row_ids, rows and counts have ",
-              row_ids.size(), ", ", rows.size(), " and ", counts.size(), " entries; need as many, 1 or more");
+  TORCH_CHECK(!rows.empty() && row_ids.size() == rows.size() && counts.size() == rows.size(), kOp,
+              ": row_ids, rows and counts have ", row_ids.size(), ", ", rows.size(), " and ", counts.size(),
+              " entries; need as many, 1 or more");
   const Place place(rows[0]);
   std::vector<resembed_grad> inputs;
   std::vector<const resembed_grad*> input_list;
   int64_t capacity = 0;
   for (size_t index = 0; index < rows.size(); ++index) {
     inputs.push_back(CompressedOf(kOp, row_ids[index], rows[index], counts[index], rows[0]));
-    TORCH_CHECK(rows[index].size(1) == rows[0].size(1), kOp, ": rows[", index, "].shape is ", rows[index].sizes(),
-                "; needs rows of dim ", rows[0].size(1));
+    TORCH_CHECK(rows[index].size(1) == rows[0].size(1), kOp, ": rows[", index, "].shape is ",
+                rows[index].sizes(), "; needs rows of dim ", rows[0].size(1));
     capacity += inputs.back().capacity;
   }
   for (const auto& input : inputs) input_list.push_back(&input);

@@ -21,8 +21,8 @@ namespace {
 
 // The graph services read and write host memory.
 Tensor OnHost(const char* op, const char* name, const Tensor& tensor, at::ScalarType type) {
-  TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == type, op, ": ", name, " is ", NameOf(tensor.scalar_type()),
-              " on ", tensor.device(), "; needs ", NameOf(type), " on cpu");
+  TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == type, op, ": ", name, " is ",
+              NameOf(tensor.scalar_type()), " on ", tensor.device(), "; needs ", NameOf(type), " on cpu");
   return tensor.contiguous();
 }
 
@@ -43,9 +43,10 @@ struct DestroyCounts {
 
 }  // namespace
 
-Tensor Materialize(const Tensor& weight, const OptionalTensor& central_weight, const OptionalTensor& central_map,
-                   const OptionalTensor& neighbor_weights, std::string_view fusion, int64_t first_item,
-                   OptionalInt n_items, OptionalType output_dtype) {
+Tensor Materialize(const Tensor& weight, const OptionalTensor& central_weight,
+                   const OptionalTensor& central_map, const OptionalTensor& neighbor_weights,
+                   std::string_view fusion, int64_t first_item, OptionalInt n_items,
+                   OptionalType output_dtype) {
   constexpr const char* kOp = "materialize";
   const Place place(weight);
   const resembed_table table = TableOf(kOp, {weight, central_weight, central_map, neighbor_weights, fusion});
@@ -66,16 +67,18 @@ Tensor Materialize(const Tensor& weight, const OptionalTensor& central_weight, c
   return output;
 }
 
-Eight Envelope(const Tensor& weight, const Tensor& interest_of, int64_t n_interests, at::ArrayRef<double> quantiles,
-               const OptionalTensor& central_weight, const OptionalTensor& central_map,
-               const OptionalTensor& neighbor_weights, std::string_view fusion) {
+Eight Envelope(const Tensor& weight, const Tensor& interest_of, int64_t n_interests,
+               at::ArrayRef<double> quantiles, const OptionalTensor& central_weight,
+               const OptionalTensor& central_map, const OptionalTensor& neighbor_weights,
+               std::string_view fusion) {
   constexpr const char* kOp = "envelope";
   const Place place(weight);
   const resembed_table table = TableOf(kOp, {weight, central_weight, central_map, neighbor_weights, fusion});
   CheckDevice(kOp, "interest_of", interest_of, weight);
-  TORCH_CHECK(interest_of.scalar_type() == at::kInt && interest_of.dim() == 1 && interest_of.size(0) == table.n_items,
-              kOp, ": interest_of is ", NameOf(interest_of.scalar_type()), " ", interest_of.sizes(), "; needs int32 [",
-              table.n_items, "]");
+  TORCH_CHECK(
+      interest_of.scalar_type() == at::kInt && interest_of.dim() == 1 && interest_of.size(0) == table.n_items,
+      kOp, ": interest_of is ", NameOf(interest_of.scalar_type()), " ", interest_of.sizes(),
+      "; needs int32 [", table.n_items, "]");
   const Tensor interests = interest_of.contiguous();
   TORCH_CHECK(n_interests >= 0, kOp, ": n_interests is ", n_interests, "; needs 0 or more");
   const std::vector<float> levels(quantiles.begin(), quantiles.end());
@@ -115,7 +118,8 @@ Eight Envelope(const Tensor& weight, const Tensor& interest_of, int64_t n_intere
 void CheckMaps(const Tensor& weight, const OptionalTensor& central_weight, const OptionalTensor& central_map,
                const OptionalTensor& neighbor_weights, std::string_view fusion) {
   const Place place(weight);
-  const resembed_table table = TableOf("check_maps", {weight, central_weight, central_map, neighbor_weights, fusion});
+  const resembed_table table =
+      TableOf("check_maps", {weight, central_weight, central_map, neighbor_weights, fusion});
   Check(resembed_check_maps(&table, place.get()));
 }
 
@@ -123,13 +127,14 @@ void CheckMaps(const Tensor& weight, const OptionalTensor& central_weight, const
 Tensor BadIds(at::TensorList weights, const Tensor& indices, const OptionalTensor& offsets,
               at::IntArrayRef feature_table, OptionalInt padding_idx) {
   constexpr const char* kOp = "bad_ids";
-  TORCH_CHECK(!weights.empty() && !feature_table.empty(), kOp, ": weights or feature_table has 0 entries; needs 1 or more");
+  TORCH_CHECK(!weights.empty() && !feature_table.empty(), kOp,
+              ": weights or feature_table has 0 entries; needs 1 or more");
   const Tensor ids = indices.reshape({-1}).to(at::kLong);
   const auto n_features = static_cast<int64_t>(feature_table.size());
   std::vector<int64_t> n_items;
   for (const int64_t table : feature_table) {
-    TORCH_CHECK(table >= 0 && table < static_cast<int64_t>(weights.size()), kOp, ": feature_table names table ", table,
-                "; needs 0 .. ", weights.size() - 1);
+    TORCH_CHECK(table >= 0 && table < static_cast<int64_t>(weights.size()), kOp,
+                ": feature_table names table ", table, "; needs 0 .. ", weights.size() - 1);
     n_items.push_back(weights[static_cast<size_t>(table)].size(0));
   }
   const auto longs = ids.options();
@@ -157,26 +162,31 @@ Tensor BadIds(at::TensorList weights, const Tensor& indices, const OptionalTenso
   }
   // One more entry, the answer when no id is bad; the first of the largest.
   const Tensor none = at::full({1}, -1, longs);
-  const Tensor position = at::cat({bad, at::ones({1}, bad.options())}).to(at::kByte).argmax(0, /*keepdim=*/true);
+  const Tensor position =
+      at::cat({bad, at::ones({1}, bad.options())}).to(at::kByte).argmax(0, /*keepdim=*/true);
   const Tensor count = bad.sum(at::kLong).reshape({1});
   const Tensor any = count.gt(0);
   const auto take = [&](const Tensor& values, const Tensor& otherwise) {
     return at::where(any, at::cat({values, none}).index_select(0, position), otherwise);
   };
-  return at::cat({count, take(feature, none), at::where(any, position, none), take(ids, at::zeros({1}, longs))});
+  return at::cat(
+      {count, take(feature, none), at::where(any, position, none), take(ids, at::zeros({1}, longs))});
 }
 
-Two InterestGraph(const Tensor& values, const Tensor& offsets, int64_t n_items, int64_t window, int64_t top_k) {
+Two InterestGraph(const Tensor& values, const Tensor& offsets, int64_t n_items, int64_t window,
+                  int64_t top_k) {
   constexpr const char* kOp = "interest_graph";
-  TORCH_CHECK(values.is_cpu() && offsets.is_cpu() && values.dim() == 1 && offsets.dim() == 1 && offsets.size(0) > 0,
-              kOp, ": values and offsets are ", values.sizes(), " on ", values.device(), " and ", offsets.sizes(), " on ",
-              offsets.device(), "; need [n_ids] and [n_sequences + 1] on cpu");
+  TORCH_CHECK(
+      values.is_cpu() && offsets.is_cpu() && values.dim() == 1 && offsets.dim() == 1 && offsets.size(0) > 0,
+      kOp, ": values and offsets are ", values.sizes(), " on ", values.device(), " and ", offsets.sizes(),
+      " on ", offsets.device(), "; need [n_ids] and [n_sequences + 1] on cpu");
   const Tensor ids = values.contiguous(), starts = offsets.contiguous();
-  const resembed_dtype id_dtype = IndexTypeOf(kOp, "values", ids), offset_dtype = IndexTypeOf(kOp, "offsets", starts);
+  const resembed_dtype id_dtype = IndexTypeOf(kOp, "values", ids),
+                       offset_dtype = IndexTypeOf(kOp, "offsets", starts);
   const int64_t last = starts[-1].item<int64_t>();
   TORCH_CHECK(last == ids.numel(), kOp, ": offsets[-1] is ", last, "; needs ", ids.numel(), " (n_ids)");
-  TORCH_CHECK(n_items >= 0 && top_k >= 1 && top_k <= RESEMBED_MAX_NEIGHBORS, kOp, ": n_items and top_k are ", n_items,
-              " and ", top_k, "; need 0 or more and 1 .. 64");
+  TORCH_CHECK(n_items >= 0 && top_k >= 1 && top_k <= RESEMBED_MAX_NEIGHBORS, kOp, ": n_items and top_k are ",
+              n_items, " and ", top_k, "; need 0 or more and 1 .. 64");
   resembed_covisit_options options = {};
   options.struct_size = sizeof(options);
   options.n_items = n_items;
@@ -186,7 +196,8 @@ Two InterestGraph(const Tensor& values, const Tensor& offsets, int64_t n_items, 
   resembed_covisit* made = nullptr;
   Check(resembed_covisit_create(&options, &made));
   const std::unique_ptr<resembed_covisit, DestroyCounts> counts(made);
-  Check(resembed_covisit_add(made, ids.data_ptr(), id_dtype, starts.data_ptr(), offset_dtype, starts.size(0) - 1));
+  Check(resembed_covisit_add(made, ids.data_ptr(), id_dtype, starts.data_ptr(), offset_dtype,
+                             starts.size(0) - 1));
   const Tensor neighbors = at::empty({n_items, top_k}, ids.options().dtype(at::kInt));
   const Tensor values_out = at::empty({n_items, top_k}, ids.options().dtype(at::kLong));
   Check(resembed_covisit_top_k(made, static_cast<int32_t>(top_k), static_cast<int32_t*>(neighbors.data_ptr()),
@@ -196,7 +207,8 @@ Two InterestGraph(const Tensor& values, const Tensor& offsets, int64_t n_items, 
 
 Tensor GraphWeights(const Tensor& neighbors, const OptionalTensor& counts, std::string_view weighting) {
   constexpr const char* kOp = "graph_weights";
-  TORCH_CHECK(weighting == "avg" || weighting == "gcn", kOp, ": weighting is '", weighting, "'; needs 'avg' or 'gcn'");
+  TORCH_CHECK(weighting == "avg" || weighting == "gcn", kOp, ": weighting is '", weighting,
+              "'; needs 'avg' or 'gcn'");
   const Tensor lists = NeighborLists(kOp, neighbors);
   const Tensor values = IsGiven(counts) ? Counts(kOp, *counts, neighbors) : Tensor();
   const Tensor weights = at::empty(lists.sizes(), lists.options().dtype(at::kFloat));
@@ -220,11 +232,10 @@ Two GraphAssign(const Tensor& neighbors, const Tensor& counts, int64_t max_cente
   options.cold_center = cold_center ? 1 : 0;
   const Tensor center_of = at::empty({lists.size(0)}, lists.options());
   const Tensor n_centers = at::zeros({1}, lists.options().dtype(at::kLong));
-  Check(resembed_graph_assign(static_cast<const int32_t*>(lists.data_ptr()),
-                              static_cast<const int64_t*>(values.data_ptr()), lists.size(0),
-                              static_cast<int32_t>(lists.size(1)), &options,
-                              static_cast<int32_t*>(center_of.data_ptr()),
-                              static_cast<int64_t*>(n_centers.data_ptr())));
+  Check(resembed_graph_assign(
+      static_cast<const int32_t*>(lists.data_ptr()), static_cast<const int64_t*>(values.data_ptr()),
+      lists.size(0), static_cast<int32_t>(lists.size(1)), &options,
+      static_cast<int32_t*>(center_of.data_ptr()), static_cast<int64_t*>(n_centers.data_ptr())));
   return {center_of, n_centers};
 }
 
