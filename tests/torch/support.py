@@ -115,7 +115,7 @@ def pooled(weight, central, central_map, neighbor_weights, fusion, indices, offs
         if a is not None:
             values = values * a[keep].to(values.dtype)[:, None]
         if values.size(0) == 0:
-            out.append(rows.new_zeros(rows.size(1)))
+            out.append(values.sum(0))
         elif mode == "max":
             out.append(values.max(0).values)
         else:

@@ -6,6 +6,7 @@ Importing the package registers torch.ops.resembed. Modules:
     ResidualEmbedding               nn.Embedding with a central part
     ResidualEmbeddingBagCollection  many tables in one call, optimizer in backward
     InterestGraph                   which items are seen together; makes the maps of a central part
+    resembed.sharding               the lookups with rows spread over the ranks of torch.distributed
 """
 from ._library import load as _load
 
