@@ -215,8 +215,6 @@ class ResidualTable(nn.Module):
                 central.copy_(target)
         self.weight.zero_()
         self.weight.copy_(target - self.materialize(dtype=torch.float32))
-        # What the first subtraction rounded away.
-        self.weight.add_((target - self.materialize(dtype=torch.float32)).to(self.weight.dtype))
 
     def file_tensors(self, prefix: str = "") -> Dict[str, Tensor]:
         """Tensors under the names that resembed-train and resembed-graph give them: residual, central, neighbors,
