@@ -3,7 +3,8 @@
 #
 #   bash tests/run.sh          library, trainer and tree tests, consumers; the torch tests where Python imports torch
 #   bash tests/run.sh --all    and the same tests under ASan + UBSan and TSan, a short run of every benchmark,
-#                              the torch tests in a virtual environment of their own, format and lint
+#                              the torch tests in a virtual environment of their own, the kernels for every GPU
+#                              that is supported, format and lint
 #
 # With CI=true an entry that must run (sanitizers, consumers, the Python client, the report, torch) and did not
 # is a failure. Everything is built below build/; safe to run twice.
@@ -15,7 +16,7 @@ all=0
 case "${1:-}" in
   "") ;;
   --all) all=1 ;;
-  *) sed -n '2,10p' "$0"; exit 2 ;;
+  *) sed -n '2,11p' "$0"; exit 2 ;;
 esac
 
 # Ends with the list of what was not run, whatever happened before.
@@ -86,6 +87,11 @@ check_torch() {
 
 launcher=()
 build cpu && check cpu || failed+=(cpu)
+nvcc=1
+if ! grep -q '^CMAKE_CUDA_COMPILER:[A-Z]*=/' build/cpu/CMakeCache.txt; then
+  nvcc=0
+  not_run may "cuda backend compiled by nvcc" "no nvcc that works was found"
+fi
 emulated=1
 if ! grep -q '^RESEMBED_CUDA_INCLUDE:PATH=/' build/cpu/CMakeCache.txt; then
   emulated=0
@@ -121,10 +127,10 @@ else
   launcher=()
 
   build bench && bash tests/bench_smoke.sh build/bench || failed+=(bench)
+  if [ "$nvcc" = 1 ]; then
+    target=resembed build release && "$python" -B kernels/manifest.py --spills build/release || failed+=(release)
+  fi
   bash tests/lint.sh build/cpu "$notes" || failed+=(lint)
-fi
-if ! grep -q '^CMAKE_CUDA_COMPILER:[A-Z]*=/' build/cpu/CMakeCache.txt; then
-  not_run may "cuda backend compiled by nvcc" "no nvcc that works was found"
 fi
 if ! compgen -G "/dev/nvidia[0-9]*" >/dev/null; then
   not_run may "kernels on a GPU" "none on this machine; tests/gpu/check runs them where there is one"
