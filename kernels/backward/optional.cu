@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(256) ZeroUnusedKernel(const __grid_constant__ 
   }
 }
 
-__global__ void __launch_bounds__(256) SampleWeightsKernel(const __grid_constant__ OptionalParams params) {
+__global__ void __launch_bounds__(256, 2) SampleWeightsKernel(const __grid_constant__ OptionalParams params) {
   RESEMBED_SHARED(float, all_weights, [kWarpsOfBlock][RESEMBED_MAX_NEIGHBORS]);
   float* const weights = all_weights[threadIdx.x / kLanes];
   const TableRows& table = params.table;
@@ -134,7 +134,7 @@ struct ItemRow {
   }
 };
 
-__global__ void __launch_bounds__(256) StoredWeightsKernel(const __grid_constant__ OptionalParams params) {
+__global__ void __launch_bounds__(256, 2) StoredWeightsKernel(const __grid_constant__ OptionalParams params) {
   const TableRows& table = params.table;
   const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
   for (int64_t unique = FirstWarp(); unique < n_unique; unique += WarpStride()) {
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(256) StoredWeightsKernel(const __grid_constant
   }
 }
 
-__global__ void __launch_bounds__(256) PrepareAttentionKernel(const __grid_constant__ OptionalParams params) {
+__global__ void __launch_bounds__(256, 2) PrepareAttentionKernel(const __grid_constant__ OptionalParams params) {
   RESEMBED_SHARED(float, all_weights, [kWarpsOfBlock][RESEMBED_MAX_NEIGHBORS]);
   RESEMBED_SHARED(float, all_slopes, [kWarpsOfBlock][RESEMBED_MAX_NEIGHBORS]);
   float* const weights = all_weights[threadIdx.x / kLanes];
