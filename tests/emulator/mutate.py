@@ -112,7 +112,7 @@ def live(arguments, chosen):
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__)
+    parser = argparse.ArgumentParser(usage=__doc__.replace("%", "%%"))
     parser.add_argument("builds", nargs="*")
     parser.add_argument("--only", action="append", default=[], help="files whose path contains one of these")
     parser.add_argument("--sample", type=int, default=0, help="so many mutants, chosen at random")
