@@ -10,11 +10,12 @@ import sys
 import tarfile
 import tempfile
 
+import check_torch
 from check_cases import OPTIONAL, PROGRAMS
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SCRIPTS = ["check", "check_bundle.py", "check_cases.py", "check_summary.py"]
+SCRIPTS = ["check", "check_bundle.py", "check_cases.py", "check_summary.py", "check_torch.py"]
 ARCHIVE = "programs.tgz"
 REUSE = "fbgemm_reuse_histograms.json"
 # What a bundle may weigh: carried to a machine it travels with the tree, often within 64 MiB.
@@ -70,9 +71,9 @@ def build(cuembed=None):
     return folder
 
 
-def bundle(folder, to, reuse=None, most_mib=MOST_MIB):
-    """Programs of a build folder without symbols in one archive, scripts and histograms beside it, in the folder
-    `to`."""
+def bundle(folder, to, reuse=None, most_mib=MOST_MIB, adapter=None):
+    """Programs of a build folder without symbols in one archive, with the library `adapter` and what tests it; scripts
+    and histograms beside it, in the folder `to`."""
     to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         for name in PROGRAMS:
@@ -87,6 +88,8 @@ def bundle(folder, to, reuse=None, most_mib=MOST_MIB):
             needs = subprocess.run(["ldd", built], capture_output=True, text=True, check=False).stdout
             for library in re.findall(r"=> (\S*libbenchmark\S*)", needs):
                 shutil.copy2(library, scratch)  # beside the program, where it looks first
+        if adapter:
+            check_torch.carry(adapter, pathlib.Path(scratch) / "torch")
         with tarfile.open(to / ARCHIVE, "w:gz") as tar:
             for path in sorted(pathlib.Path(scratch).iterdir()):
                 tar.add(path, arcname=path.name)
@@ -99,7 +102,8 @@ def bundle(folder, to, reuse=None, most_mib=MOST_MIB):
     (to / "commit.txt").write_text(commit() + "\n", encoding="utf-8")
     sizes = {path.name: path.stat().st_size / 2**20 for path in to.iterdir() if path.is_file()}
     total = sum(sizes.values())
-    print(f"bundle in {to}, {total:.1f} MiB: run {to}/check there")
+    without = "" if adapter else f", without the PyTorch adapter (no {check_torch.LIBRARY} in build/torch-cuda)"
+    print(f"bundle in {to}, {total:.1f} MiB{without}: run {to}/check there")
     if total > most_mib:
         heavy = ", ".join(f"{name} {size:.2f}" for name, size in sorted(sizes.items(), key=lambda s: -s[1])[:8])
         sys.exit(f"tests/gpu/check: the bundle has {total:.2f} MiB; needs at most {most_mib} ({heavy})")
@@ -127,12 +131,14 @@ def choose_programs(arguments):
                 "bench": str(folder / "tests/gpu/emulated_gpu_bench"),
                 "graph": str(folder / "tests/gpu/emulated_graph_gpu_bench"),
                 "step": str(folder / "tests/gpu/emulated_step_gpu_bench"),
-                "loop": str(folder / "tests/emulated_training_loop"),
+                "loop": str(folder / "tests/emulated_training_loop"), "torch": (None, None),
                 "trainer": glob.glob(str(folder / "tests/emulated_device_training_test"))}
+    built_here = False
     if arguments.binaries:
         folder = pathlib.Path(arguments.binaries).resolve()
     else:
-        folder = HERE if (HERE / ARCHIVE).exists() else build(arguments.cuembed)
+        built_here = not (HERE / ARCHIVE).exists()
+        folder = build(arguments.cuembed) if built_here else HERE
     if (folder / ARCHIVE).exists():
         folder = unpack(folder)
     found = {name: find_program(folder, name) for name in PROGRAMS}
@@ -143,6 +149,7 @@ def choose_programs(arguments):
     return {"tests": [paths["cuda_tests"]], "conformance": [paths["cuda_conformance"]],
             "bench": paths["forward_gpu_bench"], "graph": paths["graph_gpu_bench"],
             "step": paths["step_gpu_bench"], "loop": paths["training_loop"],
+            "torch": check_torch.choose(arguments.torch, folder, built_here),
             "trainer": [path for path in (paths["cuda_trainer_tests"],) if path is not None]}
 
 

@@ -6,10 +6,10 @@ PROGRAMS = ["cuda_tests", "cuda_conformance", "forward_gpu_bench", "graph_gpu_be
 OPTIONAL = ["cuda_trainer_tests"]  # needs what the trainer needs: Eigen, CLI11
 
 # Seconds of each step, in the order in which they run; what a step leaves over goes to those after it.
-LIMITS = {"tests": 100, "conformance": 10, "training loop": 10, "benchmarks": 105, "training": 95, "profile": 45,
-          "sanitizers": 55, "graph": 35, "trainer": 20}
+LIMITS = {"tests": 90, "conformance": 10, "training loop": 10, "benchmarks": 80, "training": 75, "profile": 40,
+          "sanitizers": 50, "graph": 30, "trainer": 20, "torch": 70}
 LONG_LIMITS = {**LIMITS, "tests": 300, "benchmarks": 900, "training": 1500, "profile": 180, "sanitizers": 600,
-               "graph": 300, "trainer": 120}
+               "graph": 300, "trainer": 120, "torch": 300}
 
 # Forward: (what the summary calls it, filter), what something is asked of first: a cut takes the last ones.
 GROUPS = [("rows", "/rows/"), ("r1", "/r1/.*centers:(4|64)Ki/"), ("w1", "/w1/"), ("reuse", "/reuse/"),
@@ -22,6 +22,9 @@ LONG_TRAINED = [("r1, other centers", "/r1/.*centers:(1|4|1024)Ki/"), ("r3", "/r
 # What the interest graph of 10^8 clicks is held to.
 GRAPH_CASE = "zipf:1.05"
 GRAPH_MOST_SECONDS, GRAPH_LEAST_TIMES_CPU = 10, 20
+
+# What bench/torch/run is asked for on a GPU; tiny calls come first.
+TORCH_BENCHMARKS = ["--rounds", "7", "--cases", "4000000,64,0;4000000,64,1.15"]
 
 # Launches to profile: (program, case, kernels), the first two of them.
 FORWARD = "PoolKernel|GatherKernel"

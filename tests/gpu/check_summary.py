@@ -166,7 +166,26 @@ def profiled(rows):
     return lines if len(lines) > 2 else []
 
 
-def summary(run, results, rows, training=()):
+def read_adapter(path):
+    """What bench/torch/run wrote; empty where it wrote nothing."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"tiny": {}, "cases": []}
+
+
+def adapter_times(adapter):
+    lines = ["| PyTorch | ms | x resembed |", "|---|---|---|"]
+    for name, row in adapter["tiny"].items():
+        lines.append(f"| tiny call: {name} | {row['median_us'] / 1e3:.4f} | "
+                     f"{row['over_F.embedding_bag']:.2f} x F.embedding_bag |")
+    for case in adapter["cases"]:
+        for phase, found in {"forward": case.get("forward", {}), **{
+                f"training, {phase}": found for phase, found in case.get("training", {}).items()}}.items():
+            for name, row in found.items():
+                lines.append(f"| {phase}, {case['rows']:,} rows, dim {case['dim']}, zipf {case['zipf']}: {name} | "
+                             f"{row['median_ms']:.3f} | {row.get('over_resembed', 1):.2f} |")
+    return lines if len(lines) > 2 else []
+
+
+def summary(run, results, rows, training=(), adapter=None):
     title = "a rehearsal with the emulator: no time below means anything" if run["emulated"] else run["gpu"]
     copy = max((r["copy_GBps"] for r in results if "copy_GBps" in r), default=0)
     text = [f"# resembed {run['commit']} on {title}, {run['date']}", "",
@@ -174,7 +193,8 @@ def summary(run, results, rows, training=()):
     text += [f"- {step['name']}: {step['status']}: {step['detail']}" for step in run["steps"]] + [""]
     for heading, lines in (("Distinct ids, cold", shares(results)), ("Residual forward, cold", ratios(results)),
                            ("Beside cuEmbed", peers(results)), ("Training, cold", trained(training)),
-                           ("Profile", profiled(rows))):
+                           ("Profile", profiled(rows)),
+                           ("PyTorch adapter", adapter_times(adapter) if adapter else [])):
         if lines:
             text += [f"## {heading}", ""] + lines + [""]
     return "\n".join(text)

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "tests" / "gpu"))
 import check_bundle  # noqa: E402
 import check_cases as cases  # noqa: E402
 import check_summary  # noqa: E402
+import check_torch  # noqa: E402
 import evidence  # noqa: E402
 
 CHECK = [sys.executable, "-B", str(ROOT / "tests" / "gpu" / "check")]
@@ -67,7 +68,7 @@ def rehearsal(folder):
         ("tests", "passed"), ("conformance", "passed"), ("training loop", "passed"), ("benchmarks", "passed"),
         ("training", "passed"), ("profile", "not run"), ("sanitizer memcheck", "not run"),
         ("sanitizer racecheck", "not run"), ("sanitizer initcheck", "not run"), ("sanitizer synccheck", "not run"),
-        ("graph", "passed"), ("trainer", "passed")], status
+        ("graph", "passed"), ("trainer", "passed"), ("torch", "not run"), ("torch benchmarks", "not run")], status
     assert not any(step.get("cut") for step in read["steps"]), read["steps"]
     results = json.loads((out / "benchmarks.json").read_text())["benchmarks"]
     groups = {check_summary.parts(case["name"])["group"] for case in results}
@@ -200,10 +201,18 @@ def bundles(folder):
         assert "needs at most 0.01" in str(error), error
     else:
         raise AssertionError("a bundle that is too heavy")
+    library = adapter(folder / "build")
+    check_bundle.bundle(folder / "build", to, SAMPLE, adapter=library)
+    with tarfile.open(to / "programs.tgz") as tar:
+        carried = {"torch/libresembed_torch.so", "torch/libresembed_torch.so.torch", "torch/bench/torch/run",
+                   "torch/tests/torch/test_cuda.py", "torch/host/torch/python/resembed/__init__.py"}
+        assert carried <= set(tar.getnames()), carried - set(tar.getnames())
+        assert not [name for name in tar.getnames() if "__pycache__" in name], tar.getnames()
     shutil.rmtree(folder / "build")
     done = subprocess.run([to / "check", "--out", folder / "out"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "benchmarks reuse" not in steps(folder / "out"), "the histograms were carried"
+    assert "beside the programs" not in steps(folder / "out")["torch"]["detail"], "the adapter was carried"
     script(folder / "bin/nvidia-smi", "exit 9")
     path = os.environ["PATH"]
     try:
@@ -213,6 +222,75 @@ def bundles(folder):
         assert check_bundle.architecture() == ["-DCMAKE_CUDA_ARCHITECTURES=native"]
     finally:
         os.environ["PATH"] = path
+
+
+def adapter(folder, kernels=".nv_fatbin"):
+    folder.mkdir(exist_ok=True)
+    library = folder / check_torch.LIBRARY
+    library.write_text(kernels)
+    (folder / f"{check_torch.LIBRARY}.torch").write_text("2.11.0+cu130\n")
+    return library
+
+
+TINY = {"F.embedding_bag": {"median_us": 5, "over_F.embedding_bag": 1}}
+CASE = {"rows": 7, "dim": 64, "zipf": 0, "forward": {"resembed": {"median_ms": 2},
+                                                     "two_bags": {"median_ms": 3, "over_resembed": 1.5}}}
+
+
+def torch_step(folder):
+    """The adapter's step with a python3 that passes, fails, is cut, or cannot run it."""
+    programs(folder)
+    library = adapter(folder / "torch")
+
+    def checked(torch="2.11.1", gpu="true", missing="", tests="echo 'Ran 4 tests in 1s'; echo 'OK (skipped=1)'",
+                bench="exit 0", minutes=8, done=(CASE,)):
+        (folder / "report.json").write_text(json.dumps({"tiny": TINY, "cases": list(done)}))
+        probe = json.dumps({"torch": torch, "gpu": gpu == "true", "missing": missing.split()})
+        script(folder / "bin/python3", f"""case "$*" in
+"-c "*) {f"echo '{probe}'" if torch else "echo no module; exit 1"};;
+*unittest*) [ "$RESEMBED_TORCH_LIBRARY" = {library} ] || exit 8; {tests};;
+*--device\\ cuda*) while [ $# -gt 1 ]; do shift; done; cp {folder}/report.json "$1"; {bench};;
+*) exit 9;;
+esac""")
+        (folder / "out/torch_benchmarks.json").unlink(missing_ok=True)
+        done = run("--binaries", folder, "--out", folder / "out", "--minutes", minutes,
+                   env={**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"})
+        read = steps(folder / "out")
+        return done, [(read[name]["status"], read[name]["detail"]) for name in ("torch", "torch benchmarks")]
+
+    done, (tests, bench) = checked()
+    assert tests[0] == "passed" and "3 tests" in tests[1], tests
+    assert bench == ("passed", "tiny; 7 rows, dim 64, zipf 0") and done.returncode == 0, bench
+    assert "| forward, 7 rows, dim 64, zipf 0: two_bags | 3.000 | 1.50 |" in done.stdout, done.stdout
+    for reason, words in (({"torch": ""}, "no torch"), ({"torch": "2.12.0"}, "built for 2.11.0+cu130"),
+                          ({"gpu": "false"}, "sees no GPU"), ({"missing": "hypothesis"}, "but no hypothesis")):
+        done, (tests, bench) = checked(**reason)
+        if reason.get("torch") == "" and "no torch" not in tests[1]:
+            words = "(" + sys.executable  # the tests' own Python has one, which cannot run it either
+        assert tests[0] == bench[0] == "not run" and words in tests[1] and done.returncode == 0, (reason, tests, bench)
+    done, (tests, bench) = checked(tests="echo 'ERROR: test_b (test_cuda.Cuda.test_b)'; echo 'Ran 4 tests in 1s'; "
+                                   "echo 'FAILED (errors=1)'; exit 1", bench="echo two_bags differs; exit 1")
+    assert tests == ("failed", "1 problems: test_b") and bench == ("failed", "two_bags differs"), (tests, bench)
+    assert done.returncode == 1, done.stdout
+    done, (tests, bench) = checked(tests="echo 'Ran 4 tests in 1s'; echo 'OK (skipped=4)'", done=())
+    assert tests == ("failed", "no test ran") and bench == ("passed", "tiny"), (tests, bench)
+    done, (tests, bench) = checked(tests="kill -11 $$")
+    assert tests[0] == "failed" and "-11" in tests[1], tests
+    done, (tests, bench) = checked(bench="sleep 100", minutes=.2)
+    assert bench == ("passed", "tiny; 7 rows, dim 64, zipf 0; out of time for the rest"), bench
+    done, (tests, bench) = checked(tests="echo 'test_a (test_cuda.Cuda.test_a) ... ok'; sleep 100", minutes=.2)
+    assert tests == ("not run", "out of time; 1 tests passed before") and bench == ("not run", "out of time"), tests
+    assert done.returncode == 0, done.stdout
+    adapter(folder / "torch", "no kernels")
+    assert "no cuda backend" in checked()[1][0][1]
+    try:
+        check_torch.find_build(folder / "torch")
+    except SystemExit as error:
+        assert "needs a build with nvcc" in str(error), error
+    else:
+        raise AssertionError("an adapter of the CPU alone is carried")
+    shutil.rmtree(folder / "torch")
+    assert "beside the programs" in checked()[1][0][1]
 
 
 def profile(_):
@@ -308,7 +386,7 @@ def limits(_):
 
 def main():
     for case in (profile, peers, limits, needs_out, sanitized_cases, benchmark_cases, failing_test, no_gpu, out_of_time,
-                 tools, bundles, rehearsal):
+                 tools, torch_step, bundles, rehearsal):
         with tempfile.TemporaryDirectory() as folder:
             case(pathlib.Path(folder).resolve())
         print(f"{case.__name__}: ok", flush=True)

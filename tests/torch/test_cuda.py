@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""On a GPU: what the CPU gives, on the current stream, without waiting, and in captured graphs."""
+"""On a GPU: what the CPU gives, on the current stream, without waiting, and in captured graphs; opcheck there."""
 import unittest
+from unittest import mock
 
 import torch
+from torch.utils._pytree import tree_map
 
 import resembed
+import test_ops
 from support import FUSIONS, OPS, Problem, TestCase, call
 from test_collection import FEATURES, OPTIMIZERS, batch, make
 
@@ -24,6 +27,38 @@ def lengths_of(offsets):
     n_bags = (offsets.numel() - 1) // len(FEATURES)
     ends = offsets[::n_bags].tolist()
     return [end - begin for begin, end in zip(ends[:-1], ends[1:])]
+
+
+def moved(name, args, kwargs, device):
+    """The arguments of test_ops for an operation on a device. With several features on CUDA their lengths are asked
+    for; the graph services are the CPU's."""
+    def move(value):
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.detach().to(device, copy=True).requires_grad_(value.requires_grad)
+
+    if "graph" in name:
+        return args, kwargs
+    names = [argument.name for argument in getattr(OPS, name).default._schema.arguments]
+    given = {**dict(zip(names, args)), **kwargs}
+    if "feature_lengths" in names and "feature_lengths" not in given:
+        ends = given["offsets"][::(given["offsets"].numel() - 1) // len(given["feature_table"])].tolist()
+        kwargs = {**kwargs, "feature_lengths": [end - begin for begin, end in zip(ends[:-1], ends[1:])]}
+    return tree_map(move, tuple(args)), tree_map(move, kwargs)
+
+
+@unittest.skipUnless(torch.cuda.is_available(), "no GPU")
+class CudaOpcheck(test_ops.Opcheck):
+    """The cases of test_ops with their tensors on the GPU."""
+    device = "cuda"
+
+    def setUp(self):
+        super().setUp()
+        check = test_ops.check
+        patch = mock.patch.object(test_ops, "check", lambda name, args, kwargs=None: check(
+            name, *moved(name, args, kwargs or {}, self.device)))
+        patch.start()
+        self.addCleanup(patch.stop)
 
 
 @unittest.skipUnless(torch.cuda.is_available(), "no GPU")
