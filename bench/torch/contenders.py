@@ -3,6 +3,7 @@
 
 All contenders of a problem read and write the same two tables.
 """
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class Zipf:
 
 def fill(table):
     """Small random numbers, the same in every block of rows: a fill at the speed of memory."""
-    block = torch.rand(min(4096, table.size(0)), table.size(1)) * 0.2 - 0.1
+    block = (torch.rand(min(4096, table.size(0)), table.size(1)) * 0.2 - 0.1).to(table.device)
     for part in table.detach().split(len(block)):
         part.copy_(block[:len(part)])
 
@@ -50,36 +51,36 @@ class Batch:
 
     def __init__(self, problem, ids):
         bags, length = ids.shape
-        k = problem.neighbors.size(1)
-        self.ids = ids.reshape(-1)
-        self.offsets = torch.arange(0, bags * length + 1, length)
+        k, device = problem.neighbors.size(1), problem.residual.device
+        self.ids = ids.reshape(-1).to(device)
+        self.offsets = torch.arange(0, bags * length + 1, length, device=device)
         self.lists = problem.neighbors[self.ids].reshape(-1).long()
         self.list_weights = problem.neighbor_weights[self.ids].reshape(-1)
         self.list_offsets = self.offsets * k
         self.both = torch.cat([self.ids, self.lists])  # feature-major, for the table-batched operation
         self.both_offsets = torch.cat([self.offsets, self.offsets[-1] + self.list_offsets[1:]])
-        self.both_weights = torch.cat([torch.ones(self.ids.shape), self.list_weights])
-        self.grad = torch.full((bags, problem.dim), 1e-3)
-        self.grad += torch.arange(problem.dim) * 1e-5
+        self.both_weights = torch.cat([torch.ones(self.ids.shape, device=device), self.list_weights])
+        self.grad = torch.full((bags, problem.dim), 1e-3, device=device)
+        self.grad += torch.arange(problem.dim, device=device) * 1e-5
 
 
 class Problem:
-    def __init__(self, rows, dim, k, alpha, bags, length, n_batches):
+    def __init__(self, rows, dim, k, alpha, bags, length, n_batches, device="cpu"):
         self.rows, self.dim = rows, dim
         self.fbgemm = None
-        if SplitTableBatchedEmbeddingBagsCodegen is not None:
+        if SplitTableBatchedEmbeddingBagsCodegen is not None and device == "cpu":
             self.fbgemm = SplitTableBatchedEmbeddingBagsCodegen(
                 [(rows, dim, EmbeddingLocation.HOST, ComputeDevice.CPU)] * 2,
                 optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD, learning_rate=LEARNING_RATE, eps=EPS,
                 pooling_mode=PoolingMode.SUM, bounds_check_mode=BoundsCheckMode.NONE)
             self.residual, self.central = self.fbgemm.split_embedding_weights()
         else:
-            self.residual, self.central = torch.empty(rows, dim), torch.empty(rows, dim)
+            self.residual, self.central = (torch.empty(rows, dim, device=device) for _ in range(2))
         for table in (self.residual, self.central):
             fill(table)
         source = Zipf(rows, alpha, 1)
-        self.neighbors = source.draw((rows, k), torch.int32)
-        self.neighbor_weights = torch.rand(rows, k) / k
+        self.neighbors = source.draw((rows, k), torch.int32).to(device)
+        self.neighbor_weights = (torch.rand(rows, k) / k).to(device)
         self.batches = [Batch(self, source.draw((bags, length))) for _ in range(n_batches)]
 
 
@@ -116,6 +117,12 @@ def two_bags_expanding(problem):
     return call
 
 
+def compiled(problem):
+    """separate_calls as one graph of torch.compile, which fuses what it can."""
+    torch._dynamo.reset()  # a problem's sizes are constants of its graph, and graphs of one function are limited
+    return torch.compile(separate_calls(problem), fullgraph=True)
+
+
 def fbgemm(problem):
     """The table-batched operation over two tables, lists written out before, and an addition."""
     if problem.fbgemm is None:
@@ -136,6 +143,9 @@ def ours(problem):
 
 FORWARD = {"separate_calls": separate_calls, "two_bags": two_bags, "two_bags_expanding": two_bags_expanding,
            "fbgemm": fbgemm, "resembed": ours}
+# On a GPU. The compiled one is last: what keeps it from compiling shows before its time is taken.
+CUDA_FORWARD = {"separate_calls": separate_calls, "two_bags": two_bags, "two_bags_expanding": two_bags_expanding,
+                "resembed": ours, "compiled": compiled}
 
 
 # ---- step: function(problem) -> (forward(batch), finish(batch, output)); finish is backward and the update
@@ -158,6 +168,21 @@ def torch_step(problem):
     return forward, finish
 
 
+def compiled_step(problem):
+    """The compiled composition with torch.optim.Adagrad. Its gradients are dense, there are no others under
+    torch.compile, so that every row is read and written."""
+    residual, central = (nn.Parameter(table.detach()) for table in (problem.residual, problem.central))
+    tables = SimpleNamespace(residual=residual, central=central, neighbors=problem.neighbors,
+                             neighbor_weights=problem.neighbor_weights, dim=problem.dim)
+    optimizer = torch.optim.Adagrad([residual, central], lr=LEARNING_RATE, eps=EPS)
+
+    def finish(batch, output):
+        optimizer.zero_grad()
+        output.backward(batch.grad)
+        optimizer.step()
+    return compiled(tables), finish
+
+
 def fbgemm_step(problem):
     """Row-wise Adagrad, fused into backward."""
     if problem.fbgemm is None:
@@ -176,13 +201,14 @@ def collection_over(problem):
     small = torch.zeros(1, problem.neighbors.size(1), dtype=torch.int32)
     spec = TableConfig(1, problem.dim, centers=1, neighbors=small, neighbor_weights=torch.zeros(small.shape))
     collection = ResidualEmbeddingBagCollection(
-        [spec], optimizer="rowwise_adagrad", learning_rate=LEARNING_RATE, eps=EPS)
+        [spec], optimizer="rowwise_adagrad", learning_rate=LEARNING_RATE, eps=EPS, device=problem.residual.device)
     table = collection.embedding_bags["0"]
     table.num_embeddings = problem.rows
     table.weight.data, table.central_weight.data = problem.residual.detach(), problem.central.detach()
     table.neighbors, table.neighbor_weights = problem.neighbors, problem.neighbor_weights
-    table.state1, table.central_state1 = torch.zeros(problem.rows), torch.zeros(problem.rows)
+    table.state1, table.central_state1 = (torch.zeros(problem.rows, device=problem.residual.device) for _ in range(2))
     return collection
 
 
 STEP = {"torch_sparse_adagrad": torch_step, "fbgemm": fbgemm_step, "resembed": our_step}
+CUDA_STEP = {"torch_sparse_adagrad": torch_step, "resembed": our_step, "compiled_dense_adagrad": compiled_step}
