@@ -145,7 +145,9 @@ def render(root):
              f"{latest(runs, passed('trainer'))}.",
              f"Interest graph (`kernels/graph`, Thrust and CUB): with Thrust's host backend {emulated(facts, 'device_test')}; "
              f"10^8 clicks on a GPU against the CPU builder: {latest(runs, passed('graph'))}; sanitized: "
-             f"{latest(runs, sanitized('', 'graph'))}.", "",
+             f"{latest(runs, sanitized('', 'graph'))}.",
+             f"PyTorch adapter (`tests/torch/test_cuda.py`, opcheck in it) on a GPU: {latest(runs, passed('torch'))}; "
+             f"beside `nn.EmbeddingBag` and `torch.compile`: {latest(runs, passed('torch benchmarks'))}.", "",
              "The CPU backend (`host/cpu`) runs in every test run. Its figures are below `bench/results`."]
     if not runs:
         text += ["", "No figure in this repository was measured on a GPU, and nothing here says how fast the kernels are."]
