@@ -61,7 +61,7 @@ struct Options {
   bool resume = false;
   bool report = true;
   bool protocol = false;  // write protocol.safetensors
-  std::string command;  // as typed, for the record
+  std::string command;    // as typed, for the record
 };
 
 struct Hyper {
