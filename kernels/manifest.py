@@ -43,7 +43,7 @@ def short(name):
 def entries(build):
     """{(symbol, architecture): (registers, shared, stack, spilled bytes)} from what keep_ptxas.sh kept."""
     found = {}
-    logs = sorted(pathlib.Path(build).glob("**/resembed_cuda.dir/**/*.ptxas"))
+    logs = sorted(pathlib.Path(build).glob("kernels/CMakeFiles/resembed_cuda.dir/**/*.ptxas"))  # not of consumers below
     if not logs:
         sys.exit(f"no *.ptxas below {build}; needs a build of the cuda backend with the tests")
     for log in logs:
