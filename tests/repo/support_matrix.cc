@@ -160,6 +160,7 @@ bool Works(Op op, Problem problem) {
   return false;
 }
 
+#ifdef RESEMBED_WITH_CUDA
 // Whether the cuda backend of this build has kernels for the call.
 bool Built(Op op, Problem problem) {
   problem.place = Place::Cuda(0, nullptr);
@@ -221,6 +222,7 @@ bool Built(Op op, Problem problem) {
   }
   return false;
 }
+#endif
 
 std::string Row(const std::string& head, const std::vector<std::string>& cells) {
   std::string row = "| " + head + " |";
