@@ -102,6 +102,7 @@ Json StateToJson(const TrainState& state) {
           {"best_epoch", state.best_epoch},
           {"best_valid", state.best_valid},
           {"seconds", state.seconds},
+          {"step_seconds", state.step_seconds},
           {"finished", state.finished},
           {"capped", state.capped},
           {"curve", curve}};
@@ -115,6 +116,7 @@ void StateFromJson(const Json& json, TrainState* state) {
   state->best_epoch = json.at("best_epoch");
   state->best_valid = json.at("best_valid");
   state->seconds = json.at("seconds");
+  state->step_seconds = json.at("step_seconds");
   state->finished = json.at("finished");
   state->capped = json.at("capped");
   state->curve.clear();

@@ -55,7 +55,8 @@ struct Options {
   int query_transform = -1;  // dot: 0, 1
   double bias_lr = -1;       // dot
 
-  int threads = 0;  // 0: all of the machine
+  int threads = 0;       // 0: all of the machine
+  double memory_gb = 0;  // 0: what the machine has free
   std::string backend = "cpu";
   int device = 0;
   bool resume = false;

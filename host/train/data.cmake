@@ -10,6 +10,7 @@ add_library(resembed_train_data STATIC
   read_lines.cc
   read_log.cc
   read_order.cc
+  sort_events.cc
   split.cc
 )
 target_link_libraries(resembed_train_data PUBLIC resembed::resembed Threads::Threads

@@ -2,6 +2,7 @@
 // A behavior log: who touched what, in which order.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -37,13 +38,18 @@ struct ReadOptions {
   std::string columns;
   std::function<void(int64_t bytes_read, int64_t bytes_total, int64_t lines)> progress;
   bool keep_times = false;  // 8 bytes an event more
+  // Events beyond so many bytes while they are sorted wait as sorted runs in nameless files of the folder
+  // `scratch`, 24 bytes an event; 0 = all in memory.
+  size_t memory_bytes = 0;
+  std::string scratch;
 };
 
 // Reads FILE.tsv|csv[.gz]; order is a number or ISO 8601 (numbers of 64 bits are compared exactly); quoted
 // csv fields are understood. Without an order column the order of the file counts.
 // Throws Error on a malformed line (line number and reason), an empty file, a file without events.
-// Memory: 16 bytes an event (28 while sorting; 8 more with fractions) and the distinct names. Names are the
-// bytes of the file: a quoted csv field may hold tabs, line ends or what is not UTF-8.
+// Memory: the distinct names, 4 bytes an event for the result, and while sorting 28 bytes an event (8 more with
+// fractions of a second) or memory_bytes. Names are the bytes of the file: a quoted csv field may hold tabs, line
+// ends or what is not UTF-8.
 Log ReadLog(const std::string& path, const ReadOptions& options);
 
 // The interest delay model (docs/concepts.md): items belong to n_interests domains, popularity is Zipf inside

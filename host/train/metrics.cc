@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "host/train/figures.h"
+#include "host/train/memory.h"
 #include "host/train/variant.h"
 
 namespace resembed::train {
@@ -116,6 +117,10 @@ Json RowJson(const RunData& run, Head head, const std::string& variant, const st
   json["parameters"] = rows[0].parameters;
   json["dim"] = rows[0].dim;
   json["seconds"] = FigureOver(rows, [](const RowResult& row) { return row.state.seconds; });
+  const double samples = static_cast<double>(run.n_samples);
+  json["samples_per_second"] = FigureOver(rows, [samples](const RowResult& row) {
+    return samples * static_cast<double>(row.state.curve.size()) / row.state.step_seconds;
+  });
   json["ratio"] = FigureOver(rows, [](const RowResult& row) { return row.envelope.ratio; });
   json["envelope"] = EnvelopeJson(rows);
   json["epochs_to_plain"] = nullptr;
@@ -198,6 +203,7 @@ Json ConfigJson(const RunData& run) {
       {"split_seed", o.split_seed},
       {"train_fraction", o.train_fraction},
       {"threads", run.threads},
+      {"peak_memory_gb", static_cast<double>(PeakResidentBytes()) / 1e9},
       {"backend", o.backend},
       {"patience", o.patience},
       {"max_epochs", o.epochs},

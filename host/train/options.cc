@@ -84,6 +84,12 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->check(CLI::Range(0, 4096))
       ->capture_default_str()
       ->group("Run");
+  app->add_option("--memory", o->memory_gb,
+                  "GB to use at most: a larger log is sorted in files of --out, a row that needs more is refused; "
+                  "0 = what the machine has free")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group("Run");
   app->add_option("--backend", o->backend, "Where tables and optimizer state live: cpu or cuda")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str()

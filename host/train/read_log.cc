@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <numeric>
 #include <optional>
 
 #include "host/train/log.h"
@@ -10,6 +9,7 @@
 #include "host/train/read_columns.h"
 #include "host/train/read_lines.h"
 #include "host/train/read_order.h"
+#include "host/train/sort_events.h"
 
 namespace resembed::train {
 namespace {
@@ -80,46 +80,6 @@ class Names {
   std::vector<Slot> slots_;
 };
 
-struct Events {
-  std::vector<int32_t> user, item;
-  std::vector<int64_t> whole;     // empty: the order of the file
-  std::vector<int64_t> fraction;  // empty as long as every order is whole
-};
-
-// Groups by user (stable), then sorts each user's events by order (stable).
-void SortInto(Events* events, int64_t n_users, bool keep_times, Log* log) {
-  const size_t n_events = events->user.size();
-  log->offsets.assign(static_cast<size_t>(n_users) + 1, 0);
-  for (const int32_t user : events->user) ++log->offsets[static_cast<size_t>(user) + 1];
-  std::partial_sum(log->offsets.begin(), log->offsets.end(), log->offsets.begin());
-
-  std::vector<int64_t> next(log->offsets.begin(), log->offsets.end() - 1);
-  std::vector<int64_t> source(n_events);  // events by user, in file order
-  for (size_t event = 0; event < n_events; ++event) {
-    source[static_cast<size_t>(next[static_cast<size_t>(events->user[event])]++)] =
-        static_cast<int64_t>(event);
-  }
-  if (!events->whole.empty()) {
-    const auto earlier = [&](int64_t a, int64_t b) {
-      const auto i = static_cast<size_t>(a), j = static_cast<size_t>(b);
-      if (events->whole[i] != events->whole[j]) return events->whole[i] < events->whole[j];
-      return !events->fraction.empty() && events->fraction[i] < events->fraction[j];
-    };
-    for (int64_t user = 0; user < n_users; ++user) {
-      const auto begin = source.begin() + log->offsets[static_cast<size_t>(user)];
-      const auto end = source.begin() + log->offsets[static_cast<size_t>(user) + 1];
-      if (!std::is_sorted(begin, end, earlier)) std::stable_sort(begin, end, earlier);
-    }
-  }
-  log->items.resize(n_events);
-  for (size_t event = 0; event < n_events; ++event)
-    log->items[event] = events->item[static_cast<size_t>(source[event])];
-  if (!keep_times || events->whole.empty()) return;
-  log->times.resize(n_events);
-  for (size_t event = 0; event < n_events; ++event)
-    log->times[event] = events->whole[static_cast<size_t>(source[event])];
-}
-
 }  // namespace
 
 Log ReadLog(const std::string& path, const ReadOptions& options) {
@@ -135,7 +95,7 @@ Log ReadLog(const std::string& path, const ReadOptions& options) {
   const size_t n_needed = static_cast<size_t>(std::max({columns.user, columns.item, columns.order})) + 1;
 
   Names users, items;
-  Events events;
+  EventSorter events(options.memory_bytes, options.scratch, columns.order >= 0);
   std::optional<OrderKind> file_kind;
   const auto add = [&] {
     if (fields.size() < n_needed) {
@@ -146,10 +106,10 @@ Log ReadLog(const std::string& path, const ReadOptions& options) {
     const std::string_view item = fields[static_cast<size_t>(columns.item)];
     if (user.empty()) reader.Fail("the user is empty");
     if (item.empty()) reader.Fail("the item is empty");
+    OrderKey key;
     if (columns.order >= 0) {
       const std::string_view text = fields[static_cast<size_t>(columns.order)];
       OrderKind kind;
-      OrderKey key;
       const char* reason = ParseOrder(text, &kind, &key);
       if (reason != nullptr) reader.Fail("the order \"" + std::string(text.substr(0, 80)) + "\" " + reason);
       if (!file_kind) file_kind = kind;
@@ -158,13 +118,10 @@ Log ReadLog(const std::string& path, const ReadOptions& options) {
                     (kind == OrderKind::kDate ? "date" : "number") + "; the lines before have " +
                     (kind == OrderKind::kDate ? "numbers" : "dates"));
       }
-      if (key.fraction != 0 && events.fraction.empty()) events.fraction.assign(events.whole.size(), 0);
-      if (key.fraction != 0 || !events.fraction.empty()) events.fraction.push_back(key.fraction);
-      events.whole.push_back(key.whole);
     }
-    events.user.push_back(users.Number(user));
-    events.item.push_back(items.Number(item));
-    if (events.user.back() < 0 || events.item.back() < 0) reader.Fail("more than 2^31 - 2 users or items");
+    const int32_t user_number = users.Number(user), item_number = items.Number(item);
+    if (user_number < 0 || item_number < 0) reader.Fail("more than 2^31 - 2 users or items");
+    events.Add(user_number, item_number, key);
   };
 
   bool more = true;
@@ -176,7 +133,7 @@ Log ReadLog(const std::string& path, const ReadOptions& options) {
     }
   }
   if (options.progress) options.progress(reader.bytes_total(), reader.bytes_total(), reader.line());
-  if (events.user.empty())
+  if (events.n_events() == 0)
     throw Error{path + ": no events; the file holds only the header " + columns.description};
 
   Log log;
@@ -184,7 +141,7 @@ Log ReadLog(const std::string& path, const ReadOptions& options) {
   log.columns = columns.description;
   log.user_names = users.Take();
   log.item_names = items.Take();
-  SortInto(&events, static_cast<int64_t>(log.user_names.size()), options.keep_times, &log);
+  events.Finish(static_cast<int64_t>(log.user_names.size()), options.keep_times, &log);
   return log;
 }
 

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "host/train/figures.h"
+#include "host/train/memory.h"
 #include "host/train/metrics.h"
 #include "host/train/progress.h"
 #include "host/train/protocol.h"
@@ -104,6 +105,7 @@ class Runner {
                                   : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {
     if (options.backend == "cuda") device_ = Device::Open(options.device);
     run_.options = &options;
+    memory_ = options.memory_gb > 0 ? static_cast<int64_t>(options.memory_gb * 1e9) : AvailableBytes();
     run_.threads = pool_.width();
     out_ = options.out;
   }
@@ -146,6 +148,8 @@ class Runner {
     } else {
       ReadOptions read;
       read.columns = options_.columns;
+      read.memory_bytes = static_cast<size_t>(memory_ / 2);  // the rest for names and the log itself
+      read.scratch = (out_ / "checkpoint").string();
       auto last = std::chrono::steady_clock::now();
       read.progress = [&](int64_t bytes, int64_t total, int64_t lines) {
         const auto now = std::chrono::steady_clock::now();
@@ -208,12 +212,17 @@ class Runner {
   // measurement as soon as a row is done.
   void PlanRows() {
     const int64_t samples = run_.n_samples;
+    const int64_t taken = ResidentBytes();
     std::vector<Progress::Row> rows;
     for (int seed = 1; seed <= options_.seeds; ++seed) {
       for (const Head head : options_.heads) {
         const Hyper hyper = HyperOf(options_, head, run_.n_samples);
         for (const std::string& name : options_.variants) {
           const Variant& variant = *FindVariant(name);
+          if (memory_ > 0 && seed == 1) {
+            CheckMemory(MemoryOf(variant, run_.log.n_items(), run_.graph.n_centers, hyper), taken, memory_,
+                        name + " under " + HeadName(head));
+          }
           const double dim = static_cast<double>(hyper.dim * variant.dim_factor);
           const double n = static_cast<double>(samples), threads = pool_.width();
           const double slots = variant.form == RESEMBED_CENTRAL_NONE         ? 1
@@ -322,9 +331,9 @@ class Runner {
       SaveProgress(CurrentPath().string(), key, learner.get(), state);
       return false;
     }
+    state.best.clear();
     Measure(learner.get(), &result);
     Describe(key, hyper, variant, learner.get(), state);
-    state.best.clear();
     SaveRow(RowPath(key).string(), result);
     fs::remove(CurrentPath());
     Report(index, result, "");
@@ -400,6 +409,7 @@ class Runner {
   const std::atomic<bool>& stop_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   Pool pool_;
+  int64_t memory_ = 0;              // bytes to use at most; 0 = unknown
   std::unique_ptr<Device> device_;  // of the tables; null = the CPU
   fs::path out_;
   RunData run_;

@@ -28,6 +28,7 @@ struct TrainState {
   int best_epoch = 0;   // 0: none yet
   double best_valid = 0;
   double seconds = 0;
+  double step_seconds = 0;  // of those, in optimizer steps
   bool finished = false;
   bool capped = false;
   std::vector<EpochPoint> curve;

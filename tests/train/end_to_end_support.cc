@@ -77,7 +77,10 @@ nlohmann::json ReadJson(const std::string& path) {
 
 nlohmann::json WithoutTimes(nlohmann::json json) {
   if (json.is_object()) {
-    for (const char* key : {"seconds", "command", "threads", "backend"}) json.erase(key);
+    for (const char* key :
+         {"seconds", "samples_per_second", "peak_memory_gb", "command", "threads", "backend"}) {
+      json.erase(key);
+    }
   }
   if (json.is_structured()) {
     for (auto& value : json) value = WithoutTimes(value);

@@ -222,6 +222,14 @@ TEST(Train, CudaWithoutAGpuSaysWhyAndWritesNothing) {
   EXPECT_FALSE(std::filesystem::exists(out / "run"));
 }
 
+TEST(Train, RefusesARowThatNeedsMoreThanItMayTake) {
+  const Folder out("memory");
+  const Outcome run =
+      Train(With(SmallLog(), {"--out", out.path(), "--variants", "avg", "--head", "dot", "--memory", "0.001"}));
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.err, HasSubstr("--memory is 0.00 GB; avg under dot needs 0.0"));
+}
+
 TEST(Train, RejectsWhatItCannotUse) {
   const Folder out("rejects");
   WriteFile(out / "empty.tsv", "");

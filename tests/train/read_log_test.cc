@@ -4,12 +4,14 @@
 #include <zlib.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "host/train/log.h"
+#include "host/train/random.h"
 
 namespace resembed::train {
 namespace {
@@ -41,10 +43,16 @@ class ReadLogTest : public ::testing::Test {
     return Write(name, bytes);
   }
 
+  static ReadOptions WithColumns(const std::string& columns) {
+    ReadOptions options;
+    options.columns = columns;
+    return options;
+  }
+
   // user -> items, by name.
   static std::map<std::string, std::vector<std::string>> Read(const std::string& path,
                                                               const std::string& columns = "") {
-    const Log log = ReadLog(path, {columns, nullptr});
+    const Log log = ReadLog(path, WithColumns(columns));
     std::map<std::string, std::vector<std::string>> sequences;
     for (size_t user = 0; user < log.user_names.size(); ++user) {
       for (int64_t event = log.offsets[user]; event < log.offsets[user + 1]; ++event) {
@@ -57,7 +65,7 @@ class ReadLogTest : public ::testing::Test {
 
   static std::string Failure(const std::string& path, const std::string& columns = "") {
     try {
-      ReadLog(path, {columns, nullptr});
+      ReadLog(path, WithColumns(columns));
     } catch (const Error& error) {
       return error.message;
     }
@@ -140,9 +148,9 @@ TEST_F(ReadLogTest, FindsColumnsByCommonNames) {
 
 TEST_F(ReadLogTest, TakesColumnsByNameOrNumber) {
   const std::string headed = Write("headed.csv", "when,who,what\n1,a,x\n");
-  EXPECT_EQ(ReadLog(headed, {"user=who,item=what,order=when", nullptr}).columns,
+  EXPECT_EQ(ReadLog(headed, WithColumns("user=who,item=what,order=when")).columns,
             "user=who,item=what,order=when");
-  EXPECT_EQ(ReadLog(headed, {"user=2,item=3,order=1", nullptr}).n_events(), 1);
+  EXPECT_EQ(ReadLog(headed, WithColumns("user=2,item=3,order=1")).n_events(), 1);
   const std::string bare =
       Write("bare.csv", "1,2014-04-07T10:51:09.277Z,214536502,0\n1,2014-04-07T10:50:00Z,7,0\n");
   EXPECT_THAT(Failure(bare), HasSubstr(":1: column 2 holds a time, not an item; say which column is what"));
@@ -169,7 +177,7 @@ TEST_F(ReadLogTest, RejectsColumnsThatAreNotThere) {
 TEST_F(ReadLogTest, WithoutAnOrderColumnFileOrderCounts) {
   EXPECT_THAT(Read(Write("two.tsv", "u\tc\nu\ta\nu\tb\n"))["u"], ElementsAre("c", "a", "b"));
   const Log log =
-      ReadLog(Write("three.csv", "user,item,time\nu,c,3\nu,a,1\n"), {"user=user,item=item", nullptr});
+      ReadLog(Write("three.csv", "user,item,time\nu,c,3\nu,a,1\n"), WithColumns("user=user,item=item"));
   EXPECT_THAT(log.items, ElementsAre(0, 1));
   EXPECT_THAT(log.columns, HasSubstr("order of the file"));
 }
@@ -208,13 +216,14 @@ TEST_F(ReadLogTest, ReadsGzipAndSaysWhenItIsCut) {
             std::to_string(200000 - i) + "\n";
   }
   int64_t calls = 0, last = 0;
-  const Log log =
-      ReadLog(WriteGzip("whole.tsv.gz", text), {"", [&](int64_t read, int64_t total, int64_t lines) {
-                                                  EXPECT_LE(read, total);
-                                                  EXPECT_GE(lines, last);
-                                                  last = lines;
-                                                  ++calls;
-                                                }});
+  ReadOptions options;
+  options.progress = [&](int64_t read, int64_t total, int64_t lines) {
+    EXPECT_LE(read, total);
+    EXPECT_GE(lines, last);
+    last = lines;
+    ++calls;
+  };
+  const Log log = ReadLog(WriteGzip("whole.tsv.gz", text), options);
   EXPECT_EQ(log.n_events(), 200000);
   EXPECT_EQ(log.n_users(), 1000);
   EXPECT_EQ(log.n_items(), 5003);
@@ -224,6 +233,70 @@ TEST_F(ReadLogTest, ReadsGzipAndSaysWhenItIsCut) {
   EXPECT_EQ(log.item_names[static_cast<size_t>(log.items[0])],
             "i" + std::to_string((199000LL * 7919) % 5003));
   EXPECT_THAT(Failure(WriteGzip("cut.tsv.gz", text, 2000)), HasSubstr("the gzip file ends early"));
+}
+
+// A log in no order, with ties and, on request, fractions: every event's place is told by its item.
+std::string ShuffledLog(int n_events, int n_users, bool fractions) {
+  Random random(7);
+  std::string text = "user\titem\torder\n";
+  for (int event = 0; event < n_events; ++event) {
+    // One user has a third of all events; ids of users run against the order of first appearance.
+    const int64_t user = random.Below(3) == 0 ? 0 : random.Below(n_users);
+    text += "u" + std::to_string(n_users - user) + "\ti" + std::to_string(random.Below(500)) + "\t" +
+            std::to_string(random.Below(1000) - 500);
+    if (fractions && random.Below(2) == 0) text += "." + std::to_string(random.Below(100));
+    text += "\n";
+  }
+  return text;
+}
+
+TEST_F(ReadLogTest, SortsInFilesAsInMemory) {
+  const std::string folder = Path("scratch");
+  std::filesystem::create_directories(folder);
+  for (const bool fractions : {false, true}) {
+    const std::string path = Write("shuffled.tsv", ShuffledLog(150000, 3000, fractions));
+    ReadOptions options;
+    options.keep_times = true;
+    const Log whole = ReadLog(path, options);
+    options.memory_bytes = 1;  // the least there is: 1 MiB, some 37,000 events
+    options.scratch = folder;
+    const Log merged = ReadLog(path, options);
+    EXPECT_EQ(whole.n_events(), 150000);
+    EXPECT_EQ(merged.offsets, whole.offsets);
+    EXPECT_EQ(merged.items, whole.items);
+    EXPECT_EQ(merged.times, whole.times);
+    EXPECT_EQ(merged.user_names, whole.user_names);
+    EXPECT_EQ(merged.item_names, whole.item_names);
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(folder));
+}
+
+TEST_F(ReadLogTest, SortsInFilesWithoutAnOrder) {
+  std::string text = "user\titem\n";
+  for (int event = 0; event < 100000; ++event) {
+    text += "u" + std::to_string(event * 7919 % 13) + "\ti" + std::to_string(event) + "\n";
+  }
+  const std::string path = Write("no_order.tsv", text);
+  ReadOptions options;
+  options.memory_bytes = 1;
+  options.scratch = ::testing::TempDir();
+  const Log merged = ReadLog(path, options), whole = ReadLog(path, {});
+  EXPECT_EQ(merged.items, whole.items);
+  EXPECT_EQ(merged.offsets, whole.offsets);
+  EXPECT_THAT(merged.times, ElementsAre());
+}
+
+TEST_F(ReadLogTest, SaysWhereSortedEventsFindNoRoom) {
+  const std::string path = Write("shuffled.tsv", ShuffledLog(50000, 100, false));
+  ReadOptions options;
+  options.memory_bytes = 1;
+  options.scratch = Path("nowhere");
+  try {
+    ReadLog(path, options);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.message, EndsWith("nowhere: has no room for sorted events (No such file or directory)"));
+  }
 }
 
 }  // namespace
