@@ -21,6 +21,8 @@ using train::Error;
 train::Log Read(const Options& options) {
   train::ReadOptions read;
   read.columns = options.columns;
+  read.memory_bytes = static_cast<size_t>(options.memory_gb * 1e9);
+  read.scratch = options.out;
   read.keep_times = options.count.session_gap > 0;
   auto progress = std::make_shared<ReadProgress>(options.quiet);
   read.progress = [progress](int64_t bytes, int64_t total, int64_t lines) {

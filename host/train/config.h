@@ -21,6 +21,7 @@ struct Options {
   std::string columns;
   std::string out = "resembed-out";
   GeneratorOptions generator;
+  std::string save_log;  // file for the generated log; empty: none
 
   int seeds = 1;
   uint64_t split_seed = 1;

@@ -12,6 +12,7 @@ add_library(resembed_train_data STATIC
   read_order.cc
   sort_events.cc
   split.cc
+  write_log.cc
 )
 target_link_libraries(resembed_train_data PUBLIC resembed::resembed Threads::Threads
   PRIVATE resembed_flags ZLIB::ZLIB)

@@ -72,6 +72,9 @@ struct GeneratorOptions {
 };
 // Throws Error for options without a meaning.
 Log GenerateLog(const GeneratorOptions& options);
+// Writes a tsv (path ending in .gz: compressed) as a site would: every user's first event, then every user's second,
+// ...; order is the number of the round. For names without tabs and line ends. Throws Error.
+void WriteLog(const Log& log, const std::string& path);
 
 constexpr int64_t kMinEvents = 3;  // of a user that the split takes
 // The hash puts the user into `train`, should she have events enough.

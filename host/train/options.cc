@@ -194,7 +194,8 @@ void AddModelOptions(CLI::App* app, Options* o) {
       ->group(training);
 }
 
-void AddGeneratorOptions(CLI::App* app, GeneratorOptions* g) {
+void AddGeneratorOptions(CLI::App* app, Options* o) {
+  GeneratorOptions* g = &o->generator;
   const std::string group = "Generated log (without --data)";
   app->add_option("--users", g->n_users, "Users")
       ->check(CLI::Range(1, 100000000))
@@ -240,6 +241,7 @@ void AddGeneratorOptions(CLI::App* app, GeneratorOptions* g) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->group(group);
+  app->add_option("--save-log", o->save_log, "File to write the generated log to: .tsv or .tsv.gz")->group(group);
   app->add_option("--log-seed", g->seed, "Seed of the generated log")->capture_default_str()->group(group);
 }
 
@@ -285,7 +287,7 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   std::string variants, head = "both", preset = "default";
   AddRunOptions(&app, options, &variants, &head, &preset);
   AddModelOptions(&app, options);
-  AddGeneratorOptions(&app, &options->generator);
+  AddGeneratorOptions(&app, options);
   const auto fail = [&](const std::string& reason) {
     std::fprintf(stderr, "resembed-train: %s\n", reason.c_str());
     *exit_code = 2;
@@ -326,6 +328,9 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
       return fail("--items is " + std::to_string(g.n_items) + "; needs at least two for each of the " +
                   std::to_string(g.n_interests) + " interests");
     }
+  }
+  if (!options->data.empty() && !options->save_log.empty()) {
+    return fail("--save-log is given with --data; needs a generated log");
   }
   if (!options->graph.empty()) {
     for (const char* name : {"--window", "--neighbors", "--resolution"}) {

@@ -145,6 +145,7 @@ class Runner {
   void Prepare() {
     if (options_.data.empty()) {
       run_.log = GenerateLog(options_.generator);
+      if (!options_.save_log.empty()) WriteLog(run_.log, options_.save_log);
     } else {
       ReadOptions read;
       read.columns = options_.columns;

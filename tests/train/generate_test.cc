@@ -120,5 +120,27 @@ TEST(GenerateLog, RejectsOptionsWithoutAMeaning) {
   EXPECT_THAT(failure([](auto& o) { o.zipf = -1; }), HasSubstr("Zipf exponents from 0"));
 }
 
+TEST(WriteLog, IsReadBackAsItWas) {
+  GeneratorOptions options;
+  options.n_users = 300;
+  options.n_items = 200;
+  options.n_interests = 10;
+  const Log log = GenerateLog(options);
+  for (const char* name : {"resembed_written.tsv", "resembed_written.tsv.gz"}) {
+    const std::string path = ::testing::TempDir() + name;
+    WriteLog(log, path);
+    const Log read = ReadLog(path, {});
+    EXPECT_EQ(read.columns, "user=user,item=item,order=order");
+    EXPECT_EQ(read.user_names, log.user_names);
+    EXPECT_EQ(read.offsets, log.offsets);
+    ASSERT_EQ(read.n_events(), log.n_events());
+    for (size_t event = 0; event < log.items.size(); ++event) {
+      ASSERT_EQ(read.item_names[static_cast<size_t>(read.items[event])],
+                log.item_names[static_cast<size_t>(log.items[event])]);
+    }
+  }
+  EXPECT_THROW(WriteLog(log, ::testing::TempDir() + "nowhere/log.tsv"), Error);
+}
+
 }  // namespace
 }  // namespace resembed::train
