@@ -118,6 +118,8 @@ void SortInto(Events* events, int64_t n_users, bool keep_times, Log* log) {
   log->times.resize(n_events);
   for (size_t event = 0; event < n_events; ++event)
     log->times[event] = events->whole[static_cast<size_t>(source[event])];
+  for (size_t event = 0; event < events->fraction.size(); ++event)
+    log->time_fractions.push_back(events->fraction[static_cast<size_t>(source[event])]);
 }
 
 }  // namespace
