@@ -35,7 +35,8 @@ PairMatrix CountPairs(const Log& log, const Split& split, const uint32_t* distan
   std::vector<int64_t> offsets = {0};
   for (const int32_t user : split.train) {
     const size_t u = static_cast<size_t>(user);
-    ids.insert(ids.end(), log.items.begin() + log.offsets[u], log.items.begin() + log.offsets[u + 1]);
+    ids.insert(ids.end(), log.items.begin() + log.offsets[u],
+               log.items.begin() + EndOf(log, split.train_ends, user));
     offsets.push_back(static_cast<int64_t>(ids.size()));
   }
   resembed_covisit_options options{};

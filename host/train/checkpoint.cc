@@ -150,6 +150,8 @@ void SaveRow(const std::string& path, const RowResult& row) {
   json["gap"] = row.gap;
   json["parameters"] = row.parameters;
   json["dim"] = row.dim;
+  json["pretrain_seconds"] = row.pretrain_seconds;
+  json["valid_auc"] = row.valid_auc;
   json["radius"] = row.envelope.radius;
   json["radius95"] = row.envelope.radius95;
   json["ratio"] = row.envelope.ratio;  // NaN becomes null
@@ -171,10 +173,27 @@ bool LoadRow(const std::string& path, RowResult* row) {
   row->gap = json.at("gap");
   row->parameters = json.at("parameters");
   row->dim = json.at("dim");
+  row->pretrain_seconds = json.at("pretrain_seconds");
+  row->valid_auc = json.at("valid_auc");
   row->envelope.radius = json.at("radius").get<std::vector<double>>();
   row->envelope.radius95 = json.at("radius95").get<std::vector<double>>();
   row->envelope.ratio =
       json.at("ratio").is_null() ? std::numeric_limits<double>::quiet_NaN() : json.at("ratio").get<double>();
+  return true;
+}
+
+void SavePretrained(const std::string& path, const Pretrained& pretrained) {
+  Writer writer;
+  writer.Add("rows", pretrained.rows.data(), static_cast<int64_t>(pretrained.rows.size()), 0);
+  writer.Save(path, {{"seconds", Json(pretrained.seconds).dump()}});
+}
+
+bool LoadPretrained(const std::string& path, Pretrained* pretrained) {
+  if (!std::filesystem::exists(path)) return false;
+  const Reader reader(path);
+  pretrained->rows.resize(static_cast<size_t>(reader.Size("rows")));
+  reader.Read("rows", pretrained->rows.data(), reader.Size("rows"));
+  pretrained->seconds = Parse(path, reader.Metadata("seconds"));
   return true;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "host/train/envelope.h"
+#include "host/train/pretrain.h"
 #include "host/train/train_loop.h"
 
 namespace resembed::train {
@@ -17,24 +18,31 @@ struct RowKey {
   Head head;
   std::string variant;
   int seed;
+  int point = -1;  // of the tuning grid
   std::string Name() const {
-    return std::string(HeadName(head)) + "." + variant + ".seed" + std::to_string(seed);
+    return std::string(HeadName(head)) + "." + variant + ".seed" + std::to_string(seed) +
+           (point >= 0 ? ".point" + std::to_string(point) : "");
   }
 };
 
-// What a finished row says, for one seed.
+// What a finished row says, for one seed. Of a point of the tuning grid: valid_auc and state alone.
 struct RowResult {
   Figures test;
   double gap = 0;
   int64_t parameters = 0;
   int64_t dim = 0;
   EnvelopeFigures envelope;
-  std::vector<float> picture;  // [n picture items, dim]
-  TrainState state;            // without `best`
+  std::vector<float> picture;   // [n picture items, dim]
+  TrainState state;             // without `best`
+  double pretrain_seconds = 0;  // part of state.seconds
+  double valid_auc = 0;
 };
 
 void SaveRow(const std::string& path, const RowResult& row);
 bool LoadRow(const std::string& path, RowResult* row);  // false when there is no such file
+
+void SavePretrained(const std::string& path, const Pretrained& pretrained);
+bool LoadPretrained(const std::string& path, Pretrained* pretrained);  // false when there is no such file
 
 // The row in progress; `key` names it.
 void SaveProgress(const std::string& path, const RowKey& key, Learner* learner, const TrainState& state);

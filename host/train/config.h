@@ -13,7 +13,10 @@ namespace resembed::train {
 enum class Head { kMlp, kDot };
 inline const char* HeadName(Head head) { return head == Head::kMlp ? "mlp" : "dot"; }
 
-enum class Preset { kDefault, kPaper };
+enum class Preset { kDefault, kPaper, kFull };
+inline const char* PresetName(Preset preset) {
+  return preset == Preset::kPaper ? "paper" : preset == Preset::kFull ? "full" : "default";
+}
 
 // A negative number or an empty string means: the head's default (see HyperOf).
 struct Options {
@@ -24,11 +27,14 @@ struct Options {
   std::string save_log;  // file for the generated log; empty: none
 
   int seeds = 1;
+  std::string split = "user";  // "user" | "time"
+  double time_cut = 0.8;       // share of the events that trains, of a split by time
   uint64_t split_seed = 1;
   double train_fraction = 1.0;
   std::vector<Head> heads = {Head::kMlp, Head::kDot};
   std::vector<std::string> variants;
   Preset preset = Preset::kDefault;
+  bool tune = false;
 
   int dim = 64;
   int window = 2;

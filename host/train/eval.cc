@@ -150,10 +150,11 @@ std::vector<int32_t> SmallestHashes(const Log& log, const std::vector<int32_t>& 
 
 TrainingView MakeTrainingView(const Log& log, const Split& split) {
   TrainingView view;
+  view.ends = split.train_ends;
   view.popularity.assign(static_cast<size_t>(log.n_items()), 0);
   for (const int32_t user : split.train) {
     const size_t u = static_cast<size_t>(user);
-    for (int64_t event = log.offsets[u]; event < log.offsets[u + 1]; ++event) {
+    for (int64_t event = log.offsets[u]; event < EndOf(log, split.train_ends, user); ++event) {
       ++view.popularity[static_cast<size_t>(log.items[static_cast<size_t>(event)])];
     }
   }
@@ -171,7 +172,7 @@ std::vector<int32_t> SampleUsers(const Log& log, const std::vector<int32_t>& use
 }
 
 EvalSet MakeEvalSet(const Log& log, const TrainingView& view, const std::vector<int32_t>& users,
-                    int64_t max_ranked, uint64_t seed) {
+                    int64_t max_ranked, uint64_t seed, const std::vector<int64_t>& ends) {
   if (view.candidates.size() < 2) {
     throw Error{log.source + ": training users touched " + std::to_string(view.candidates.size()) +
                 " item; needs at least 2 to rank anything"};
@@ -191,7 +192,7 @@ EvalSet MakeEvalSet(const Log& log, const TrainingView& view, const std::vector<
     const size_t u = static_cast<size_t>(user);
     Target target{};
     target.user = user;
-    target.position = log.offsets[u + 1] - 1;
+    target.position = EndOf(log, ends, user) - 1;
     target.item = log.items[static_cast<size_t>(target.position)];
     target.known = view.popularity[static_cast<size_t>(target.item)] > 0;
     const auto history = log.items.begin() + log.offsets[u];

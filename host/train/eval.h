@@ -14,6 +14,7 @@ namespace resembed::train {
 struct TrainingView {
   std::vector<int64_t> popularity;  // [n_items] events of training users
   std::vector<int32_t> candidates;  // items with popularity > 0, increasing
+  std::vector<int64_t> ends;        // Split::train_ends: a sample of training lies before its user's
 };
 TrainingView MakeTrainingView(const Log& log, const Split& split);
 
@@ -34,9 +35,10 @@ struct EvalSet {
   std::vector<int32_t> popular;  // the same, drawn by training popularity
   std::vector<int32_t> ranked;   // indices of the targets used for hr20 (at most 2,000)
 };
-// positions: last event of each user in `users` (the gap uses training users the same way).
+// positions: last event of each user in `users` before her end, if `ends` (of a Split) has any; the gap uses
+// training users the same way.
 EvalSet MakeEvalSet(const Log& log, const TrainingView& view, const std::vector<int32_t>& users,
-                    int64_t max_ranked, uint64_t seed);
+                    int64_t max_ranked, uint64_t seed, const std::vector<int64_t>& ends = {});
 
 // At most max_users of `users`, chosen by a hash of the name and `seed`; increasing.
 std::vector<int32_t> SampleUsers(const Log& log, const std::vector<int32_t>& users, int64_t max_users,

@@ -11,6 +11,8 @@ namespace resembed::train {
 namespace {
 
 constexpr uint64_t kCatalogueStream = 1, kFirstUserStream = 1000;
+constexpr uint64_t kFirstTimeStream = uint64_t{1} << 40;  // no user's
+constexpr int64_t kDay = 86400, kStarts = 365 * kDay, kLongestGap = 60 * kDay, kLongestClick = 600;
 
 void CheckOptions(const GeneratorOptions& options) {
   const auto need = [](bool holds, const char* rule) {
@@ -109,6 +111,17 @@ void AppendUser(const GeneratorOptions& options, const Catalogue& catalogue, int
   log->offsets.push_back(static_cast<int64_t>(log->items.size()));
 }
 
+void AppendTimes(const GeneratorOptions& options, int64_t user, Log* log) {
+  Random random(options.seed, kFirstTimeStream + static_cast<uint64_t>(user));
+  const int64_t n_clicks =
+      log->offsets[static_cast<size_t>(user) + 1] - log->offsets[static_cast<size_t>(user)];
+  int64_t now = random.Below(kStarts);
+  for (int64_t click = 0; click < n_clicks; ++click) {
+    if (click > 0) now += 1 + random.Below(click % options.period == 0 ? kLongestGap : kLongestClick);
+    log->times.push_back(now);
+  }
+}
+
 std::string Name(char letter, int64_t number) {
   char name[32];
   std::snprintf(name, sizeof(name), "%c%06lld", letter, static_cast<long long>(number));
@@ -123,6 +136,8 @@ Log GenerateLog(const GeneratorOptions& options) {
   const Catalogue catalogue = MakeCatalogue(options, &log);
   log.offsets.push_back(0);
   for (int64_t user = 0; user < options.n_users; ++user) AppendUser(options, catalogue, user, &log);
+  for (int64_t user = 0; options.keep_times && user < options.n_users; ++user)
+    AppendTimes(options, user, &log);
   for (int64_t user = 0; user < options.n_users; ++user) log.user_names.push_back(Name('u', user));
   for (int64_t item = 0; item < options.n_items; ++item) log.item_names.push_back(Name('i', item));
   char text[256];

@@ -38,7 +38,7 @@ CovisitPointer CountPairs(const Log& log, const Split& split, int window) {
   };
   for (const int32_t user : split.train) {
     const auto begin = log.items.begin() + log.offsets[static_cast<size_t>(user)];
-    const auto end = log.items.begin() + log.offsets[static_cast<size_t>(user) + 1];
+    const auto end = log.items.begin() + EndOf(log, split.train_ends, user);
     ids.insert(ids.end(), begin, end);
     offsets.push_back(static_cast<int64_t>(ids.size()));
     if (offsets.back() >= kBlockEvents) flush();

@@ -121,6 +121,10 @@ Json RowJson(const RunData& run, Head head, const std::string& variant, const st
   json["samples_per_second"] = FigureOver(rows, [samples](const RowResult& row) {
     return samples * static_cast<double>(row.state.curve.size()) / row.state.step_seconds;
   });
+  if (FindVariant(variant)->pretrained) {
+    json["pretraining"] = {
+        {"seconds", FigureOver(rows, [](const RowResult& row) { return row.pretrain_seconds; })}};
+  }
   json["ratio"] = FigureOver(rows, [](const RowResult& row) { return row.envelope.ratio; });
   json["envelope"] = EnvelopeJson(rows);
   json["epochs_to_plain"] = nullptr;
@@ -141,6 +145,18 @@ Json RowJson(const RunData& run, Head head, const std::string& variant, const st
     over[name] = IntervalsOf(CompareFigures(mean, baseline.figures, kBootstrapSeed));
   }
   json["over_baselines"] = over;
+  return json;
+}
+
+Json SplitJson(const RunData& run) {
+  int64_t events = 0;
+  for (const int64_t popularity : run.view.popularity) events += popularity;
+  Json json = {{"by", run.options->split}, {"train_events", events}};
+  if (run.options->split == "time") {
+    json["cut"] = run.options->time_cut;
+    json["valid_from"] = run.split.valid_from;
+    json["test_from"] = run.split.test_from;
+  }
   return json;
 }
 
@@ -168,6 +184,7 @@ Json DataJson(const RunData& run) {
           {"items", run.log.n_items()},
           {"events", run.log.n_events()},
           {"too_short_users", run.split.too_short},
+          {"split", SplitJson(run)},
           {"train_users", run.split.train.size()},
           {"valid_users", run.split.valid.size()},
           {"test_users", run.split.test.size()},
@@ -208,7 +225,7 @@ Json ConfigJson(const RunData& run) {
       {"patience", o.patience},
       {"max_epochs", o.epochs},
       {"resolution", o.resolution},
-      {"preset", o.preset == Preset::kPaper ? "paper" : "default"},
+      {"preset", PresetName(o.preset)},
       {"command", o.command},
       {"by_head", hyper}};
   // At the top level where all heads agree; otherwise a sentence of both.
@@ -276,6 +293,7 @@ Json MetricsJson(const RunData& run) {
   }
   Json json = {
       {"data", DataJson(run)}, {"config", ConfigJson(run)}, {"baselines", baselines}, {"heads", heads}};
+  if (run.options->tune) json["tuning"] = TuningJson(run.tuning);
   if (run.interrupted) json["interrupted"] = true;
   return json;
 }

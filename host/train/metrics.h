@@ -10,6 +10,7 @@
 
 #include "host/train/baselines.h"
 #include "host/train/checkpoint.h"
+#include "host/train/tune.h"
 
 namespace resembed::train {
 
@@ -25,6 +26,7 @@ struct RunData {
   std::vector<int32_t> picture_items;
   std::map<std::string, BaselineRow> baselines;
   std::map<std::pair<Head, std::string>, std::vector<RowResult>> rows;  // by seed
+  Tunings tuning;
   bool interrupted = false;
   int threads = 1;
   int64_t n_samples = 0;  // of an epoch

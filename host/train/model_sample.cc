@@ -9,12 +9,12 @@
 namespace resembed::train {
 
 std::vector<Sample> DrawSamples(const Log& log, const std::vector<int32_t>& users, int n_targets,
-                                uint64_t seed, int64_t epoch) {
+                                uint64_t seed, int64_t epoch, const std::vector<int64_t>& ends) {
   std::vector<Sample> samples;
   std::vector<int64_t> drawn;
   for (const int32_t user : users) {
     const int64_t begin = log.offsets[static_cast<size_t>(user)];
-    const int64_t n = log.offsets[static_cast<size_t>(user) + 1] - begin - 1;  // positions 1 .. n
+    const int64_t n = EndOf(log, ends, user) - begin - 1;  // positions 1 .. n
     drawn.clear();
     if (n <= n_targets) {
       for (int64_t at = 1; at <= n; ++at) drawn.push_back(at);

@@ -17,9 +17,10 @@ struct Sample {
   int64_t position;  // index into log.items of the event to predict; the user has an earlier one
 };
 
-// Up to n_targets distinct positions of each user, not her first event, drawn anew for each epoch; shuffled.
+// Up to n_targets distinct positions of each user, not her first event, before her end if `ends` (of a Split) has
+// any; drawn anew for each epoch; shuffled.
 std::vector<Sample> DrawSamples(const Log& log, const std::vector<int32_t>& users, int n_targets,
-                                uint64_t seed, int64_t epoch);
+                                uint64_t seed, int64_t epoch, const std::vector<int64_t>& ends = {});
 
 // Everything a model may know about the log; one for all rows of a run.
 struct LogView {

@@ -60,6 +60,16 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->group("Data");
   app->add_option("--columns", o->columns, "Which column is what: user=NAME,item=NAME,order=NAME")
       ->group("Data");
+  app->add_option("--split", o->split,
+                  "user: 80/10/10 of the users; time: one cut in time, targets lie after what trains")
+      ->check(CLI::IsMember({"user", "time"}))
+      ->capture_default_str()
+      ->group("Data");
+  app->add_option("--time-cut", o->time_cut,
+                  "Share of the events that trains with --split time; half of the rest validates, then tests")
+      ->check(CLI::Range(0.01, 0.99))
+      ->capture_default_str()
+      ->group("Data");
   app->add_option("--split-seed", o->split_seed, "Seed of the split of users 80/10/10")
       ->capture_default_str()
       ->group("Data");
@@ -79,7 +89,11 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->group("Run");
   std::string all;
   for (const Variant& variant : Variants()) all += (all.empty() ? "" : ",") + std::string(variant.name);
-  app->add_option("--variants", *variants, "Some of " + all + "; all by default")->group("Run");
+  app->add_option("--variants", *variants, "Some of " + all + "; all but plain_pretrained by default")
+      ->group("Run");
+  app->add_flag("--tune", o->tune,
+                "Choose lr and lambda of every variant on validation, from one grid (docs/concepts.md)")
+      ->group("Run");
   app->add_option("--threads", o->threads, "Threads; 0 = all of the machine. Results do not depend on it")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str()
@@ -103,9 +117,11 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
   app->add_flag("--protocol", o->protocol,
                 "Write log, split and evaluation sets to protocol.safetensors, for models trained elsewhere")
       ->group("Run");
-  app->add_option("--preset", *preset,
-                  "default, or paper: history = plain sum of 50 events, no repeat features")
-      ->check(CLI::IsMember({"default", "paper"}))
+  app->add_option(
+         "--preset", *preset,
+         "default; paper: history = plain sum of 50 events, no repeat features; full: every variant, "
+         "--tune")
+      ->check(CLI::IsMember({"default", "paper", "full"}))
       ->capture_default_str()
       ->group("Run");
 }
@@ -305,13 +321,24 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   if (options->train_fraction <= 0) return fail("--train-fraction is 0; needs more than 0 and at most 1");
   if (head != "both") options->heads = {head == "mlp" ? Head::kMlp : Head::kDot};
   if (preset == "paper") options->preset = Preset::kPaper;
+  if (preset == "full") options->preset = Preset::kFull;
+  options->tune = options->tune || options->preset == Preset::kFull;
+  if (options->split == "time") {
+    for (const char* name : {"--graph", "--protocol", "--split-seed"}) {
+      if (app.count(name) > 0)
+        return fail(std::string(name) + " is given with --split time; needs --split user");
+    }
+  } else if (app.count("--time-cut") > 0) {
+    return fail("--time-cut is given; needs --split time");
+  }
   options->variants = SplitNames(variants);
   if (app.count("--variants") > 0 && options->variants.empty())
     return fail("--variants is empty; needs a name");
   std::string names;
   for (const Variant& variant : Variants()) {
     names += (names.empty() ? "" : ", ") + std::string(variant.name);
-    if (app.count("--variants") == 0) options->variants.push_back(variant.name);
+    if (app.count("--variants") > 0) continue;
+    if (!variant.pretrained || options->preset == Preset::kFull) options->variants.push_back(variant.name);
   }
   for (size_t i = 0; i < options->variants.size(); ++i) {
     const std::string& name = options->variants[i];

@@ -44,15 +44,16 @@ OwnLists MakeOwnLists(const Log& log, const Split& split, const InterestGraph& g
   std::vector<Changed> changed(split.train.size());
   ParallelFor(static_cast<int64_t>(changed.size()), n_threads, [&](int, int64_t at) {
     Changed& mine = changed[static_cast<size_t>(at)];
-    const size_t user = static_cast<size_t>(split.train[static_cast<size_t>(at)]);
-    const size_t length = static_cast<size_t>(log.offsets[user + 1] - log.offsets[user]);
+    const int32_t user = split.train[static_cast<size_t>(at)];
+    const int64_t ends[2] = {log.offsets[static_cast<size_t>(user)], EndOf(log, split.train_ends, user)};
+    const size_t length = static_cast<size_t>(ends[1] - ends[0]);
     std::vector<int32_t> items(length), neighbors(length * k);
     std::vector<int64_t> own_counts(length * k);
     resembed_covisit_sequences sequence = {};
     sequence.struct_size = sizeof(sequence);
     sequence.ids = log.items.data();
     sequence.id_dtype = RESEMBED_I32;
-    sequence.offsets = log.offsets.data() + user;
+    sequence.offsets = ends;
     sequence.offset_dtype = RESEMBED_I64;
     sequence.n_sequences = 1;
     int64_t n_rows = 0;

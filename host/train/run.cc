@@ -69,8 +69,13 @@ Json Fingerprint(const RunData& run) {
   const auto mix = [&hash](int64_t value) { hash = (hash ^ static_cast<uint64_t>(value)) * 1099511628211u; };
   for (const int64_t offset : run.log.offsets) mix(offset);
   for (const int32_t item : run.log.items) mix(item);
+  for (const int64_t end : run.split.train_ends) mix(end);
+  for (const int64_t end : run.split.valid_ends) mix(end);
   return {{"log", std::to_string(hash)},
           {"events", run.log.n_events()},
+          {"split", o.split},
+          {"time_cut", o.split == "time" ? o.time_cut : 0.0},
+          {"tune", o.tune},
           {"split_seed", o.split_seed},
           {"train_fraction", o.train_fraction},
           {"window", o.window},
@@ -144,11 +149,14 @@ class Runner {
 
   void Prepare() {
     if (options_.data.empty()) {
-      run_.log = GenerateLog(options_.generator);
+      GeneratorOptions generator = options_.generator;
+      generator.keep_times = options_.split == "time";
+      run_.log = GenerateLog(generator);
       if (!options_.save_log.empty()) WriteLog(run_.log, options_.save_log);
     } else {
       ReadOptions read;
       read.columns = options_.columns;
+      read.keep_times = options_.split == "time";
       read.memory_bytes = static_cast<size_t>(memory_ / 2);  // the rest for names and the log itself
       read.scratch = (out_ / "checkpoint").string();
       auto last = std::chrono::steady_clock::now();
@@ -162,22 +170,24 @@ class Runner {
       run_.log = ReadLog(options_.data, read);
     }
     const Log& log = run_.log;
-    run_.split = SplitUsers(log, options_.split_seed, options_.train_fraction);
+    run_.split = options_.split == "time"
+                     ? SplitByTime(log, options_.time_cut, options_.split_seed, options_.train_fraction)
+                     : SplitUsers(log, options_.split_seed, options_.train_fraction);
     const Split& split = run_.split;
     run_.view = MakeTrainingView(log, split);
     view_ = MakeLogView(log, run_.view);
     run_.valid = MakeEvalSet(log, run_.view, SampleUsers(log, split.valid, kMaxValidUsers, kEvalSeed),
-                             kMaxValidUsers, kEvalSeed);
-    run_.test = MakeEvalSet(log, run_.view, split.test, kMaxRankedUsers, kEvalSeed + 1);
+                             kMaxValidUsers, kEvalSeed, split.valid_ends);
+    run_.test = MakeEvalSet(log, run_.view, split.test, kMaxRankedUsers, kEvalSeed + 1, split.test_ends);
     run_.trained = MakeEvalSet(log, run_.view, SampleUsers(log, split.train, kMaxValidUsers, kEvalSeed), 1,
-                               kEvalSeed + 2);
+                               kEvalSeed + 2, split.train_ends);
     std::fprintf(
         stderr, "%s: %lld users, %lld items, %lld events; %zu users to train, %zu to validate, %zu to test\n",
         log.source.c_str(), static_cast<long long>(log.n_users()), static_cast<long long>(log.n_items()),
         static_cast<long long>(log.n_events()), split.train.size(), split.valid.size(), split.test.size());
     for (const int32_t user : split.train) {
-      const size_t u = static_cast<size_t>(user);
-      run_.n_samples += std::min<int64_t>(options_.targets, log.offsets[u + 1] - log.offsets[u] - 1);
+      const int64_t begin = log.offsets[static_cast<size_t>(user)];
+      run_.n_samples += std::min<int64_t>(options_.targets, EndOf(log, split.train_ends, user) - begin - 1);
     }
     if (options_.graph.empty()) {
       run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution);
@@ -253,10 +263,63 @@ class Runner {
         }
       }
     }
+    if (options_.tune) PlanTuning(&rows);
     progress_ =
         std::make_unique<Progress>(rows, std::min(kExpectedEpochs, options_.epochs), options_.patience);
     Note(std::to_string(keys_.size()) + " rows to train, " + std::to_string(samples) + " samples an epoch, " +
          std::to_string(pool_.width()) + " threads; about " + FormatSeconds(progress_->SecondsLeft()));
+  }
+
+  // Every point of the grid of every (head, variant), before the rows; a point costs what its row does.
+  void PlanTuning(std::vector<Progress::Row>* rows) {
+    std::vector<Progress::Row> points;
+    std::vector<RowKey> keys;
+    for (size_t i = 0; i < keys_.size() && keys_[i].seed == 1; ++i) {
+      const Variant& variant = *FindVariant(keys_[i].variant);
+      Tuning& tuning = run_.tuning[{keys_[i].head, keys_[i].variant}];
+      tuning.points = TuneGrid(variant, HyperOf(options_, keys_[i].head, run_.n_samples));
+      for (size_t point = 0; point < tuning.points.size(); ++point) {
+        points.push_back((*rows)[i]);
+        points.back().name = std::string(HeadName(keys_[i].head)) + " " + keys_[i].variant + " " +
+                             PointText(variant, tuning.points[point]);
+        keys.push_back({keys_[i].head, keys_[i].variant, 1, static_cast<int>(point)});
+      }
+    }
+    rows->insert(rows->begin(), points.begin(), points.end());
+    keys_.insert(keys_.begin(), keys.begin(), keys.end());
+  }
+
+  Hyper HyperOfRow(const RowKey& key) const {
+    Hyper hyper = HyperOf(options_, key.head, run_.n_samples);
+    if (!options_.tune) return hyper;
+    const Tuning& tuning = run_.tuning.at({key.head, key.variant});
+    const TunePoint& point = tuning.points[key.point >= 0 ? static_cast<size_t>(key.point) : tuning.chosen];
+    hyper.lr = point.lr;
+    hyper.lambda = point.lambda;
+    return hyper;
+  }
+
+  // The seed's skip-gram rows, made once for all rows that start from them. False when stopped.
+  bool FindPretrained(uint64_t seed) {
+    if (pretrained_seed_ == seed) return true;
+    const fs::path path = out_ / "checkpoint" / ("pretrained.seed" + std::to_string(seed) + ".safetensors");
+    if (!LoadPretrained(path.string(), &pretrained_)) {
+      PretrainTask task = {&view_, &run_.split.train, options_.dim, seed,
+                           &pool_, device_.get(),     &stop_,       nullptr};
+      auto last = std::chrono::steady_clock::now();
+      task.on_step = [&](int epoch, int n_epochs, double share) {
+        const auto now = std::chrono::steady_clock::now();
+        if (std::chrono::duration<double>(now - last).count() < 5.0) return;
+        last = now;
+        Note("pretraining: epoch " + std::to_string(epoch) + " of " + std::to_string(n_epochs) + ", " +
+             std::to_string(std::lround(share * 100)) + " %");
+      };
+      if (!Pretrain(task, &pretrained_)) return false;
+      SavePretrained(path.string(), pretrained_);
+      Note("pretrained skip-gram rows in " + FormatSeconds(pretrained_.seconds));
+    }
+    pretrained_seed_ = seed;
+    return true;
   }
 
   fs::path CurrentPath() const { return out_ / "checkpoint" / "current.safetensors"; }
@@ -289,18 +352,22 @@ class Runner {
   bool DoRow(size_t index) {
     const RowKey& key = keys_[index];
     RowResult result;
-    std::vector<RowResult>& rows = run_.rows[{key.head, key.variant}];
     if (LoadRow(RowPath(key).string(), &result)) {
       Report(index, result, " (kept)");
-      rows.push_back(std::move(result));
+      Keep(key, std::move(result));
       return true;
     }
-    const Hyper hyper = HyperOf(options_, key.head, run_.n_samples);
+    const Hyper hyper = HyperOfRow(key);
     const Variant& variant = *FindVariant(key.variant);
     const uint64_t seed = static_cast<uint64_t>(key.seed);
     const std::unique_ptr<Learner> learner =
         MakeLearner(variant, run_.graph, view_, hyper, seed, &pool_, device_.get());
     TrainState& state = result.state;
+    if (variant.pretrained) {
+      if (!FindPretrained(seed)) return false;
+      StartFrom(pretrained_, view_, hyper.init, learner.get());
+      state.seconds = result.pretrain_seconds = pretrained_.seconds;
+    }
     if (options_.resume && LoadProgress(CurrentPath().string(), key, learner.get(), &state)) {
       Note("continuing " + key.Name() + " at epoch " + std::to_string(state.epoch));
     }
@@ -333,13 +400,35 @@ class Runner {
       return false;
     }
     state.best.clear();
-    Measure(learner.get(), &result);
-    Describe(key, hyper, variant, learner.get(), state);
+    if (key.point >= 0) {
+      result.valid_auc = Evaluate(*learner->MakeScorer(), run_.valid, run_.view, kAuc).Auc();
+    } else {
+      Measure(learner.get(), &result);
+      Describe(key, hyper, variant, learner.get(), state);
+    }
     SaveRow(RowPath(key).string(), result);
     fs::remove(CurrentPath());
     Report(index, result, "");
-    rows.push_back(std::move(result));
+    Keep(key, std::move(result));
     return true;
+  }
+
+  void Keep(const RowKey& key, RowResult&& result) {
+    if (key.point < 0) return run_.rows[{key.head, key.variant}].push_back(std::move(result));
+    Tuning& tuning = run_.tuning.at({key.head, key.variant});
+    TunePoint& point = tuning.points[static_cast<size_t>(key.point)];
+    point.auc = result.valid_auc;
+    point.best_epoch = result.state.best_epoch;
+    point.capped = result.state.capped;
+    point.seconds = result.state.seconds;
+    if (&point != &tuning.points.back()) return;
+    tuning.chosen = ChoosePoint(tuning.points);
+    const TunePoint& chosen = tuning.points[tuning.chosen];
+    char auc[32];
+    std::snprintf(auc, sizeof(auc), "%.4f", chosen.auc);
+    Note("tuned " + std::string(HeadName(key.head)) + " " + key.variant + ": " +
+         PointText(*FindVariant(key.variant), chosen) + ", validation auc " + auc + " (of " +
+         std::to_string(tuning.points.size()) + " points)");
   }
 
   void Measure(Learner* learner, RowResult* result) {
@@ -376,11 +465,15 @@ class Runner {
   }
 
   void Report(size_t index, const RowResult& result, const char* suffix) {
-    char text[200];
-    std::snprintf(text, sizeof(text), "%zu epochs (best %d)%s in %s: auc %.4f auc_pop %.4f hr20 %.4f%s",
-                  result.state.curve.size(), result.state.best_epoch, result.state.capped ? " CAPPED" : "",
-                  FormatSeconds(result.state.seconds).c_str(), result.test.Auc(), result.test.AucPop(),
-                  result.test.Hr20(), suffix);
+    char text[200], figures[80];
+    if (keys_[index].point >= 0)
+      std::snprintf(figures, sizeof(figures), "validation auc %.4f", result.valid_auc);
+    else
+      std::snprintf(figures, sizeof(figures), "auc %.4f auc_pop %.4f hr20 %.4f", result.test.Auc(),
+                    result.test.AucPop(), result.test.Hr20());
+    std::snprintf(text, sizeof(text), "%zu epochs (best %d)%s in %s: %s%s", result.state.curve.size(),
+                  result.state.best_epoch, result.state.capped ? " CAPPED" : "",
+                  FormatSeconds(result.state.seconds).c_str(), figures, suffix);
     progress_->EndRow(index, static_cast<int>(result.state.curve.size()), result.state.seconds, text);
   }
 
@@ -416,6 +509,8 @@ class Runner {
   RunData run_;
   LogView view_;
   std::vector<RowKey> keys_;
+  Pretrained pretrained_;
+  uint64_t pretrained_seed_ = 0;  // whose `pretrained_` is; seeds count from 1
   std::unique_ptr<Progress> progress_;
 };
 

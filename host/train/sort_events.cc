@@ -103,6 +103,7 @@ void EventSorter::Add(int32_t user, int32_t item, const OrderKey& key) {
   user_.push_back(user);
   item_.push_back(item);
   if (ordered_) {
+    fractions_ = fractions_ || key.fraction != 0;
     if (key.fraction != 0 && fraction_.empty()) fraction_.assign(whole_.size(), 0);
     if (key.fraction != 0 || !fraction_.empty()) fraction_.push_back(key.fraction);
     whole_.push_back(key.whole);
@@ -176,6 +177,7 @@ void EventSorter::Merge(bool keep_times, Log* log) {
       const Record& record = runs_[run]->head();
       log->items[event] = record.item;
       if (keep_times) log->times[event] = record.whole;
+      if (keep_times && fractions_) log->time_fractions[event] = record.fraction;
       ++log->offsets[static_cast<size_t>(record.user) + 1];
       ++event;
       runs_[run]->Next();
@@ -195,6 +197,7 @@ void EventSorter::Finish(int64_t n_users, bool keep_times, Log* log) {
     for (std::vector<int64_t>* column : {&whole_, &fraction_}) std::vector<int64_t>().swap(*column);
     log->items.resize(n);
     if (times) log->times.resize(n);
+    if (times && fractions_) log->time_fractions.resize(n);
     log->offsets.assign(static_cast<size_t>(n_users) + 1, 0);
     Merge(times, log);
     runs_.clear();
@@ -204,8 +207,11 @@ void EventSorter::Finish(int64_t n_users, bool keep_times, Log* log) {
   log->items.resize(n);
   for (size_t event = 0; event < n; ++event) log->items[event] = item_[static_cast<size_t>(source[event])];
   if (!times) return;
-  log->times.resize(n);
-  for (size_t event = 0; event < n; ++event) log->times[event] = whole_[static_cast<size_t>(source[event])];
+  log->times.reserve(n);
+  for (const int64_t event : source) log->times.push_back(whole_[static_cast<size_t>(event)]);
+  if (!fractions_) return;
+  log->time_fractions.reserve(n);
+  for (const int64_t event : source) log->time_fractions.push_back(fraction_[static_cast<size_t>(event)]);
 }
 
 }  // namespace resembed::train

@@ -26,8 +26,8 @@ class EventSorter {
   // key is ignored unless `ordered`. Throws Error when a file cannot be written.
   void Add(int32_t user, int32_t item, const OrderKey& key);
   int64_t n_events() const { return n_events_; }
-  // Fills offsets, items and, when asked for and ordered, times; the sorter is empty afterwards.
-  // `log` takes 4 bytes an event (12 with times) besides memory_bytes.
+  // Fills offsets, items and, when asked for and ordered, times and their fractions; the sorter is empty afterwards.
+  // `log` takes 4 bytes an event (12 with times, 20 with fractions) besides memory_bytes.
   void Finish(int64_t n_users, bool keep_times, Log* log);
 
  private:
@@ -44,6 +44,7 @@ class EventSorter {
   const bool ordered_;
   int64_t n_events_ = 0;
   int32_t last_user_ = -1;  // largest number so far
+  bool fractions_ = false;  // some order is not whole
   // Those not yet in a run.
   std::vector<int32_t> user_, item_;
   std::vector<int64_t> whole_;     // empty: the order of the file

@@ -9,6 +9,8 @@ const std::vector<Variant>& Variants() {
       {"plain_l2", RESEMBED_CENTRAL_NONE, true, true, 1, "plain with the penalty that R gets"},
       {"plain_2x", RESEMBED_CENTRAL_NONE, true, false, 2,
        "plain of twice the dim: as many parameters as avg"},
+      {"plain_pretrained", RESEMBED_CENTRAL_NONE, true, false, 1, "plain that starts from skip-gram vectors",
+       true},
       {"central", RESEMBED_CENTRAL_UNIFORM, false, false, 1,
        "mean of the neighbors' central rows, no residual"},
       {"avg", RESEMBED_CENTRAL_UNIFORM, true, true, 1, "mean of the neighbors' central rows + residual"},

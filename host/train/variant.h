@@ -13,9 +13,10 @@ struct Variant {
   const char* name;
   resembed_central_form form;
   bool residual;
-  bool penalty;      // lambda/2 times the sum of squares over touched rows of R
-  int dim_factor;    // 2: as many parameters as a table pair of the simple dim
-  const char* says;  // for --help and the report
+  bool penalty;             // lambda/2 times the sum of squares over touched rows of R
+  int dim_factor;           // 2: as many parameters as a table pair of the simple dim
+  const char* says;         // for --help and the report
+  bool pretrained = false;  // rows start as skip-gram vectors (pretrain.h)
 };
 
 const std::vector<Variant>& Variants();

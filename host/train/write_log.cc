@@ -71,7 +71,7 @@ void WriteLog(const Log& log, const std::string& path) {
       file.Append('\t');
       file.Append(log.item_names[static_cast<size_t>(log.items[static_cast<size_t>(event)])]);
       file.Append('\t');
-      file.Append(round);
+      file.Append(log.times.empty() ? round : log.times[static_cast<size_t>(event)]);
       file.EndLine();
     }
     active.resize(kept);

@@ -59,6 +59,27 @@ TEST(GenerateLog, IsTheSameOnEveryPlatform) {
   EXPECT_NE(Fingerprint(GenerateLog(other)), Fingerprint(GenerateLog(Small())));
 }
 
+TEST(GenerateLog, TimesRiseAndChangeNoItem) {
+  GeneratorOptions options = Small();
+  options.keep_times = true;
+  const Log log = GenerateLog(options);
+  EXPECT_EQ(Fingerprint(log), Fingerprint(GenerateLog(Small())));
+  EXPECT_TRUE(GenerateLog(Small()).times.empty());
+  ASSERT_EQ(log.times.size(), log.items.size());
+  std::set<int64_t> starts;
+  for (size_t user = 0; user < 400; ++user) {
+    starts.insert(log.times[static_cast<size_t>(log.offsets[user])]);
+    for (int64_t at = log.offsets[user] + 1; at < log.offsets[user + 1]; ++at) {
+      const int64_t gap = log.times[static_cast<size_t>(at)] - log.times[static_cast<size_t>(at - 1)];
+      const bool next_period = (at - log.offsets[user]) % options.period == 0;
+      ASSERT_GT(gap, 0);
+      ASSERT_LE(gap, next_period ? 60 * 86400 : 600);
+    }
+  }
+  EXPECT_GT(starts.size(), 390u);
+  EXPECT_GT(*starts.rbegin() - *starts.begin(), 300 * 86400);
+}
+
 TEST(GenerateLog, FirstUsersDoNotDependOnHowManyFollow) {
   GeneratorOptions more = Small();
   more.n_users = 500;

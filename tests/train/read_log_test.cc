@@ -265,6 +265,8 @@ TEST_F(ReadLogTest, SortsInFilesAsInMemory) {
     EXPECT_EQ(merged.offsets, whole.offsets);
     EXPECT_EQ(merged.items, whole.items);
     EXPECT_EQ(merged.times, whole.times);
+    EXPECT_EQ(whole.time_fractions.size(), fractions ? 150000u : 0u);
+    EXPECT_EQ(merged.time_fractions, whole.time_fractions);
     EXPECT_EQ(merged.user_names, whole.user_names);
     EXPECT_EQ(merged.item_names, whole.item_names);
   }

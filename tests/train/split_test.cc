@@ -111,6 +111,95 @@ TEST(SplitUsers, RejectsLogsThatLeaveAPartEmpty) {
   EXPECT_THAT(Failure(MakeLog(Users(100), 3), 0), HasSubstr("train fraction is 0.000000; needs more than 0"));
 }
 
+// Users u0..: events at the given times, item = the event's number.
+Log TimedLog(const std::vector<std::vector<int64_t>>& times) {
+  Log log;
+  log.source = "timed.tsv";
+  log.offsets = {0};
+  for (size_t user = 0; user < times.size(); ++user) {
+    log.user_names.push_back("u" + std::to_string(user));
+    for (const int64_t time : times[user]) {
+      log.items.push_back(static_cast<int32_t>(log.items.size()));
+      log.item_names.push_back(std::to_string(log.items.size()));
+      log.times.push_back(time);
+    }
+    log.offsets.push_back(static_cast<int64_t>(log.items.size()));
+  }
+  return log;
+}
+
+TEST(SplitByTime, PutsEveryEventOnOneSideOfTheCut) {
+  // 20 events, cut .5: the event of rank 10 has order 4, that of rank 15 order 7.
+  const Log log = TimedLog({{0, 1, 2, 3, 9}, {0, 1, 2, 4, 5}, {3, 4, 5, 6, 7}, {0, 1, 8, 9, 9}});
+  const Split split = SplitByTime(log, 0.5, 1, 1);
+  EXPECT_EQ(split.valid_from, 4);
+  EXPECT_EQ(split.test_from, 7);
+  EXPECT_THAT(split.train_ends, ::testing::ElementsAre(4, 8, 11, 17));
+  EXPECT_THAT(split.valid_ends, ::testing::ElementsAre(4, 10, 14, 17));
+  EXPECT_THAT(split.test_ends, ::testing::ElementsAre(5, 10, 15, 20));
+  EXPECT_THAT(split.train, ::testing::ElementsAre(0, 1));  // three events before the cut
+  EXPECT_THAT(split.valid, ::testing::ElementsAre(1, 2));  // one in the period, two before it
+  EXPECT_THAT(split.test, ::testing::ElementsAre(0, 2, 3));
+  EXPECT_EQ(split.too_short, 0);
+}
+
+TEST(SplitByTime, ComparesFractionsAndKeepsEqualOrdersTogether) {
+  Log log = TimedLog({{0, 0, 0, 5, 5, 5, 6, 7}, {0, 0, 0, 5, 5, 6, 7, 8}});
+  const Split whole = SplitByTime(log, 0.5, 1, 1);  // rank 8 is one of the fives: all of them validate
+  EXPECT_THAT(whole.train_ends, ::testing::ElementsAre(3, 11));
+  log.time_fractions.assign(log.items.size(), 0);
+  for (const size_t event : {5u, 12u}) log.time_fractions[event] = 1;
+  EXPECT_THAT(SplitByTime(log, 0.6, 1, 1).train_ends, ::testing::ElementsAre(5, 12));
+}
+
+// What lies after the cut decides neither who trains nor on what; nor does the generator's.
+TEST(SplitByTime, TrainingViewKnowsNothingAfterTheCut) {
+  GeneratorOptions options;
+  options.n_users = 500;
+  options.n_items = 200;
+  options.n_interests = 10;
+  options.keep_times = true;
+  const Log log = GenerateLog(options);
+  const Split split = SplitByTime(log, 0.8, 1, 1);
+  Log other = log;
+  for (int64_t user = 0; user < log.n_users(); ++user) {
+    for (int64_t at = split.train_ends[static_cast<size_t>(user)];
+         at < split.test_ends[static_cast<size_t>(user)]; ++at)
+      other.items[static_cast<size_t>(at)] = (other.items[static_cast<size_t>(at)] + 7) % 200;
+  }
+  ASSERT_NE(log.items, other.items);
+  EXPECT_EQ(SplitByTime(other, 0.8, 1, 1).train, split.train);
+  const TrainingView view = MakeTrainingView(log, split);
+  EXPECT_EQ(MakeTrainingView(other, split).popularity, view.popularity);
+  int64_t n_events = 0;
+  for (const int64_t popularity : view.popularity) n_events += popularity;
+  EXPECT_NEAR(static_cast<double>(n_events), 0.8 * static_cast<double>(log.n_events()),
+              0.02 * static_cast<double>(log.n_events()));
+  for (const auto* part : {&split.valid, &split.test}) {
+    const std::vector<int64_t>& ends = part == &split.valid ? split.valid_ends : split.test_ends;
+    const int64_t from = part == &split.valid ? split.valid_from : split.test_from;
+    EXPECT_GT(part->size(), 50u);
+    for (const Target& target : MakeEvalSet(log, view, *part, 100, 1, ends).targets) {
+      EXPECT_GE(log.times[static_cast<size_t>(target.position)], from);
+      EXPECT_EQ(target.position, ends[static_cast<size_t>(target.user)] - 1);
+    }
+  }
+}
+
+TEST(SplitByTime, RejectsLogsItCannotCut) {
+  const auto failure = [](const Log& log, double cut) -> std::string {
+    try {
+      SplitByTime(log, cut, 1, 1);
+    } catch (const Error& error) {
+      return error.message;
+    }
+    return "no error";
+  };
+  EXPECT_THAT(failure(MakeLog(Users(3), 3), 0.5), HasSubstr("test.tsv: has no order column"));
+  EXPECT_THAT(failure(TimedLog({{1, 1, 1, 1}}), 0.5), HasSubstr("another --time-cut"));
+  EXPECT_THAT(failure(TimedLog({{1, 2, 3, 4}}), 1), HasSubstr("time cut is 1.0"));
+}
+
 TEST(SampleUsers, ChoosesByNameAndKeepsOrder) {
   const Log log = MakeLog(Users(500), 3);
   const std::vector<int32_t> users = SplitUsers(log, 1, 1).train;

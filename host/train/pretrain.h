@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Item vectors learned from sequences alone, for a plain table to start from.
+#pragma once
+
+#include <atomic>
+#include <functional>
+
+#include "host/train/model.h"
+
+namespace resembed::train {
+
+// Rows of unit root mean square norm over the items that training users touched; zeros elsewhere.
+struct Pretrained {
+  AlignedVector<float> rows;  // [n_items, dim]
+  double seconds = 0;
+};
+
+struct PretrainTask {
+  const LogView* view;
+  const std::vector<int32_t>* users;  // their events before view->training->ends
+  int64_t dim;
+  uint64_t seed;
+  Pool* pool;
+  Device* device;  // null = the CPU
+  const std::atomic<bool>* stop;
+  std::function<void(int epoch, int n_epochs, double share)> on_step;  // after every step; may be empty
+};
+
+// Skip-gram with negative sampling (Mikolov et al. 2013) on the users' sequences. For a center i, a context j at most
+// 1..kPretrainWindow events away (the reach is drawn anew for each center) and kPretrainNegatives items drawn from
+// popularity^.75,
+//   loss = -ln s(u_i . v_j) - sum_n ln s(-u_i . v_n),   s(x) = 1 / (1 + exp(-x)),
+// averaged over the pairs of a step. The rows are u. No pair has i = j, and a negative that is the context counts
+// nothing. kPretrainEpochs epochs of lazy Adam, its rate falling from kPretrainLr to nothing. The same for any number
+// of threads. False when stopped; then nothing is kept.
+inline constexpr int kPretrainWindow = 5, kPretrainNegatives = 5, kPretrainEpochs = 5;
+inline constexpr double kPretrainLr = 0.01;
+bool Pretrain(const PretrainTask& task, Pretrained* result);
+
+// Rows of the table named "residual" become `init` times the pretrained ones, where training touched the item.
+void StartFrom(const Pretrained& pretrained, const LogView& view, double init, Learner* learner);
+
+}  // namespace resembed::train

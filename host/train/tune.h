@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// --tune: learning rate and penalty of every (head, variant), chosen on validation from one grid.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "host/train/config.h"
+#include "host/train/variant.h"
+
+namespace resembed::train {
+
+// One setting and, once tried, what came out: a whole run of the row with the first seed.
+struct TunePoint {
+  double lr, lambda;
+  double auc = 0;  // on validation, of the epoch kept
+  int best_epoch = 0;
+  bool capped = false;
+  double seconds = 0;
+};
+
+struct Tuning {
+  std::vector<TunePoint> points;
+  size_t chosen = 0;
+};
+using Tunings = std::map<std::pair<Head, std::string>, Tuning>;
+
+// lr times .5, 1, 2; for a variant with a penalty each with lambda times 0, .1, 1, 10. `hyper` holds what is varied.
+std::vector<TunePoint> TuneGrid(const Variant& variant, const Hyper& hyper);
+
+// Of the points within .002 of the best auc those with the largest lambda, of them the best; the first on ties.
+size_t ChoosePoint(const std::vector<TunePoint>& points);
+
+// SCHEMA.md, `tuning`. A variant whose points were not all tried is left out.
+nlohmann::json TuningJson(const Tunings& tunings);
+
+std::string PointText(const Variant& variant, const TunePoint& point);  // "lr .004 lambda .003"
+
+}  // namespace resembed::train
