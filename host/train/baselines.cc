@@ -19,10 +19,6 @@ constexpr int64_t kItemKnnEvents = 20;
 constexpr double kItemKnnDecay = 0.6;
 constexpr double kExponents[] = {0, 0.3, 0.5};
 
-void Check(resembed_status status) {
-  if (status != RESEMBED_OK) throw Error{resembed_last_error_message()};
-}
-
 // Symmetric co-visit counts of training users, every pair kept: CSR, columns increasing.
 struct PairMatrix {
   std::vector<int64_t> row_offsets;  // [n_items + 1]
@@ -30,37 +26,22 @@ struct PairMatrix {
   std::vector<float> values;
 };
 
-PairMatrix CountPairs(const Log& log, const Split& split, const uint32_t* distance_weights) {
-  std::vector<int32_t> ids;
-  std::vector<int64_t> offsets = {0};
-  for (const int32_t user : split.train) {
-    const size_t u = static_cast<size_t>(user);
-    ids.insert(ids.end(), log.items.begin() + log.offsets[u],
-               log.items.begin() + EndOf(log, split.train_ends, user));
-    offsets.push_back(static_cast<int64_t>(ids.size()));
-  }
-  resembed_covisit_options options{};
-  options.struct_size = sizeof(options);
-  options.n_items = log.n_items();
-  options.window = kWindow;
-  options.distance_weights = distance_weights;
-  resembed_covisit* counts = nullptr;
-  Check(resembed_covisit_create(&options, &counts));
-  struct Owner {
-    resembed_covisit* counts;
-    ~Owner() { resembed_covisit_destroy(counts); }
-  } const owner{counts};
-  Check(resembed_covisit_add(counts, ids.data(), RESEMBED_I32, offsets.data(), RESEMBED_I64,
-                             static_cast<int64_t>(split.train.size())));
-  int64_t n_pairs = 0;
-  Check(resembed_covisit_n_pairs(counts, &n_pairs));
-  PairMatrix matrix;
-  matrix.row_offsets.resize(static_cast<size_t>(log.n_items()) + 1);
-  matrix.columns.resize(static_cast<size_t>(2 * n_pairs));
-  std::vector<int64_t> values(static_cast<size_t>(2 * n_pairs));
-  Check(resembed_covisit_export(counts, matrix.row_offsets.data(), matrix.columns.data(), values.data()));
-  matrix.values.assign(values.begin(), values.end());
-  return matrix;
+// Bytes of a pair: both ways in the matrix, its counts beside it while it is filled.
+constexpr int64_t kBytesOfPair = 2 * (sizeof(int32_t) + sizeof(float) + sizeof(int64_t));
+
+// False when the matrix would take more than the budget; then *n_pairs says of how many pairs.
+bool MakePairs(const Log& log, const Split& split, const uint32_t* distance_weights, const PairBudget& budget,
+               PairMatrix* matrix, int64_t* n_pairs) {
+  const CovisitPointer counts = CountPairs(log, split, kWindow, distance_weights, budget);
+  CheckStatus(resembed_covisit_n_pairs(counts.get(), n_pairs));
+  if (budget.bytes > 0 && *n_pairs > budget.bytes / kBytesOfPair) return false;
+  matrix->row_offsets.resize(static_cast<size_t>(log.n_items()) + 1);
+  matrix->columns.resize(static_cast<size_t>(2 * *n_pairs));
+  std::vector<int64_t> values(matrix->columns.size());
+  CheckStatus(resembed_covisit_export(counts.get(), matrix->row_offsets.data(), matrix->columns.data(),
+                                      values.data()));
+  matrix->values.assign(values.begin(), values.end());
+  return true;
 }
 
 // Scores that are zero except for a few items. With `seen`, history items come before all others.
@@ -201,7 +182,8 @@ class Stopwatch {
 }  // namespace
 
 std::map<std::string, BaselineRow> RunBaselines(const Log& log, const Split& split, const TrainingView& view,
-                                                const EvalSet& valid, const EvalSet& test, int n_threads) {
+                                                const EvalSet& valid, const EvalSet& test, int n_threads,
+                                                const PairBudget& budget, int64_t* n_left_out) {
   constexpr unsigned kFigures = kAuc | kAucPop | kHr20;
   std::map<std::string, BaselineRow> rows;
   const auto add = [&](const std::string& name, CountScorer&& scorer, double earlier_seconds, double a,
@@ -209,6 +191,9 @@ std::map<std::string, BaselineRow> RunBaselines(const Log& log, const Split& spl
     const Stopwatch watch;
     BaselineRow& row = rows[name];
     row.figures = Evaluate(scorer, test, view, kFigures);
+    const Figures on_valid = Evaluate(scorer, valid, view, kAuc | kHr20);
+    row.valid_auc = on_valid.Auc();
+    row.valid_hr20 = on_valid.Hr20();
     row.a = a;
     row.b = b;
     row.seconds = earlier_seconds + watch.Seconds();
@@ -216,12 +201,19 @@ std::map<std::string, BaselineRow> RunBaselines(const Log& log, const Split& spl
   add("popularity", Popularity(log, view, n_threads), 0, 0, 0);
   {
     const Stopwatch watch;
-    const PairMatrix pairs = CountPairs(log, split, nullptr);
+    PairMatrix pairs;
+    int64_t n_pairs = 0;
+    if (!MakePairs(log, split, nullptr, budget, &pairs, &n_pairs)) {
+      if (n_left_out != nullptr) *n_left_out = n_pairs;
+      return rows;
+    }
     const double seconds = watch.Seconds();
     add("covisit", Covisit(log, pairs, false, n_threads), seconds, 0, 0);
     add("covisit_seen", Covisit(log, pairs, true, n_threads), seconds, 0, 0);
   }
-  const PairMatrix pairs = CountPairs(log, split, kDistanceWeights);
+  PairMatrix pairs;
+  int64_t n_pairs = 0;  // the same pairs as before
+  MakePairs(log, split, kDistanceWeights, budget, &pairs, &n_pairs);
   for (const bool seen : {false, true}) {
     const Stopwatch watch;
     double best = -1, best_a = 0, best_b = 0;

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "host/train/count_pairs.h"
 #include "host/train/eval.h"
 
 namespace resembed::train {
@@ -16,13 +17,16 @@ namespace resembed::train {
 //                 60 / d (whole numbers; the factor 60 changes no order), D(i) = sum_j Z(i, j); a and b of {0, .3, .5} are
 //                 those with the best auc on `valid`, the smallest on ties
 //   covisit_seen, itemknn_seen   items of the full history before all others, each part in the order of the score
-// Memory: the pairs of window 5, 12 bytes each way at rest, 28 while they are counted and read out.
+// Memory: the pairs of window 5, 8 bytes each way at rest, 16 while they are read out.
 struct BaselineRow {
   Figures figures;
   double a = 0, b = 0;  // itemknn only
+  double valid_auc = 0, valid_hr20 = 0;
   double seconds = 0;
 };
+// Where the pairs do not fit into the budget there is popularity only, and *n_left_out says how many they are.
 std::map<std::string, BaselineRow> RunBaselines(const Log& log, const Split& split, const TrainingView& view,
-                                                const EvalSet& valid, const EvalSet& test, int n_threads = 0);
+                                                const EvalSet& valid, const EvalSet& test, int n_threads = 0,
+                                                const PairBudget& budget = {}, int64_t* n_left_out = nullptr);
 
 }  // namespace resembed::train

@@ -2,6 +2,7 @@
 find_package(ZLIB REQUIRED)
 add_library(resembed_train_data STATIC
   baselines.cc
+  count_pairs.cc
   eval.cc
   figures.cc
   generate.cc

@@ -13,46 +13,13 @@
 
 namespace resembed::train {
 
-void CheckStatus(int32_t status) {
-  if (status != RESEMBED_OK) throw Error{resembed_last_error_message()};
-}
-
-CovisitPointer CountPairs(const Log& log, const Split& split, int window) {
-  resembed_covisit_options options = {};
-  options.struct_size = sizeof(options);
-  options.n_items = log.n_items();
-  options.window = window;
-  resembed_covisit* raw = nullptr;
-  CheckStatus(resembed_covisit_create(&options, &raw));
-  CovisitPointer covisit(raw, resembed_covisit_destroy);
-
-  // Users of a block lie one after the other in a buffer of about this many events.
-  constexpr int64_t kBlockEvents = 1 << 20;
-  std::vector<int32_t> ids;
-  std::vector<int64_t> offsets = {0};
-  const auto flush = [&] {
-    CheckStatus(resembed_covisit_add(covisit.get(), ids.data(), RESEMBED_I32, offsets.data(), RESEMBED_I64,
-                                     static_cast<int64_t>(offsets.size()) - 1));
-    ids.clear();
-    offsets.assign(1, 0);
-  };
-  for (const int32_t user : split.train) {
-    const auto begin = log.items.begin() + log.offsets[static_cast<size_t>(user)];
-    const auto end = log.items.begin() + EndOf(log, split.train_ends, user);
-    ids.insert(ids.end(), begin, end);
-    offsets.push_back(static_cast<int64_t>(ids.size()));
-    if (offsets.back() >= kBlockEvents) flush();
-  }
-  flush();
-  return covisit;
-}
-
-InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, double resolution) {
+InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, double resolution,
+                         const PairBudget& budget) {
   const auto start = std::chrono::steady_clock::now();
   InterestGraph graph;
   graph.window = window;
   graph.k = k;
-  const CovisitPointer covisit = CountPairs(log, split, window);
+  const CovisitPointer covisit = CountPairs(log, split, window, nullptr, budget);
   const size_t cells = static_cast<size_t>(log.n_items()) * static_cast<size_t>(k);
   graph.neighbors.resize(cells);
   graph.counts.resize(cells);

@@ -3,19 +3,15 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
+#include "host/train/count_pairs.h"
 #include "host/train/eval.h"
 #include "host/train/log.h"
 #include "host/train/own_lists.h"
-#include "resembed/resembed.h"
 
 namespace resembed::train {
-
-// Throws Error with the library's sentence when a call failed.
-void CheckStatus(int32_t status);
 
 // Lies in a folder of resembed-graph while its files are being replaced.
 inline constexpr char kReplacingFile[] = "replacing.txt";
@@ -32,10 +28,8 @@ struct InterestGraph {
   bool two_hop = false;
   OwnLists own;  // empty: everybody sees the same lists
 };
-using CovisitPointer = std::unique_ptr<resembed_covisit, void (*)(resembed_covisit*)>;
-// Co-visits of the training users.
-CovisitPointer CountPairs(const Log& log, const Split& split, int window);
-InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, double resolution);
+InterestGraph BuildGraph(const Log& log, const Split& split, int window, int k, double resolution,
+                         const PairBudget& budget = {});
 // Puts the k largest weights of two GCN hops, and their items, in the place of the lists; they have no counts.
 void TakeTwoHops(InterestGraph* graph);
 // graph.safetensors of resembed-graph, made from the same log. Throws Error.

@@ -282,6 +282,7 @@ Json MetricsJson(const RunData& run) {
     Json json = Json::object();
     AddFigures({row.figures}, &json);
     json["seconds"] = row.seconds;
+    json["valid"] = {{"auc", Number(row.valid_auc)}, {"hr20", Number(row.valid_hr20)}};
     if (name.rfind("itemknn", 0) == 0) {
       json["a"] = row.a;
       json["b"] = row.b;

@@ -18,7 +18,7 @@ int32_t OwnLists::RowOf(int32_t user, int32_t item) const {
 }
 
 OwnLists MakeOwnLists(const Log& log, const Split& split, const InterestGraph& graph, int n_threads) {
-  const CovisitPointer counts = CountPairs(log, split, graph.window);
+  const CovisitPointer counts = CountPairs(log, split, graph.window, nullptr, {});
   const size_t n_pairs = static_cast<size_t>(graph.n_pairs), k = static_cast<size_t>(graph.k);
   std::vector<int64_t> row_offsets(static_cast<size_t>(log.n_items()) + 1), values(2 * n_pairs);
   std::vector<int32_t> columns(2 * n_pairs);

@@ -124,7 +124,13 @@ class Runner {
     PrepareOutput();
     if (stop_) return Stopped();
     Note("baselines by counting");
-    run_.baselines = RunBaselines(run_.log, run_.split, run_.view, run_.valid, run_.test, pool_.width());
+    int64_t n_pairs_left_out = 0;
+    run_.baselines = RunBaselines(run_.log, run_.split, run_.view, run_.valid, run_.test, pool_.width(),
+                                  Budget(), &n_pairs_left_out);
+    if (n_pairs_left_out > 0) {
+      Note("covisit and itemknn are left out: their " + std::to_string(n_pairs_left_out) +
+           " pairs do not fit into --memory");
+    }
     for (size_t row = 0; row < keys_.size(); ++row) {
       if (!DoRow(row)) return Stopped();
     }
@@ -145,6 +151,12 @@ class Runner {
       progress_->Note(text);
     else
       std::fprintf(stderr, "%s\n", text.c_str());
+  }
+
+  // For counting pairs: half of what is left.
+  PairBudget Budget() const {
+    if (memory_ == 0) return {};
+    return {std::max<int64_t>((memory_ - ResidentBytes()) / 2, 1), (out_ / "checkpoint").string()};
   }
 
   void Prepare() {
@@ -190,7 +202,8 @@ class Runner {
       run_.n_samples += std::min<int64_t>(options_.targets, EndOf(log, split.train_ends, user) - begin - 1);
     }
     if (options_.graph.empty()) {
-      run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution);
+      run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution,
+                              Budget());
     } else {
       const fs::path folder = options_.graph;
       if (fs::exists(folder / kReplacingFile)) {

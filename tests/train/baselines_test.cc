@@ -191,6 +191,8 @@ TEST(Baselines, ItemKnnTakesTheExponentsBestOnValidation) {
   const BaselineRow& row = rows.at("itemknn");
   ASSERT_EQ(auc.count({row.a, row.b}), 1u);
   EXPECT_NEAR((auc[{row.a, row.b}]), best, 2e-4);
+  EXPECT_NEAR(row.valid_auc, best, 2e-4);
+  EXPECT_GT(row.valid_hr20, 0);
   EXPECT_GT(best - (auc[{0.0, 0.0}]), 1e-3);  // the choice matters on this log
 }
 
@@ -204,6 +206,23 @@ TEST(Baselines, DoNotDependOnTheNumberOfThreads) {
     EXPECT_EQ(row.figures.hr20, three.at(name).figures.hr20) << name;
     EXPECT_EQ(row.a, three.at(name).a);
   }
+}
+
+TEST(Baselines, KeepToTheBudgetOrLeavePairsOut) {
+  const World world = MakeWorld();
+  const auto all = RunBaselines(world.log, world.split, world.view, world.valid, world.test);
+  int64_t n_left_out = 0;
+  const auto within = [&](int64_t bytes) {
+    return RunBaselines(world.log, world.split, world.view, world.valid, world.test, 2,
+                        {bytes, ::testing::TempDir()}, &n_left_out);
+  };
+  const auto spilled = within(int64_t{4} << 20);
+  EXPECT_EQ(n_left_out, 0);
+  for (const auto& [name, row] : all) EXPECT_EQ(row.figures.auc, spilled.at(name).figures.auc) << name;
+  const auto few = within(32);
+  EXPECT_GT(n_left_out, 1);
+  EXPECT_EQ(few.size(), 1u);
+  EXPECT_EQ(few.at("popularity").figures.auc, all.at("popularity").figures.auc);
 }
 
 }  // namespace
