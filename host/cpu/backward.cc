@@ -61,6 +61,7 @@ TableBackward TakeBackward(const BackwardArgs& args, int32_t table, const Backwa
     const PlanFeature& place_of = args.plan->feature(index);
     source.first_use = place_of.first_use;
     source.first_row = place_of.first_row;
+    source.weights = source.feature.weights;
     if (args.feature_grads[index] != nullptr) {
       const resembed_feature_grad grad = ReadDescriptor(args.feature_grads[index]);
       source.rows = static_cast<const char*>(grad.grad_output);

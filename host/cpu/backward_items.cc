@@ -24,12 +24,18 @@ Use UseAt(const TableBackward& work, int64_t at) {
   return {&source, use - source.first_use, work.plan.use_row[at] - source.first_row};
 }
 
-// The use's term as a scaled row of dy, columns of a max bag included that another item won.
+// The use's term as a scaled row of dy, columns of a max bag included that another item won; attention pooling adds a
+// scaled query.
 GradTerm TermOf(const Use& use) {
   const GradSource& source = *use.source;
-  float a = source.feature.weights != nullptr ? source.feature.weights[use.use] : 1.0f;
+  float a = source.weights != nullptr ? source.weights[use.use] : 1.0f;
   if (source.divisor != nullptr) a = a / source.divisor[use.row];
-  return {source.rows + use.row * source.pitch, nullptr, a, 1.0f, 0.0f, source.dtype};
+  GradTerm term = {source.rows + use.row * source.pitch, nullptr, a, 1.0f, 0.0f, source.dtype};
+  if (source.query != nullptr) {
+    term.second = source.query + use.row * source.query_stride;
+    term.second_w = source.score_grads[use.use];
+  }
+  return term;
 }
 
 // Columns where this use holds the maximum of its bag: dy; the others: +0.
@@ -110,7 +116,8 @@ void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUp
       float* g = work.item_rows + run * work.item_stride;
       const float* gradient = g;
       const Use use = UseAt(work, first);
-      if (last - first == 1 && use.source->rows != nullptr && use.source->argmax == nullptr) {
+      if (last - first == 1 && use.source->rows != nullptr && use.source->argmax == nullptr &&
+          use.source->query == nullptr) {
         const GradTerm term = TermOf(use);
         item = {term.row, term.a, term.dtype};
         if (work.request.keeps_item_rows) {
