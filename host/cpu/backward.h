@@ -72,7 +72,8 @@ struct TableBackward {
   int32_t n_sources;
   bool any_max;
 
-  ItemGrad* items;  // [max_unique]
+  ItemGrad* items;     // [max_unique]
+  ScaledRow* queries;  // [max_unique] of attention pooling, or null
   float*
       item_rows;  // [max_unique, item_stride] dE of items used more than once (of all when the caller keeps them)
   int64_t item_stride;

@@ -30,12 +30,11 @@ GradTerm TermOf(const Use& use) {
   const GradSource& source = *use.source;
   float a = source.weights != nullptr ? source.weights[use.use] : 1.0f;
   if (source.divisor != nullptr) a = a / source.divisor[use.row];
-  GradTerm term = {source.rows + use.row * source.pitch, nullptr, a, 1.0f, 0.0f, source.dtype};
+  ScaledRow query = {};
   if (source.query != nullptr) {
-    term.second = source.query + use.row * source.query_stride;
-    term.second_w = source.score_grads[use.use];
+    query = {source.query + use.row * source.query_stride, source.score_grads[use.use]};
   }
-  return term;
+  return {source.rows + use.row * source.pitch, a, 1.0f, query, {}, source.dtype};
 }
 
 // Columns where this use holds the maximum of its bag: dy; the others: +0.
@@ -116,15 +115,15 @@ void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUp
       float* g = work.item_rows + run * work.item_stride;
       const float* gradient = g;
       const Use use = UseAt(work, first);
-      if (last - first == 1 && use.source->rows != nullptr && use.source->argmax == nullptr &&
-          use.source->query == nullptr) {
+      if (last - first == 1 && use.source->rows != nullptr && use.source->argmax == nullptr) {
         const GradTerm term = TermOf(use);
         item = {term.row, term.a, term.dtype};
+        if (work.queries != nullptr) work.queries[run] = term.query;
         if (work.request.keeps_item_rows) {
           work.step_ops->sum_terms(g, &term, 1, dim);
         } else if (update != nullptr || dense) {
           // 1 * x is x: the row of dy itself serves as gradient.
-          if (term.a == 1.0f && term.dtype == RESEMBED_F32) {
+          if (term.a == 1.0f && term.query.row == nullptr && term.dtype == RESEMBED_F32) {
             gradient = static_cast<const float*>(term.row);
           } else {
             work.step_ops->sum_terms(once, &term, 1, dim);
@@ -139,6 +138,7 @@ void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUp
           any = SumUses(work, first, last, g, once + PaddedDim(dim));
         }
         item = {any ? g : nullptr, 1.0f, RESEMBED_F32};
+        if (work.queries != nullptr) work.queries[run] = {};
       }
       if (dense) {
         const int64_t row = work.table.residual_row_of == nullptr

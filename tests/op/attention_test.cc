@@ -187,6 +187,108 @@ TEST_P(Attention, PartsAgreeWithTheWhole) {
   }
 }
 
+// Every read of a table comes before its first write: the tables after both are the same, and so are the gradients of
+// queries that the fused call gives.
+TEST_P(Attention, FusedStepIsBackwardThenStep) {
+  const TestExecutor executor(2);
+  const resembed_place place = PlaceOf(&executor);
+  for (const resembed_optimizer_kind kind : {RESEMBED_SGD, RESEMBED_ROWWISE_ADAGRAD, RESEMBED_ADAM}) {
+    OptimizerSpec optimizer;
+    optimizer.kind = kind;
+    std::vector<unsigned char> written[2];
+    std::vector<std::vector<float>> queries[2];
+    for (const bool fused : {false, true}) {
+      Training training(GetParam().tables, GetParam().features, optimizer, optimizer, 4);
+      std::vector<std::vector<float>>& dq = queries[fused ? 1 : 0];
+      for (const auto& feature : training.problem.features) {
+        const auto dim =
+            static_cast<size_t>(training.problem.tables[static_cast<size_t>(feature->spec.table)]->spec.dim);
+        dq.emplace_back(static_cast<size_t>(feature->descriptor.n_bags) * dim);
+        if (feature->spec.pooling == RESEMBED_POOLING_ATTENTION) feature->grad.grad_query = dq.back().data();
+      }
+      fused ? training.Fused(place) : training.Separate(place);
+      written[fused ? 1 : 0] = training.Written();
+    }
+    EXPECT_TRUE(written[0] == written[1]) << "optimizer " << kind;
+    EXPECT_TRUE(queries[0] == queries[1]) << "optimizer " << kind;
+  }
+}
+
+// One bag of 60,000 ids, cut into blocks that several threads take.
+TEST(AttentionLong, OneBagOfSixtyThousand) {
+  for (const resembed_attention_activation activation : kActivations) {
+    FeatureSpec feature = Feature(activation);
+    feature.offsets = {0, 60'000};
+    feature.attention_scale = .25f;
+    GradientProblem problem({Table(RESEMBED_CENTRAL_ASSIGNMENT, 18)}, {feature}, 5);
+    const TestExecutor serial(1), many(7, true);
+    const ForwardResult forward = RunForward(&problem, PlaceOf(&serial));
+    ExpectMatchesOracle(&problem, forward, RESEMBED_F32);
+    EXPECT_TRUE(SameBits(RunForward(&problem, PlaceOf(&many)), forward));
+    const Grads grads = RunBackward(problem, PlaceOf(&serial));
+    ExpectMatchesOracle(problem, grads);
+    EXPECT_TRUE(SameBits(RunBackward(problem, PlaceOf(&many)), grads));
+  }
+}
+
+// A score that overflows exp on its own, alone and beside a large one: shifted by the largest, nothing overflows.
+TEST(AttentionLong, LargeScoresStayFinite) {
+  for (const float scale : {1000.0f, -1000.0f}) {
+    FeatureSpec feature = Feature(RESEMBED_ATTENTION_SOFTMAX, 30, 40);
+    feature.attention_scale = scale;
+    GradientProblem problem({Table(RESEMBED_CENTRAL_STORED, 16)}, {feature}, 6);
+    const TestExecutor executor(2);
+    const ForwardResult result = RunForward(&problem, PlaceOf(&executor));
+    for (int64_t bag = 0; bag < 30; ++bag) {
+      const auto first = static_cast<size_t>(problem.features[0]->offsets[static_cast<size_t>(bag)]);
+      const auto last = static_cast<size_t>(problem.features[0]->offsets[static_cast<size_t>(bag) + 1]);
+      float sum = 0;
+      for (size_t at = first; at < last; ++at) sum += result.features[0].attention[at];
+      EXPECT_NEAR(sum, first == last ? 0.0f : 1.0f, 1e-5f) << "bag " << bag;
+    }
+    for (const double value : result.features[0].values) EXPECT_TRUE(std::isfinite(value));
+  }
+}
+
+// Differences of the library's own forward, without trusting the equations of the oracle.
+TEST(AttentionLong, HasTheDerivativesOfForward) {
+  const TestExecutor executor(1);
+  const resembed_place place = PlaceOf(&executor);
+  for (const resembed_attention_activation activation : kActivations) {
+    TableSpec spec = Table(RESEMBED_CENTRAL_STORED, 5);
+    spec.n_items = spec.central_rows = 12;
+    GradientProblem problem({spec}, {Feature(activation, 6, 9)}, 7);
+    const Grads grads = RunBackward(problem, place);
+    const std::vector<double> dy = problem.OracleFeatures()[0].grad;
+    const auto difference = [&](float* at) {
+      constexpr float kH = 1e-2f;
+      const float value = *at;
+      double loss[2] = {0, 0};
+      for (const int side : {0, 1}) {
+        *at = side == 0 ? value + kH : value - kH;
+        const std::vector<double> y = RunForward(&problem, place).features[0].values;
+        for (size_t index = 0; index < y.size(); ++index) loss[side] += y[index] * dy[index];
+      }
+      *at = value;
+      return (loss[0] - loss[1]) / (2 * static_cast<double>(kH));
+    };
+    const auto expect_rows = [&](const Compressed& grad, const std::function<void*(int64_t)>& row_of) {
+      for (size_t row = 0; row < grad.ids.size(); ++row) {
+        auto* values = static_cast<float*>(row_of(grad.ids[row]));
+        for (size_t col = 0; col < 5; ++col) {
+          EXPECT_NEAR(difference(values + col), static_cast<double>(grad.rows[row * 5 + col]), 4e-3);
+        }
+      }
+    };
+    expect_rows(grads.tables[0].residual, [&](int64_t row) { return problem.tables[0]->ResidualRow(row); });
+    expect_rows(grads.tables[0].central, [&](int64_t row) { return problem.tables[0]->CentralRow(row); });
+    for (size_t at = 0; at < grads.queries[0].size(); ++at) {
+      float* query = problem.features[0]->query.data() + at / 5 * 8 + at % 5;
+      EXPECT_NEAR(difference(query), static_cast<double>(grads.queries[0][at]), 4e-3) << "query " << at;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Forms, Attention, ::testing::ValuesIn(Cases()),
                          [](const auto& info) { return info.param.name; });
 

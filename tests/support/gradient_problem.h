@@ -39,6 +39,11 @@ struct TestExecutor {
 resembed_place PlaceOf(const TestExecutor* executor, resembed_cpu_isa isa = RESEMBED_ISA_BEST);
 std::vector<resembed_cpu_isa> AvailableIsas();
 
+// Whether per-sample weights, and so their gradients, go with a pooling.
+inline bool HasSampleWeights(resembed_pooling pooling) {
+  return pooling != RESEMBED_POOLING_MAX && pooling != RESEMBED_POOLING_ATTENTION;
+}
+
 struct TableSpec {
   resembed_central_form form = RESEMBED_CENTRAL_NONE;
   int64_t n_items = 50, dim = 7, central_rows = 40;

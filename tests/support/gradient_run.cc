@@ -106,7 +106,7 @@ Grads RunBackward(const GradientProblem& problem, const resembed_place& place, c
     if (pooling == RESEMBED_POOLING_ATTENTION) {
       if (asked.queries) feature_grads.back().grad_query = static_cast<float*>(queries[index].data());
       if (asked.scores) feature_grads.back().grad_scores = static_cast<float*>(scores[index].data());
-    } else if (asked.sample_weights && pooling != RESEMBED_POOLING_MAX) {
+    } else if (asked.sample_weights && HasSampleWeights(pooling)) {
       feature_grads.back().grad_weights = static_cast<float*>(sample_weights[index].data());
     }
   }
