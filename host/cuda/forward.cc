@@ -250,6 +250,10 @@ resembed_status CheckForward(const char* op, const resembed_forward_args& args, 
   }
   for (int32_t index = 0; index < args.n_features; ++index) {
     const int32_t number = ReadDescriptor(args.features[index]).table;
+    if (ReadDescriptor(args.features[index]).pooling == RESEMBED_POOLING_ATTENTION) {
+      return Fail(RESEMBED_UNSUPPORTED, "%s: features[%d].pooling is attention; needs cpu (no cuda kernels)", op,
+                  index);
+    }
     RESEMBED_RETURN_IF_ERROR(CheckForwardTypes(op, number, tables[number]));
   }
   return RESEMBED_OK;
