@@ -10,8 +10,12 @@
 
 namespace resembed::train {
 
-enum class Head { kMlp, kDot };
-inline const char* HeadName(Head head) { return head == Head::kMlp ? "mlp" : "dot"; }
+enum class Head { kMlp, kDot, kDin };
+inline const char* HeadName(Head head) {
+  return head == Head::kMlp ? "mlp" : head == Head::kDot ? "dot" : "din";
+}
+// mlp and din rank a candidate by a network of its own; dot retrieves from all items.
+inline bool Ranks(Head head) { return head != Head::kDot; }
 
 enum class Preset { kDefault, kPaper, kFull };
 inline const char* PresetName(Preset preset) {
@@ -58,7 +62,7 @@ struct Options {
   int negatives = -1;          // dot
   double negative_alpha = -1;  // dot
   double negative_correction = -1;
-  double scale = -1;         // dot
+  double scale = -1;         // dot, din
   int query_transform = -1;  // dot: 0, 1
   double bias_lr = -1;       // dot
 
@@ -86,6 +90,7 @@ struct Hyper {
   double negative_alpha, negative_correction;
   bool query_transform;  // q = A^T h with A learned whole, not only its diagonal
   double dot_scale;      // A starts as dot_scale times the identity
+  double attention_scale;  // din: scores of the history are so many times target . item
   double bias_lr;
 };
 // n_samples: of an epoch. Without --batch a batch is the power of two next below n_samples / 256, from 16 to

@@ -73,7 +73,7 @@ RowMemory MemoryOf(const Variant& variant, int64_t n_items, int64_t n_centers, c
   // The scorer's item embeddings and those of the picture; the mlp's first layer of each item, or the dot head's
   // biases; a few scores of every item.
   constexpr int64_t kScoredAtOnce = 8;
-  const int64_t of_head = hyper.head == Head::kMlp ? MlpNet::kHidden1 : 4;
+  const int64_t of_head = Ranks(hyper.head) ? MlpNet::kHidden1 : 4;
   memory.evaluation = n_items * kFloat * (2 * dim + of_head + kScoredAtOnce);
   return memory;
 }

@@ -265,6 +265,7 @@ Json HyperJson(const Hyper& h) {
                {"optimizer", h.optimizer},
                {"epochs", h.epochs},
                {"patience", h.patience}};
+  if (h.head == Head::kDin) json["attention_scale"] = h.attention_scale;
   if (h.head == Head::kDot) {
     json["negatives"] = h.negatives;
     json["negative_alpha"] = h.negative_alpha;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "host/train/model_random.h"
 
@@ -25,7 +26,7 @@ struct MlpNet::Scratch {
   AlignedVector<float> grad;
 };
 
-MlpNet::MlpNet(int64_t dim, uint64_t seed) : dim_(dim) {
+MlpNet::MlpNet(int64_t dim, uint64_t seed, bool attends) : dim_(dim) {
   w_history_ = dense.Add("history_weight", dim, kH1);
   w_item_ = dense.Add("item_weight", dim, kH1);
   w_repeat_ = dense.Add("repeat_weight", kF, kH1);
@@ -34,6 +35,7 @@ MlpNet::MlpNet(int64_t dim, uint64_t seed) : dim_(dim) {
   b2_ = dense.Add("bias2", kH2, 1);
   w3_ = dense.Add("weight3", kH2, 1);
   b3_ = dense.Add("bias3", 1, 1);
+  if (attends) w_attended_ = dense.Add("attended_weight", dim, kH1);
   // He et al. 2015: variance 2 / inputs. The embeddings' rows have norm 1, not variance 1.
   const float first = std::sqrt(2.0f / static_cast<float>(2 * dim));
   dense.FillNormal("history_weight", first, seed);
@@ -41,6 +43,7 @@ MlpNet::MlpNet(int64_t dim, uint64_t seed) : dim_(dim) {
   dense.FillNormal("repeat_weight", 0.1f, seed);
   dense.FillNormal("weight2", std::sqrt(2.0f / static_cast<float>(kH1)), seed);
   dense.FillNormal("weight3", std::sqrt(1.0f / static_cast<float>(kH2)), seed);
+  if (attends) dense.FillNormal("attended_weight", first, seed);
 }
 
 double MlpNet::LossAndGradients(const Batch& batch, Pool* pool) {
@@ -96,6 +99,12 @@ double MlpNet::Block(const Batch& batch, int64_t begin, int64_t end, float inv, 
   ops.gemm_nn(n, kH1, dim_, positive, dim_, w + w_item_, kH1, a, kH1, false);
   ops.gemm_nn(n, kH1, dim_, negative, dim_, w + w_item_, kH1, a + n * kH1, kH1, false);
   ops.gemm_nn(n2, kH1, kF, s->repeat.data(), kF, w + w_repeat_, kH1, a, kH1, true);
+  const float* attended[2] = {batch.positive_attended, batch.negative_attended};
+  float* d_attended[2] = {batch.d_positive_attended, batch.d_negative_attended};
+  for (int side = 0; side < 2 && w_attended_ >= 0; ++side) {
+    ops.gemm_nn(n, kH1, dim_, attended[side] + begin * dim_, dim_, w + w_attended_, kH1, a + side * n * kH1, kH1,
+                true);
+  }
   for (int64_t row = 0; row < n2; ++row)
     ops.add_relu(a + row * kH1, shift + row % n * kH1, a + row * kH1, kH1);
   ops.gemm_nn(n2, kH2, kH1, a, kH1, w + w2_, kH2, c, kH2, false);
@@ -133,6 +142,11 @@ double MlpNet::Block(const Batch& batch, int64_t begin, int64_t end, float inv, 
   ops.gemm_nt(n, dim_, kH1, d_a, kH1, w + w_item_, kH1, batch.d_positive + begin * dim_, dim_, false);
   ops.gemm_nt(n, dim_, kH1, d_a + n * kH1, kH1, w + w_item_, kH1, batch.d_negative + begin * dim_, dim_,
               false);
+  for (int side = 0; side < 2 && w_attended_ >= 0; ++side) {
+    const float* d = d_a + side * n * kH1;
+    ops.gemm_tn(dim_, kH1, n, attended[side] + begin * dim_, dim_, d, kH1, g + w_attended_, kH1, side > 0);
+    ops.gemm_nt(n, dim_, kH1, d, kH1, w + w_attended_, kH1, d_attended[side] + begin * dim_, dim_, false);
+  }
   return loss;
 }
 
@@ -146,6 +160,10 @@ void MlpNet::ItemParts(const float* items, int64_t n, float* parts) const {
     for (int64_t col = 0; col < kH1; ++col)
       parts[row * kH1 + col] += dense.value[static_cast<size_t>(b1_ + col)];
   }
+}
+
+void MlpNet::AttendedParts(const float* items, int64_t n, float* parts) const {
+  Dense().gemm_nn(n, kH1, dim_, items, dim_, dense.value.data() + w_attended_, kH1, parts, kH1, false);
 }
 
 void MlpNet::AddRepeatPart(const float* repeat, float* part) const {
@@ -217,7 +235,9 @@ class MlpScorer : public Scorer {
       std::vector<float> weights(ids.size());
       AlignedVector<float> pooled(static_cast<size_t>(dim_)), shift(kH1), scratch(kChunk * (kH1 + kH2)), seen;
       std::vector<const float*> parts(kChunk);
+      std::vector<int32_t> chunk;
       float features[kRepeatFeatures];
+      Attention attention;
       for (int64_t t = slot; t < static_cast<int64_t>(targets.size()); t += n_slots) {
         const Target& target = targets[static_cast<size_t>(t)];
         const int64_t n =
@@ -225,24 +245,62 @@ class MlpScorer : public Scorer {
         PoolRows(items_.data(), dim_, ids.data(), weights.data(), n, pooled.data());
         net_.HistoryPart(pooled.data(), shift.data());
         if (hyper_.repeat_features) repeat.Load(view_, target.user, target.position);
+        const bool attends = hyper_.head == Head::kDin && n > 0;
+        if (attends) Load(ids.data(), n, &attention);
         for (int64_t begin = 0; begin < n_candidates; begin += kChunk) {
           const int64_t n_chunk = std::min(kChunk, n_candidates - begin);
           seen.resize(static_cast<size_t>(kChunk * kH1));
+          if (attends) {
+            chunk.resize(static_cast<size_t>(n_chunk));
+            for (int64_t c = 0; c < n_chunk; ++c) chunk[static_cast<size_t>(c)] = item_of(t, begin + c);
+            Attend(chunk, n, &attention, seen.data());
+          }
           for (int64_t c = 0; c < n_chunk; ++c) {
             const int32_t item = item_of(t, begin + c);
             const float* part = parts_.data() + item * kH1;
-            if (hyper_.repeat_features && repeat.Contains(item)) {
+            const bool repeats = hyper_.repeat_features && repeat.Contains(item);
+            if (repeats && !attends) std::copy_n(part, kH1, seen.data() + c * kH1);
+            if (repeats) {
               repeat.Features(item, features);
-              std::copy_n(part, kH1, seen.data() + c * kH1);
               net_.AddRepeatPart(features, seen.data() + c * kH1);
-              part = seen.data() + c * kH1;
             }
+            if (repeats || attends) part = seen.data() + c * kH1;
             parts[static_cast<size_t>(c)] = part;
           }
           net_.Scores(parts.data(), shift.data(), n_chunk, scratch.data(), scores + t * n_candidates + begin);
         }
       }
     });
+  }
+
+  // A history's items and their attended parts; scores and item embeddings of a chunk of candidates.
+  struct Attention {
+    AlignedVector<float> items, parts, scores, candidates;
+  };
+  void Load(const int32_t* ids, int64_t n, Attention* attention) const {
+    attention->items.resize(static_cast<size_t>(n * dim_));
+    attention->parts.resize(static_cast<size_t>(n * kH1));
+    for (int64_t j = 0; j < n; ++j)
+      std::copy_n(items_.data() + ids[j] * dim_, dim_, attention->items.data() + j * dim_);
+    net_.AttendedParts(attention->items.data(), n, attention->parts.data());
+  }
+  // parts[c] = the candidate's own part and that of what it attends to.
+  void Attend(const std::vector<int32_t>& candidates, int64_t n, Attention* attention, float* parts) const {
+    const DenseOps& ops = Dense();
+    const auto n_candidates = static_cast<int64_t>(candidates.size());
+    attention->candidates.resize(static_cast<size_t>(n_candidates * dim_));
+    attention->scores.resize(static_cast<size_t>(n_candidates * n));
+    float *rows = attention->candidates.data(), *scores = attention->scores.data();
+    for (int64_t c = 0; c < n_candidates; ++c) {
+      const int64_t item = candidates[static_cast<size_t>(c)];
+      std::copy_n(items_.data() + item * dim_, dim_, rows + c * dim_);
+      std::copy_n(parts_.data() + item * kH1, kH1, parts + c * kH1);
+    }
+    ops.gemm_nt(n_candidates, n, dim_, rows, dim_, attention->items.data(), dim_, scores, n, false);
+    const float scale = static_cast<float>(hyper_.attention_scale);
+    for (int64_t i = 0; i < n_candidates * n; ++i) scores[i] *= scale;
+    for (int64_t c = 0; c < n_candidates; ++c) ops.softmax(scores + c * n, n);
+    ops.gemm_nn(n_candidates, kH1, n, scores, n, attention->parts.data(), kH1, parts, kH1, true);
   }
 
   const LogView& view_;
@@ -262,7 +320,7 @@ MlpLearner::MlpLearner(const Variant& variant, const InterestGraph& graph, const
       seed_(seed),
       pool_(pool),
       embedding_(variant, graph, view.log->n_items(), hyper, seed, pool, device),
-      net_(embedding_.dim(), seed) {}
+      net_(embedding_.dim(), seed, hyper.head == Head::kDin) {}
 
 double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t step, float lr_factor) {
   const std::vector<int32_t>& candidates = view_.training->candidates;
@@ -297,7 +355,16 @@ double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
     RepeatFeatures(count[0], distance[0], history, positive_repeat_.data() + s * kF);
     RepeatFeatures(count[1], distance[1], history, negative_repeat_.data() + s * kF);
   }
-  const std::vector<Lookup*> lookups = {&history_, &positive_, &negative_};
+  std::vector<Lookup*> lookups = {&history_, &positive_, &negative_};
+  if (attends()) {
+    const std::pair<Lookup*, Lookup*> pairs[2] = {{&positive_attended_, &positive_}, {&negative_attended_, &negative_}};
+    for (const auto& [attended, target] : pairs) {
+      attended->ids = history_.ids;
+      attended->offsets = history_.offsets;
+      attended->query = target;
+      lookups.push_back(attended);
+    }
+  }
   embedding_.Forward(lookups, samples);
   const float dropout = static_cast<float>(hyper_.dropout);
   for (size_t f = 0; f < lookups.size(); ++f) {
@@ -312,6 +379,12 @@ double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
                          history_.grad.data(),
                          positive_.grad.data(),
                          negative_.grad.data()};
+  if (attends()) {
+    batch.positive_attended = positive_attended_.output.data();
+    batch.negative_attended = negative_attended_.output.data();
+    batch.d_positive_attended = positive_attended_.grad.data();
+    batch.d_negative_attended = negative_attended_.grad.data();
+  }
   const double loss = net_.LossAndGradients(batch, pool_);
   for (size_t f = 0; f < lookups.size(); ++f) {
     ApplyDropout(lookups[f]->grad.data(), n * embedding_.dim(), dropout, seed_, step, f);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ranking head: [pooled history, candidate, repeat features] -> small MLP -> log-odds.
+// The ranking heads: mlp = [pooled history, candidate, repeat features] -> small MLP -> log-odds; din = the same
+// and what the candidate attends to in the history (Zhou et al. 2018, with a softmax of dot products).
 #pragma once
 
 #include <memory>
@@ -9,20 +10,24 @@
 
 namespace resembed::train {
 
-// z = W_h^T h + W_e^T e + W_r^T r + b1;  a = relu(z);  c = relu(W_2^T a + b2);  score = w3 . c + b3
+// z = W_h^T h + W_e^T e + W_r^T r + W_a^T h_e + b1;  a = relu(z);  c = relu(W_2^T a + b2);  score = w3 . c + b3
+// h_e (din alone) = sum_t softmax_t(scale * e . e_t) e_t over the history's items t.
 // The first layer is kept in three parts: the history's product serves every candidate, and at evaluation the
 // item's product is made once per item.
 class MlpNet {
  public:
   static constexpr int64_t kHidden1 = 128, kHidden2 = 64;
 
-  MlpNet(int64_t dim, uint64_t seed);
+  MlpNet(int64_t dim, uint64_t seed, bool attends = false);
 
   // One pair a row: histories, positives and negatives [n, dim], repeat features [n, kRepeatFeatures].
   struct Batch {
     int64_t n;
     const float *history, *positive, *negative, *positive_repeat, *negative_repeat;
     float *d_history, *d_positive, *d_negative;  // of the mean loss; written
+    // din: what positives and negatives attend to [n, dim], and the gradients of it; else null.
+    const float *positive_attended = nullptr, *negative_attended = nullptr;
+    float *d_positive_attended = nullptr, *d_negative_attended = nullptr;
   };
   // Mean logistic loss over 2 n samples; fills dense.grad. Blocks of pairs are summed in order, so the result
   // does not depend on the number of threads.
@@ -32,6 +37,8 @@ class MlpNet {
   void HistoryPart(const float* history, float* shift) const;
   // parts[n, kHidden1] = W_e^T e + b1
   void ItemParts(const float* items, int64_t n, float* parts) const;
+  // parts[n, kHidden1] = W_a^T e of items of a history: mixed as the items are, they are W_a^T h_e
+  void AttendedParts(const float* items, int64_t n, float* parts) const;
   // part[kHidden1] += W_r^T r
   void AddRepeatPart(const float* repeat, float* part) const;
   // scores of n candidates from their item parts (null entries of `rows` are not allowed), in blocks.
@@ -45,7 +52,7 @@ class MlpNet {
   double Block(const Batch& batch, int64_t begin, int64_t end, float inv, Scratch* scratch) const;
 
   int64_t dim_;
-  int64_t w_history_, w_item_, w_repeat_, b1_, w2_, b2_, w3_, b3_;
+  int64_t w_history_, w_item_, w_repeat_, b1_, w2_, b2_, w3_, b3_, w_attended_ = -1;  // -1: none
   std::vector<std::shared_ptr<Scratch>> scratch_;
 };
 
@@ -69,7 +76,9 @@ class MlpLearner : public Learner {
   Pool* pool_;
   Embedding embedding_;
   MlpNet net_;
-  Lookup history_, positive_, negative_;
+  bool attends() const { return hyper_.head == Head::kDin; }
+
+  Lookup history_, positive_, negative_, positive_attended_, negative_attended_;
   std::vector<float> positive_repeat_, negative_repeat_;
 };
 

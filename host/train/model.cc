@@ -5,8 +5,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "host/train/dot.h"
-#include "host/train/mlp.h"
 #include "host/train/model_random.h"
 
 namespace resembed::train {
@@ -55,7 +53,11 @@ Embedding::Embedding(const Variant& variant, const InterestGraph& graph, int64_t
       workspace_(device, HostCopy::kNone),
       inputs_(device, HostCopy::kPinned),
       outputs_(device, HostCopy::kPinned),
-      output_grads_(device, HostCopy::kPinned) {
+      output_grads_(device, HostCopy::kPinned),
+      queries_(device, HostCopy::kPinned),
+      query_grads_(device, HostCopy::kPinned),
+      attention_(device, HostCopy::kNone),
+      score_grads_(device, HostCopy::kNone) {
   const int64_t dim = static_cast<int64_t>(hyper.dim) * variant.dim_factor;
   table_.struct_size = sizeof(table_);
   table_.n_items = n_items;
@@ -222,6 +224,49 @@ void Embedding::Describe(const std::vector<Lookup*>& lookups) {
     }
   }
   inputs_.Upload(n_input_bytes_);
+  DescribeAttention(lookups);
+}
+
+// Queries lie one lookup after the other, as do the weights. With lists of users' own there is none.
+void Embedding::DescribeAttention(const std::vector<Lookup*>& lookups) {
+  n_plain_ = lookups.size();
+  while (n_plain_ > 0 && lookups[n_plain_ - 1]->query != nullptr) --n_plain_;
+  size_t n_queries = 0, n_weights = 0;
+  for (size_t l = n_plain_; l < lookups.size(); ++l) {
+    n_queries += RoundUp(static_cast<size_t>(lookups[l]->rows() * dim()), kLineFloats);
+    n_weights += RoundUp(lookups[l]->ids.size(), kLineFloats);
+  }
+  queries_.Reserve(n_queries);
+  query_grads_.Reserve(n_queries);
+  attention_.Reserve(n_weights);
+  score_grads_.Reserve(n_weights);
+  n_queries = n_weights = 0;
+  for (size_t l = n_plain_; l < lookups.size(); ++l) {
+    resembed_feature& feature = features_[l];
+    feature.pooling = RESEMBED_POOLING_ATTENTION;
+    feature.query = queries_.device() + n_queries;
+    feature.attention_activation = RESEMBED_ATTENTION_SOFTMAX;
+    feature.attention_scale = static_cast<float>(hyper_.attention_scale);
+    feature.saved_attention = attention_.device() + n_weights;
+    grads_[l].grad_query = query_grads_.device() + n_queries;
+    grads_[l].grad_scores = score_grads_.device() + n_weights;
+    n_queries += RoundUp(static_cast<size_t>(lookups[l]->rows() * dim()), kLineFloats);
+    n_weights += RoundUp(lookups[l]->ids.size(), kLineFloats);
+  }
+}
+
+void Embedding::RunForward(size_t first, size_t end, const resembed_plan_header* plan) {
+  resembed_forward_args args = {};
+  args.struct_size = sizeof(args);
+  args.tables = &tables_;
+  args.features = feature_pointers_.data() + first;
+  args.n_features = static_cast<int32_t>(end - first);
+  args.bounds = RESEMBED_BOUNDS_TRUST;
+  args.plan = plan;
+  size_t bytes = 0;
+  CheckStatus(resembed_forward_workspace_size(&args, place(), &bytes));
+  workspace_.Reserve(bytes);
+  CheckStatus(resembed_forward(&args, workspace_.device(), workspace_.size(), place()));
 }
 
 void Embedding::Forward(const std::vector<Lookup*>& lookups, const Sample* samples) {
@@ -244,16 +289,22 @@ void Embedding::Forward(const std::vector<Lookup*>& lookups, const Sample* sampl
   CheckStatus(resembed_plan(&plan_args, plan_memory_.device(), plan_memory_.size(), &plan_,
                             workspace_.device(), workspace_.size(), place()));
 
-  resembed_forward_args args = {};
-  args.struct_size = sizeof(args);
-  args.tables = &tables_;
-  args.features = feature_pointers_.data();
-  args.n_features = n_features;
-  args.bounds = RESEMBED_BOUNDS_TRUST;
-  args.plan = &plan_;
-  CheckStatus(resembed_forward_workspace_size(&args, place(), &bytes));
-  workspace_.Reserve(bytes);
-  CheckStatus(resembed_forward(&args, workspace_.device(), workspace_.size(), place()));
+  if (n_plain_ == lookups.size()) {
+    RunForward(0, features_.size(), &plan_);
+  } else {
+    // The queries first, as they are; the plan is of all features and serves the backward pass alone.
+    RunForward(0, n_plain_, nullptr);
+    outputs_.Download(n_grads_);
+    if (device_ != nullptr) device_->Wait();
+    size_t at = 0;
+    for (size_t l = n_plain_; l < lookups.size(); ++l) {
+      const FloatView& query = lookups[l]->query->output;
+      std::copy(query.begin(), query.end(), queries_.host() + at);
+      at += RoundUp(query.size(), kLineFloats);
+    }
+    queries_.Upload(at);
+    RunForward(n_plain_, features_.size(), nullptr);
+  }
   outputs_.Download(n_grads_ * static_cast<size_t>(tables_.n_tables));
   if (device_ != nullptr) device_->Wait();
   if (tables_.n_tables == 1) return;
@@ -279,7 +330,38 @@ resembed_optimizer Embedding::Optimizer(Mirror<float>* state1, Mirror<float>* st
   return optimizer;
 }
 
-void Embedding::BackwardStep(const std::vector<Lookup*>& /*lookups*/, int64_t step, float lr) {
+// Gradients of the queries, which are outputs of this step, before any table moves.
+void Embedding::BackwardQueries(const std::vector<Lookup*>& lookups) {
+  output_grads_.Upload(n_grads_);
+  std::vector<const resembed_feature_grad*> asked(features_.size(), nullptr);
+  for (size_t l = n_plain_; l < lookups.size(); ++l) asked[l] = &grads_[l];
+  const resembed_table_grad* const no_table[2] = {nullptr, nullptr};
+  resembed_backward_args args = {};
+  args.struct_size = sizeof(args);
+  args.plan = &plan_;
+  args.tables = &tables_;
+  args.features = feature_pointers_.data();
+  args.n_features = static_cast<int32_t>(features_.size());
+  args.feature_grads = asked.data();
+  args.table_grads = no_table;
+  size_t bytes = 0;
+  CheckStatus(resembed_backward_workspace_size(&args, place(), &bytes));
+  workspace_.Reserve(bytes);
+  CheckStatus(resembed_backward(&args, workspace_.device(), workspace_.size(), place()));
+  query_grads_.Download(query_grads_.size());
+  if (device_ != nullptr) device_->Wait();
+  size_t at = 0;
+  for (size_t l = n_plain_; l < lookups.size(); ++l) {
+    const FloatView& grad = lookups[l]->query->grad;
+    for (size_t i = 0; i < grad.size(); ++i) grad[i] += query_grads_.host()[at + i];
+    at += RoundUp(grad.size(), kLineFloats);
+    grads_[l].grad_query = nullptr;
+    grads_[l].grad_scores_ready = 1;
+  }
+}
+
+void Embedding::BackwardStep(const std::vector<Lookup*>& lookups, int64_t step, float lr) {
+  if (n_plain_ < lookups.size()) BackwardQueries(lookups);
   output_grads_.Upload(n_grads_);
   const float lambda = penalty_ ? static_cast<float>(hyper_.lambda) : 0.0f;
   const resembed_optimizer residual = Optimizer(&residual_state1_, &residual_state2_, step, lr, lambda);
@@ -363,64 +445,6 @@ void Embedding::WeightsWritten() {
 void Embedding::OptimizerStateWritten() {
   for (Mirror<float>* state : {&residual_state1_, &residual_state2_, &central_state1_, &central_state2_}) {
     state->Upload(state->size());
-  }
-}
-
-std::unique_ptr<Learner> MakeLearner(const Variant& variant, const InterestGraph& graph, const LogView& view,
-                                     const Hyper& hyper, uint64_t seed, Pool* pool, Device* device) {
-  if (hyper.head == Head::kMlp)
-    return std::make_unique<MlpLearner>(variant, graph, view, hyper, seed, pool, device);
-  return std::make_unique<DotLearner>(variant, graph, view, hyper, seed, pool, device);
-}
-
-void ApplyDropout(float* x, int64_t n, float rate, uint64_t seed, int64_t step, uint64_t tag) {
-  if (rate <= 0) return;
-  const uint32_t threshold = static_cast<uint32_t>(rate * 65536.0f);
-  const float keep = 1.0f / (1.0f - rate);
-  for (int64_t i = 0; i < n; i += 4) {
-    const uint64_t bits =
-        Draw(seed, Stream::kDropout, static_cast<uint64_t>(step), tag, static_cast<uint64_t>(i));
-    for (int64_t j = i; j < std::min(n, i + 4); ++j) {
-      x[j] = ((bits >> (16 * (j - i))) & 0xFFFFu) < threshold ? 0.0f : x[j] * keep;
-    }
-  }
-}
-
-void AppendDenseState(const std::string& prefix, DenseWeights* dense, std::vector<StateTensor>* weights,
-                      std::vector<StateTensor>* state) {
-  if (weights != nullptr) {
-    for (const DenseWeights::Block& block : dense->blocks) {
-      weights->push_back({prefix + block.name, dense->value.data() + block.offset, block.rows, block.cols});
-    }
-  }
-  if (state != nullptr) {
-    const int64_t n = static_cast<int64_t>(dense->value.size());
-    state->push_back({prefix + "adam_m", dense->m.data(), n, 0});
-    state->push_back({prefix + "adam_v", dense->v.data(), n, 0});
-  }
-}
-
-void FillHistories(const LogView& view, const Hyper& hyper, const Sample* samples, int64_t n,
-                   Lookup* lookup) {
-  const size_t most = static_cast<size_t>(n * hyper.history_length);
-  lookup->ids.resize(most);
-  lookup->weights.resize(most);
-  lookup->offsets.assign(1, 0);
-  int64_t filled = 0;
-  for (int64_t s = 0; s < n; ++s) {
-    filled += FillHistory(view, hyper, samples[s].user, samples[s].position, lookup->ids.data() + filled,
-                          lookup->weights.data() + filled);
-    lookup->offsets.push_back(filled);
-  }
-  lookup->ids.resize(static_cast<size_t>(filled));
-  lookup->weights.resize(static_cast<size_t>(filled));
-}
-
-void PoolRows(const float* rows, int64_t dim, const int32_t* ids, const float* weights, int64_t n, float* y) {
-  std::fill_n(y, dim, 0.0f);
-  for (int64_t j = 0; j < n; ++j) {
-    const float* row = rows + ids[j] * dim;
-    for (int64_t col = 0; col < dim; ++col) y[col] += weights[j] * row[col];
   }
 }
 

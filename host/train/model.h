@@ -48,6 +48,9 @@ struct Lookup {
   FloatView output, grad;          // [rows, dim] host memory of the embedding, until its next Forward
   std::vector<int32_t> list_rows;  // of ids, where users see lists of their own
   FloatView central;               // [rows, dim] central part alone, there as well
+  // Pools by attention: bag b's weights are softmax(scale * (query row b . item)). A lookup of the same step, before
+  // this one, without a query of its own and with as many rows. Null: sum by `weights`.
+  Lookup* query = nullptr;
   int64_t rows() const {
     return offsets.empty() ? static_cast<int64_t>(ids.size()) : static_cast<int64_t>(offsets.size()) - 1;
   }
@@ -68,9 +71,11 @@ class Embedding {
   const resembed_place* place() const { return device_ != nullptr ? device_->place() : pool_->place(); }
   Device* device() const { return device_; }
 
-  // Plans the step and fills every lookup's output. samples: those the lookups were filled from.
+  // Plans the step and fills every lookup's output; those with a query come last. samples: those the lookups were
+  // filled from.
   void Forward(const std::vector<Lookup*>& lookups, const Sample* samples = nullptr);
   // Updates R and C from every lookup's grad, for the same lookups as the last Forward; step = 1, 2, ...
+  // Adds to the grad of a query what comes back through the attention.
   void BackwardStep(const std::vector<Lookup*>& lookups, int64_t step, float lr);
   void Materialize(float* output) const;  // [n_items, dim] host memory
 
@@ -87,6 +92,9 @@ class Embedding {
   const T* Input(const std::vector<T>& values);
   void ReserveInputs(const std::vector<Lookup*>& lookups);
   void Describe(const std::vector<Lookup*>& lookups);
+  void DescribeAttention(const std::vector<Lookup*>& lookups);
+  void RunForward(size_t first, size_t end, const resembed_plan_header* plan);
+  void BackwardQueries(const std::vector<Lookup*>& lookups);
   void FindListRows(const std::vector<Lookup*>& lookups, const Sample* samples) const;
   resembed_optimizer Optimizer(Mirror<float>* state1, Mirror<float>* state2, int64_t step, float lr,
                                float weight_decay) const;
@@ -118,6 +126,9 @@ class Embedding {
   size_t n_input_bytes_ = 0;
   Mirror<float> outputs_, output_grads_;  // of all lookups of a step
   size_t n_grads_ = 0;
+  // Attention: queries and their gradients of all lookups that have one, weights p and gradients of scores.
+  size_t n_plain_ = 0;  // lookups without a query
+  Mirror<float> queries_, query_grads_, attention_, score_grads_;
 };
 
 // One row of the report in the making.

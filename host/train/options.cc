@@ -17,7 +17,8 @@ Hyper Defaults(Head head) {
   h.repeat_features = true;
   h.optimizer = "adam";
   h.init = 1.0;
-  if (head == Head::kMlp) {
+  if (Ranks(head)) {
+    h.attention_scale = 4.0;
     h.lambda = 0.003;
     h.lr = 0.004;
     h.dense_lr = 0.002;
@@ -83,8 +84,9 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->check(CLI::Range(1, 1000))
       ->capture_default_str()
       ->group("Run");
-  app->add_option("--head", *head, "mlp (ranking), dot (retrieval) or both")
-      ->check(CLI::IsMember({"mlp", "dot", "both"}))
+  app->add_option("--head", *head,
+                  "mlp (ranking), dot (retrieval), both; din (mlp with target attention over the history), all")
+      ->check(CLI::IsMember({"mlp", "dot", "din", "both", "all"}))
       ->capture_default_str()
       ->group("Run");
   std::string all;
@@ -199,7 +201,7 @@ void AddModelOptions(CLI::App* app, Options* o) {
   app->add_option("--negative-correction", o->negative_correction, "dot: share of log Q taken off the logits")
       ->check(CLI::Range(0.0, 2.0))
       ->group(training);
-  app->add_option("--scale", o->scale, "dot: first scale of the product")
+  app->add_option("--scale", o->scale, "dot: first scale of the product; din: scale of the attention's scores")
       ->check(CLI::PositiveNumber)
       ->group(training);
   app->add_option("--query-transform", o->query_transform, "dot: 1 = a learned matrix on the pooled history")
@@ -286,7 +288,7 @@ Hyper HyperOf(const Options& o, Head head, int64_t n_samples) {
   take(o.dropout, &h.dropout);
   take(o.negative_alpha, &h.negative_alpha);
   take(o.negative_correction, &h.negative_correction);
-  take(o.scale, &h.dot_scale);
+  take(o.scale, head == Head::kDin ? &h.attention_scale : &h.dot_scale);
   take(o.bias_lr, &h.bias_lr);
   h.batch = o.batch > 0 ? o.batch : AutoBatch(n_samples);
   if (o.negatives > 0) h.negatives = o.negatives;
@@ -319,7 +321,10 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
     return fail(std::string(error.what()) + " (see --help)");
   }
   if (options->train_fraction <= 0) return fail("--train-fraction is 0; needs more than 0 and at most 1");
-  if (head != "both") options->heads = {head == "mlp" ? Head::kMlp : Head::kDot};
+  if (head == "all") options->heads.push_back(Head::kDin);
+  for (const Head one : {Head::kMlp, Head::kDot, Head::kDin}) {
+    if (head == HeadName(one)) options->heads = {one};
+  }
   if (preset == "paper") options->preset = Preset::kPaper;
   if (preset == "full") options->preset = Preset::kFull;
   options->tune = options->tune || options->preset == Preset::kFull;
@@ -371,6 +376,9 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
       return fail("--graph-leave-one-out is given with --graph; needs one of them");
     if (options->graph_two_hop) {
       return fail("--graph-leave-one-out is given with --graph-two-hop; needs one of them");
+    }
+    if (std::count(options->heads.begin(), options->heads.end(), Head::kDin) > 0) {
+      return fail("--graph-leave-one-out is given with --head " + head + "; needs mlp, dot or both");
     }
     for (const std::string& name : options->variants) {
       const resembed_central_form form = FindVariant(name)->form;

@@ -85,7 +85,8 @@ Json Fingerprint(const RunData& run) {
           {"graph_two_hop", o.graph_two_hop},
           {"graph_leave_one_out", o.graph_leave_one_out},
           {"mlp", HyperJson(HyperOf(o, Head::kMlp, run.n_samples))},
-          {"dot", HyperJson(HyperOf(o, Head::kDot, run.n_samples))}};
+          {"dot", HyperJson(HyperOf(o, Head::kDot, run.n_samples))},
+          {"din", HyperJson(HyperOf(o, Head::kDin, run.n_samples))}};
 }
 
 std::string FirstDifference(const Json& before, const Json& now, const std::string& where) {
@@ -253,16 +254,18 @@ class Runner {
                                : variant.form == RESEMBED_CENTRAL_ASSIGNMENT ? 2
                                                                              : 1 + run_.graph.k;
           const double lookups =
-              head == Head::kMlp ? 12 : 11 + static_cast<double>(hyper.negatives) / hyper.batch;
-          const double dense = head == Head::kMlp ? 3 * (3 * dim * 128 + 2 * 128 * 64) * 2
+              head == Head::kDin   ? 22
+              : head == Head::kMlp ? 12
+                                   : 11 + static_cast<double>(hyper.negatives) / hyper.batch;
+          const double dense = Ranks(head) ? 3 * (3 * dim * 128 + 2 * 128 * 64) * 2
                                                   : 3.0 * dim * hyper.negatives * 2 + 12.0 * hyper.negatives;
-          const double evaluation = head == Head::kMlp
+          const double evaluation = Ranks(head)
                                         ? static_cast<double>(run_.valid.targets.size()) * 201 * 8192 * 2
                                         : static_cast<double>(run_.valid.ranked.size()) *
                                               static_cast<double>(run_.log.n_items()) * dim * 4;
           const double ranks = static_cast<double>(run_.test.ranked.size()) *
                                static_cast<double>(run_.log.n_items()) *
-                               (head == Head::kMlp ? 16384 : 2 * dim);
+                               (Ranks(head) ? 16384 : 2 * dim);
           Progress::Row row;
           row.name = std::string(HeadName(head)) + " " + name +
                      (options_.seeds > 1 ? " seed " + std::to_string(seed) : "");

@@ -15,9 +15,9 @@ bool Improves(double valid, double best) { return std::round(valid * 1e4) > std:
 
 double Validate(const TrainTask& task, Learner* learner) {
   const std::unique_ptr<Scorer> scorer = learner->MakeScorer();
-  const bool mlp = task.head == Head::kMlp;
-  const Figures figures = Evaluate(*scorer, *task.valid, *task.view->training, mlp ? kAuc : kHr20);
-  const double value = mlp ? figures.Auc() : figures.Hr20();
+  const bool ranks = Ranks(task.head);
+  const Figures figures = Evaluate(*scorer, *task.valid, *task.view->training, ranks ? kAuc : kHr20);
+  const double value = ranks ? figures.Auc() : figures.Hr20();
   return std::isfinite(value) ? value : 0.0;
 }
 
