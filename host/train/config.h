@@ -88,8 +88,8 @@ struct Hyper {
   std::string optimizer;  // "adam" | "adagrad"
   int negatives;
   double negative_alpha, negative_correction;
-  bool query_transform;  // q = A^T h with A learned whole, not only its diagonal
-  double dot_scale;      // A starts as dot_scale times the identity
+  bool query_transform;    // q = A^T h with A learned whole, not only its diagonal
+  double dot_scale;        // A starts as dot_scale times the identity
   double attention_scale;  // din: scores of the history are so many times target . item
   double bias_lr;
 };

@@ -10,8 +10,7 @@ namespace resembed::train {
 
 std::unique_ptr<Learner> MakeLearner(const Variant& variant, const InterestGraph& graph, const LogView& view,
                                      const Hyper& hyper, uint64_t seed, Pool* pool, Device* device) {
-  if (Ranks(hyper.head))
-    return std::make_unique<MlpLearner>(variant, graph, view, hyper, seed, pool, device);
+  if (Ranks(hyper.head)) return std::make_unique<MlpLearner>(variant, graph, view, hyper, seed, pool, device);
   return std::make_unique<DotLearner>(variant, graph, view, hyper, seed, pool, device);
 }
 

@@ -102,8 +102,8 @@ double MlpNet::Block(const Batch& batch, int64_t begin, int64_t end, float inv, 
   const float* attended[2] = {batch.positive_attended, batch.negative_attended};
   float* d_attended[2] = {batch.d_positive_attended, batch.d_negative_attended};
   for (int side = 0; side < 2 && w_attended_ >= 0; ++side) {
-    ops.gemm_nn(n, kH1, dim_, attended[side] + begin * dim_, dim_, w + w_attended_, kH1, a + side * n * kH1, kH1,
-                true);
+    ops.gemm_nn(n, kH1, dim_, attended[side] + begin * dim_, dim_, w + w_attended_, kH1, a + side * n * kH1,
+                kH1, true);
   }
   for (int64_t row = 0; row < n2; ++row)
     ops.add_relu(a + row * kH1, shift + row % n * kH1, a + row * kH1, kH1);
@@ -357,7 +357,8 @@ double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
   }
   std::vector<Lookup*> lookups = {&history_, &positive_, &negative_};
   if (attends()) {
-    const std::pair<Lookup*, Lookup*> pairs[2] = {{&positive_attended_, &positive_}, {&negative_attended_, &negative_}};
+    const std::pair<Lookup*, Lookup*> pairs[2] = {{&positive_attended_, &positive_},
+                                                  {&negative_attended_, &negative_}};
     for (const auto& [attended, target] : pairs) {
       attended->ids = history_.ids;
       attended->offsets = history_.offsets;

@@ -84,8 +84,9 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->check(CLI::Range(1, 1000))
       ->capture_default_str()
       ->group("Run");
-  app->add_option("--head", *head,
-                  "mlp (ranking), dot (retrieval), both; din (mlp with target attention over the history), all")
+  app->add_option(
+         "--head", *head,
+         "mlp (ranking), dot (retrieval), both; din (mlp with target attention over the history), all")
       ->check(CLI::IsMember({"mlp", "dot", "din", "both", "all"}))
       ->capture_default_str()
       ->group("Run");
@@ -100,9 +101,10 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->check(CLI::Range(0, 4096))
       ->capture_default_str()
       ->group("Run");
-  app->add_option("--memory", o->memory_gb,
-                  "GB to use at most: a larger log is sorted in files of --out, a row that needs more is refused; "
-                  "0 = what the machine has free")
+  app->add_option(
+         "--memory", o->memory_gb,
+         "GB to use at most: a larger log is sorted in files of --out, a row that needs more is refused; "
+         "0 = what the machine has free")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->group("Run");
@@ -201,7 +203,8 @@ void AddModelOptions(CLI::App* app, Options* o) {
   app->add_option("--negative-correction", o->negative_correction, "dot: share of log Q taken off the logits")
       ->check(CLI::Range(0.0, 2.0))
       ->group(training);
-  app->add_option("--scale", o->scale, "dot: first scale of the product; din: scale of the attention's scores")
+  app->add_option("--scale", o->scale,
+                  "dot: first scale of the product; din: scale of the attention's scores")
       ->check(CLI::PositiveNumber)
       ->group(training);
   app->add_option("--query-transform", o->query_transform, "dot: 1 = a learned matrix on the pooled history")
@@ -259,7 +262,8 @@ void AddGeneratorOptions(CLI::App* app, Options* o) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->group(group);
-  app->add_option("--save-log", o->save_log, "File to write the generated log to: .tsv or .tsv.gz")->group(group);
+  app->add_option("--save-log", o->save_log, "File to write the generated log to: .tsv or .tsv.gz")
+      ->group(group);
   app->add_option("--log-seed", g->seed, "Seed of the generated log")->capture_default_str()->group(group);
 }
 

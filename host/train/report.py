@@ -30,6 +30,11 @@ HEADS = {
         "A small MLP scores the candidate beside the pooled history; one negative for each target. "
         "Its validation figure is auc.",
     ),
+    "din": (
+        "Ranking with target attention (din)",
+        "As mlp, and the candidate also sees what it attends to in the history (softmax of dot products). "
+        "Its validation figure is auc.",
+    ),
     "dot": (
         "Retrieval (dot)",
         "Pooled history times item plus bias, softmax over shared negatives. Its validation "

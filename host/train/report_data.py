@@ -14,7 +14,7 @@ LABELS = {
 VARIANTS = ("plain", "plain_l2", "plain_2x", "central", "avg", "gcn", "att", "assign")
 GRAPH = ("central", "avg", "gcn", "att", "assign")
 BASELINES = ("popularity", "covisit", "covisit_seen", "itemknn", "itemknn_seen")
-VALID_FIGURE = {"mlp": "auc", "dot": "hr20"}
+VALID_FIGURE = {"mlp": "auc", "din": "auc", "dot": "hr20"}
 
 
 def number(value):

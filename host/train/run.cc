@@ -203,8 +203,7 @@ class Runner {
       run_.n_samples += std::min<int64_t>(options_.targets, EndOf(log, split.train_ends, user) - begin - 1);
     }
     if (options_.graph.empty()) {
-      run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution,
-                              Budget());
+      run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution, Budget());
     } else {
       const fs::path folder = options_.graph;
       if (fs::exists(folder / kReplacingFile)) {
@@ -253,19 +252,18 @@ class Runner {
           const double slots = variant.form == RESEMBED_CENTRAL_NONE         ? 1
                                : variant.form == RESEMBED_CENTRAL_ASSIGNMENT ? 2
                                                                              : 1 + run_.graph.k;
-          const double lookups =
-              head == Head::kDin   ? 22
-              : head == Head::kMlp ? 12
-                                   : 11 + static_cast<double>(hyper.negatives) / hyper.batch;
+          const double lookups = head == Head::kDin ? 22
+                                 : head == Head::kMlp
+                                     ? 12
+                                     : 11 + static_cast<double>(hyper.negatives) / hyper.batch;
           const double dense = Ranks(head) ? 3 * (3 * dim * 128 + 2 * 128 * 64) * 2
-                                                  : 3.0 * dim * hyper.negatives * 2 + 12.0 * hyper.negatives;
+                                           : 3.0 * dim * hyper.negatives * 2 + 12.0 * hyper.negatives;
           const double evaluation = Ranks(head)
                                         ? static_cast<double>(run_.valid.targets.size()) * 201 * 8192 * 2
                                         : static_cast<double>(run_.valid.ranked.size()) *
                                               static_cast<double>(run_.log.n_items()) * dim * 4;
           const double ranks = static_cast<double>(run_.test.ranked.size()) *
-                               static_cast<double>(run_.log.n_items()) *
-                               (Ranks(head) ? 16384 : 2 * dim);
+                               static_cast<double>(run_.log.n_items()) * (Ranks(head) ? 16384 : 2 * dim);
           Progress::Row row;
           row.name = std::string(HeadName(head)) + " " + name +
                      (options_.seeds > 1 ? " seed " + std::to_string(seed) : "");

@@ -134,14 +134,14 @@ TEST(Train, AStoppedRunContinuesToTheSameResult) {
 
 TEST(Train, ThreadsDoNotChangeAnyBit) {
   const Folder one("one"), three("three");
-  const std::vector<std::string> options =
-      With(SmallLog(), {"--variants", "att,gcn", "--epochs", "2", "--train-fraction", "0.5"});
+  const std::vector<std::string> options = With(
+      SmallLog(), {"--variants", "att,gcn", "--epochs", "2", "--train-fraction", "0.5", "--head", "all"});
   ASSERT_EQ(Train(With(options, {"--out", one.path(), "--threads", "1"})).exit_code, 0);
   ASSERT_EQ(Train(With(options, {"--out", three.path(), "--threads", "3"})).exit_code, 0);
   const json metrics = ReadJson(one / "metrics.json");
   EXPECT_EQ(WithoutTimes(metrics), WithoutTimes(ReadJson(three / "metrics.json")));
-  for (const char* model :
-       {"mlp/att/seed1.safetensors", "dot/att/seed1.safetensors", "dot/gcn/seed1.safetensors"}) {
+  for (const char* model : {"mlp/att/seed1.safetensors", "dot/att/seed1.safetensors",
+                            "dot/gcn/seed1.safetensors", "din/att/seed1.safetensors"}) {
     EXPECT_EQ(ReadFile(one / model), ReadFile(three / model)) << model;
   }
   // Two epochs cannot show that a row has converged, and without plain nothing is over plain.
@@ -224,8 +224,8 @@ TEST(Train, CudaWithoutAGpuSaysWhyAndWritesNothing) {
 
 TEST(Train, RefusesARowThatNeedsMoreThanItMayTake) {
   const Folder out("memory");
-  const Outcome run =
-      Train(With(SmallLog(), {"--out", out.path(), "--variants", "avg", "--head", "dot", "--memory", "0.001"}));
+  const Outcome run = Train(
+      With(SmallLog(), {"--out", out.path(), "--variants", "avg", "--head", "dot", "--memory", "0.001"}));
   EXPECT_EQ(run.exit_code, 1);
   EXPECT_THAT(run.err, HasSubstr("--memory is 0.00 GB; avg under dot needs 0.0"));
 }

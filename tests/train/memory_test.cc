@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a row is said to take against what its tables and states are.
+#include "host/train/memory.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
-#include "host/train/memory.h"
 #include "host/train/model.h"
 
 namespace resembed::train {
@@ -58,9 +59,10 @@ TEST(Memory, ARowThatDoesNotFitIsRefusedWithItsParts) {
     CheckMemory(memory, 1000000001, 10000000000, "avg under dot");
     FAIL();
   } catch (const Error& error) {
-    EXPECT_EQ(error.message,
-              "--memory is 10.00 GB; avg under dot needs 10.00: tables 2.00, optimizer 4.00, best epoch 2.00, "
-              "evaluation 1.00, log and graph 1.00 (--optimizer adagrad and a smaller --dim take less)");
+    EXPECT_EQ(
+        error.message,
+        "--memory is 10.00 GB; avg under dot needs 10.00: tables 2.00, optimizer 4.00, best epoch 2.00, "
+        "evaluation 1.00, log and graph 1.00 (--optimizer adagrad and a smaller --dim take less)");
   }
 }
 

@@ -82,6 +82,40 @@ TEST(MlpNet, GradientsAreTheSlopesOfTheLoss) {
   ExpectSlope("negative", &negative, n, loss);
 }
 
+TEST(MlpNet, GradientsOfWhatIsAttendedToAreTheSlopesOfTheLoss) {
+  constexpr int64_t kN = 150, kDim = 6;
+  Pool pool(2);
+  MlpNet net(kDim, 3, true);
+  const AlignedVector<float> inputs = Random(3 * kN * kDim, 1),
+                             repeat = Random(2 * kN * kRepeatFeatures, 5, 0.5f);
+  AlignedVector<float> attended[2] = {Random(kN * kDim, 6), Random(kN * kDim, 7)};
+  AlignedVector<float> d_inputs(inputs.size()), d_attended[2] = {attended[0], attended[1]};
+  const auto loss = [&] {
+    const float* in = inputs.data();
+    float* d = d_inputs.data();
+    MlpNet::Batch batch = {kN,
+                           in,
+                           in + kN * kDim,
+                           in + 2 * kN * kDim,
+                           repeat.data(),
+                           repeat.data() + kN * kRepeatFeatures,
+                           d,
+                           d + kN * kDim,
+                           d + 2 * kN * kDim};
+    batch.positive_attended = attended[0].data();
+    batch.negative_attended = attended[1].data();
+    batch.d_positive_attended = d_attended[0].data();
+    batch.d_negative_attended = d_attended[1].data();
+    return net.LossAndGradients(batch, &pool);
+  };
+  EXPECT_GT(loss(), 0.1);
+  const AlignedVector<float> dense = net.dense.grad, positive = d_attended[0], negative = d_attended[1];
+  for (const auto* grad : {&positive, &negative}) EXPECT_GT(Norm(*grad), 1e-3);
+  ExpectSlope("dense", &net.dense.value, dense, loss);
+  ExpectSlope("positive", &attended[0], positive, loss);
+  ExpectSlope("negative", &attended[1], negative, loss);
+}
+
 TEST(MlpNet, EvaluationScoresAreThoseOfTraining) {
   constexpr int64_t kDim = 5;
   Pool pool(1);

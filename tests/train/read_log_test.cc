@@ -297,7 +297,8 @@ TEST_F(ReadLogTest, SaysWhereSortedEventsFindNoRoom) {
     ReadLog(path, options);
     FAIL();
   } catch (const Error& error) {
-    EXPECT_THAT(error.message, EndsWith("nowhere: has no room for sorted events (No such file or directory)"));
+    EXPECT_THAT(error.message,
+                EndsWith("nowhere: has no room for sorted events (No such file or directory)"));
   }
 }
 
