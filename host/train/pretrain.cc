@@ -108,7 +108,7 @@ class SkipGram {
       };
       const int64_t first = log_.offsets[static_cast<size_t>(center->user)];
       const int64_t end = EndOf(log_, training.ends, center->user);
-      const int64_t reach = 1 + BelowOf(draw(kReach), kPretrainWindow);
+      const int64_t reach = 1 + BelowOf(draw(kReach), task_.window);
       const int32_t item = log_.items[static_cast<size_t>(center->position)];
       center_.ids.push_back(item);
       uint64_t n_drawn = 0;

@@ -19,6 +19,7 @@ struct PretrainTask {
   const LogView* view;
   const std::vector<int32_t>* users;  // their events before view->training->ends
   int64_t dim;
+  int window;
   uint64_t seed;
   Pool* pool;
   Device* device;  // null = the CPU
@@ -27,13 +28,13 @@ struct PretrainTask {
 };
 
 // Skip-gram with negative sampling (Mikolov et al. 2013) on the users' sequences. For a center i, a context j at most
-// 1..kPretrainWindow events away (the reach is drawn anew for each center) and kPretrainNegatives items drawn from
+// 1..window events away (the reach is drawn anew for each center) and kPretrainNegatives items drawn from
 // popularity^.75,
 //   loss = -ln s(u_i . v_j) - sum_n ln s(-u_i . v_n),   s(x) = 1 / (1 + exp(-x)),
 // averaged over the pairs of a step. The rows are u. No pair has i = j, and a negative that is the context counts
 // nothing. kPretrainEpochs epochs of lazy Adam, its rate falling from kPretrainLr to nothing. The same for any number
 // of threads. False when stopped; then nothing is kept.
-inline constexpr int kPretrainWindow = 5, kPretrainNegatives = 5, kPretrainEpochs = 5;
+inline constexpr int kPretrainNegatives = 5, kPretrainEpochs = 5;
 inline constexpr double kPretrainLr = 0.01;
 bool Pretrain(const PretrainTask& task, Pretrained* result);
 

@@ -80,6 +80,7 @@ Json Fingerprint(const RunData& run) {
           {"window", o.window},
           {"neighbors", o.neighbors},
           {"resolution", o.resolution},
+          {"pretrain_window", o.pretrain_window},
           {"content of --graph", o.graph.empty() ? "" : std::to_string(HashGraph(run.graph))},
           {"graph_two_hop", o.graph_two_hop},
           {"graph_leave_one_out", o.graph_leave_one_out},
@@ -294,8 +295,11 @@ class Runner {
     if (pretrained_seed_ == seed) return true;
     const fs::path path = out_ / "checkpoint" / ("pretrained.seed" + std::to_string(seed) + ".safetensors");
     if (!LoadPretrained(path.string(), &pretrained_)) {
-      PretrainTask task = {&view_, &run_.split.train, options_.dim, seed,
-                           &pool_, device_.get(),     &stop_,       nullptr};
+      PretrainTask task = {&view_,        &run_.split.train,
+                           options_.dim,  options_.pretrain_window,
+                           seed,          &pool_,
+                           device_.get(), &stop_,
+                           nullptr};
       auto last = std::chrono::steady_clock::now();
       task.on_step = [&](int epoch, int n_epochs, double share) {
         const auto now = std::chrono::steady_clock::now();
