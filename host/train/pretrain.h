@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <functional>
+#include <string>
 
 #include "host/train/model.h"
 
@@ -13,6 +14,7 @@ namespace resembed::train {
 struct Pretrained {
   AlignedVector<float> rows;  // [n_items, dim]
   double seconds = 0;
+  uint64_t seed = 0;  // seeds count from 1
 };
 
 struct PretrainTask {
@@ -24,7 +26,7 @@ struct PretrainTask {
   Pool* pool;
   Device* device;  // null = the CPU
   const std::atomic<bool>* stop;
-  std::function<void(int epoch, int n_epochs, double share)> on_step;  // after every step; may be empty
+  std::function<void(const std::string& text)> note;  // where it stands, every few seconds
 };
 
 // Skip-gram with negative sampling (Mikolov et al. 2013) on the users' sequences. For a center i, a context j at most
@@ -37,6 +39,9 @@ struct PretrainTask {
 inline constexpr int kPretrainNegatives = 5, kPretrainEpochs = 5;
 inline constexpr double kPretrainLr = 0.01;
 bool Pretrain(const PretrainTask& task, Pretrained* result);
+
+// What it takes on one core of about 3 GHz, roughly: for the progress.
+double PretrainSeconds(const TrainingView& view, int window, int64_t dim);
 
 // Rows of the table named "residual" become `init` times the pretrained ones, where training touched the item.
 void StartFrom(const Pretrained& pretrained, const LogView& view, double init, Learner* learner);
