@@ -11,7 +11,16 @@
 namespace resembed::train {
 
 // Who draws; keeps the sequences of different purposes apart.
-enum class Stream : uint64_t { kInit = 1, kPositions, kShuffle, kNegatives, kDropout, kPicture, kSubset, kPretrain };
+enum class Stream : uint64_t {
+  kInit = 1,
+  kPositions,
+  kShuffle,
+  kNegatives,
+  kDropout,
+  kPicture,
+  kSubset,
+  kPretrain
+};
 
 inline uint64_t Scramble(uint64_t x) { return MixBits(x + 0x9E3779B97F4A7C15u); }
 

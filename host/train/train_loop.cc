@@ -49,9 +49,8 @@ bool TrainRow(const TrainTask& task, Learner* learner, TrainState* state) {
     last = now;
   };
   while (!state->finished) {
-    const std::vector<Sample> samples =
-        DrawSamples(*task.view->log, *task.users, hyper.targets, task.seed, state->epoch,
-                    task.view->training->ends);
+    const std::vector<Sample> samples = DrawSamples(*task.view->log, *task.users, hyper.targets, task.seed,
+                                                    state->epoch, task.view->training->ends);
     const int64_t n = static_cast<int64_t>(samples.size());
     const int64_t n_steps = (n + hyper.batch - 1) / hyper.batch;
     const float lr_factor = static_cast<float>(std::pow(1.0 - hyper.lr_decay, state->epoch - 1));
