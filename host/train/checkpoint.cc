@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/train/checkpoint.h"
 
+#include <cstdio>
 #include <filesystem>
 #include <limits>
 #include <memory>
@@ -182,18 +183,24 @@ bool LoadRow(const std::string& path, RowResult* row) {
   return true;
 }
 
-void SavePretrained(const std::string& path, const Pretrained& pretrained) {
+bool FindPretrained(const PretrainTask& task, const std::string& folder, Pretrained* pretrained) {
+  if (pretrained->seed == task.seed) return true;
+  const std::string path = folder + "/pretrained.seed" + std::to_string(task.seed) + ".safetensors";
+  if (std::filesystem::exists(path)) {
+    const Reader reader(path);
+    const std::vector<float> rows = reader.Vector("rows");
+    pretrained->rows.assign(rows.begin(), rows.end());
+    pretrained->seconds = Parse(path, reader.Metadata("seconds"));
+    pretrained->seed = task.seed;
+    return true;
+  }
+  if (!Pretrain(task, pretrained)) return false;
   Writer writer;
-  writer.Add("rows", pretrained.rows.data(), static_cast<int64_t>(pretrained.rows.size()), 0);
-  writer.Save(path, {{"seconds", Json(pretrained.seconds).dump()}});
-}
-
-bool LoadPretrained(const std::string& path, Pretrained* pretrained) {
-  if (!std::filesystem::exists(path)) return false;
-  const Reader reader(path);
-  pretrained->rows.resize(static_cast<size_t>(reader.Size("rows")));
-  reader.Read("rows", pretrained->rows.data(), reader.Size("rows"));
-  pretrained->seconds = Parse(path, reader.Metadata("seconds"));
+  writer.Add("rows", pretrained->rows.data(), static_cast<int64_t>(pretrained->rows.size()), 0);
+  writer.Save(path, {{"seconds", Json(pretrained->seconds).dump()}});
+  char seconds[32];
+  std::snprintf(seconds, sizeof(seconds), "%.1f", pretrained->seconds);
+  task.note("pretrained skip-gram rows in " + std::string(seconds) + "s");
   return true;
 }
 

@@ -41,8 +41,8 @@ struct RowResult {
 void SaveRow(const std::string& path, const RowResult& row);
 bool LoadRow(const std::string& path, RowResult* row);  // false when there is no such file
 
-void SavePretrained(const std::string& path, const Pretrained& pretrained);
-bool LoadPretrained(const std::string& path, Pretrained* pretrained);  // false when there is no such file
+// The seed's pretrained rows: those in *pretrained, or in `folder`, or made now and kept there. False when stopped.
+bool FindPretrained(const PretrainTask& task, const std::string& folder, Pretrained* pretrained);
 
 // The row in progress; `key` names it.
 void SaveProgress(const std::string& path, const RowKey& key, Learner* learner, const TrainState& state);

@@ -47,7 +47,8 @@ struct Options {
   std::string graph;        // folder of resembed-graph to take the graph from; else it is built
   bool graph_two_hop = false;
   bool graph_leave_one_out = false;
-  int targets = 10;  // per training user and epoch
+  int pretrain_window = 5;  // plain_pretrained: largest reach of a pair
+  int targets = 10;         // per training user and epoch
   int epochs = 60;
   int patience = 6;
 

@@ -133,7 +133,7 @@ Json RowJson(const RunData& run, Head head, const std::string& variant, const st
     json["epochs_to_plain"] = EpochsToPlain(rows, plain->second);
   }
   const Figures mean = MeanOfSeeds(figures);
-  for (const char* base : {"plain", "plain_2x", "central"}) {
+  for (const char* base : {"plain", "plain_2x", "plain_pretrained", "central"}) {
     const std::string key = std::string("over_") + base;
     json[key] = nullptr;
     const auto found = run.rows.find({head, base});
@@ -225,6 +225,8 @@ Json ConfigJson(const RunData& run) {
       {"patience", o.patience},
       {"max_epochs", o.epochs},
       {"resolution", o.resolution},
+      {"pretrain_window", o.pretrain_window},
+      {"tune", o.tune},
       {"preset", PresetName(o.preset)},
       {"command", o.command},
       {"by_head", hyper}};

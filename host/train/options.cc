@@ -171,6 +171,11 @@ void AddModelOptions(CLI::App* app, Options* o) {
       ->check(CLI::Range(1, 100000))
       ->capture_default_str()
       ->group(training);
+  app->add_option("--pretrain-window", o->pretrain_window,
+                  "plain_pretrained: largest distance of a skip-gram pair")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str()
+      ->group(training);
   app->add_option("--targets", o->targets, "Targets of a training user in an epoch")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str()

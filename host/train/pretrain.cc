@@ -59,8 +59,7 @@ class SkipGram {
         const double left = 1.0 - static_cast<double>(step) / static_cast<double>(n_steps * kPretrainEpochs);
         Step(order.data() + begin, std::min(n_step, n - begin), epoch, ++step,
              static_cast<float>(kPretrainLr * left));
-        const double share = static_cast<double>(begin + n_step) / static_cast<double>(n);
-        if (task_.on_step) task_.on_step(epoch, kPretrainEpochs, std::min(1.0, share));
+        Say(epoch, static_cast<double>(begin) / static_cast<double>(n));
       }
     }
     return true;
@@ -95,6 +94,14 @@ class SkipGram {
     return hyper;
   }
 
+  void Say(int epoch, double share) {
+    const auto now = Clock::now();
+    if (std::chrono::duration<double>(now - said_).count() < 5.0) return;
+    said_ = now;
+    task_.note("pretraining: epoch " + std::to_string(epoch) + " of " + std::to_string(kPretrainEpochs) +
+               ", " + std::to_string(std::lround(share * 100)) + " %");
+  }
+
   // The pairs of each center stand one after the other, from first_pair_[center].
   void FillPairs(const Sample* centers, int64_t n, int epoch) {
     const TrainingView& training = *task_.view->training;
@@ -108,7 +115,7 @@ class SkipGram {
       };
       const int64_t first = log_.offsets[static_cast<size_t>(center->user)];
       const int64_t end = EndOf(log_, training.ends, center->user);
-      const int64_t reach = 1 + BelowOf(draw(kReach), kPretrainWindow);
+      const int64_t reach = 1 + BelowOf(draw(kReach), task_.window);
       const int32_t item = log_.items[static_cast<size_t>(center->position)];
       center_.ids.push_back(item);
       uint64_t n_drawn = 0;
@@ -163,7 +170,9 @@ class SkipGram {
     embedding_.BackwardStep(lookups, step, lr);
   }
 
+  using Clock = std::chrono::steady_clock;
   const PretrainTask& task_;
+  Clock::time_point said_ = Clock::now();
   const Log& log_;
   const Hyper hyper_;
   const InterestGraph graph_;
@@ -181,8 +190,16 @@ bool Pretrain(const PretrainTask& task, Pretrained* result) {
   SkipGram model(task);
   if (!model.Train()) return false;
   result->rows = model.Rows();
+  result->seed = task.seed;
   result->seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return true;
+}
+
+double PretrainSeconds(const TrainingView& view, int window, int64_t dim) {
+  double n_events = 0;
+  for (const int64_t popularity : view.popularity) n_events += static_cast<double>(popularity);
+  const double n_rows = n_events * (window + 1) * (1 + kPretrainNegatives);
+  return kPretrainEpochs * n_rows * static_cast<double>(dim) * sizeof(float) * 2e-9;
 }
 
 void StartFrom(const Pretrained& pretrained, const LogView& view, double init, Learner* learner) {

@@ -11,7 +11,7 @@ LABELS = {
     "auc_pop": "auc_pop (popular negatives)",
     "hr20": "hr20 (all items)",
 }
-VARIANTS = ("plain", "plain_l2", "plain_2x", "central", "avg", "gcn", "att", "assign")
+VARIANTS = ("plain", "plain_l2", "plain_2x", "plain_pretrained", "central", "avg", "gcn", "att", "assign")
 GRAPH = ("central", "avg", "gcn", "att", "assign")
 BASELINES = ("popularity", "covisit", "covisit_seen", "itemknn", "itemknn_seen")
 VALID_FIGURE = {"mlp": "auc", "din": "auc", "dot": "hr20"}
@@ -69,6 +69,7 @@ class Run:
         self.picture = self._load("picture.json") or {}
         self.data = self.metrics.get("data") or {}
         self.config = self.metrics.get("config") or {}
+        self.tuning = self.metrics.get("tuning") or {}
         self.interrupted = bool(self.metrics.get("interrupted"))
         self.baselines = self._rows(self.metrics.get("baselines") or {}, BASELINES)
         heads = self.metrics.get("heads") or {}

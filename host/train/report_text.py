@@ -113,6 +113,15 @@ def graph_and_plain(run, head, rows):
         line = against(best, rows["plain_2x"], "plain_2x", f"{best.name} against plain_2x (equal parameters)")
         if line:
             lines.append(("", line))
+    if "plain_pretrained" in rows:
+        line = against(
+            best,
+            rows["plain_pretrained"],
+            "plain_pretrained",
+            f"{best.name} against plain_pretrained (a plain table that starts from skip-gram vectors)",
+        )
+        if line:
+            lines.append(("", line))
     plain = run.best_valid(head, "plain") if "plain" in rows else None
     if plain:
         reached = run.epochs_to_reach(head, best.name, plain[0])
@@ -214,6 +223,16 @@ def data_lines(run):
     if run.interrupted:
         lines.append(
             ("warn", "The run was interrupted; rows it did not reach are missing. --resume goes on.")
+        )
+    split = data.get("split") or {}
+    if split.get("by") == "time":
+        lines.append(
+            (
+                "",
+                f"Split by time: graph, counts and training see the first {100 * (split.get('cut') or 0):.3g} % of "
+                "the events; validation targets lie after them, test targets after those. A target's history holds "
+                "all earlier events of its user.",
+            )
         )
     n_test = data.get("test_targets")
     if n_test and n_test < 1000:

@@ -81,6 +81,7 @@ Json Fingerprint(const RunData& run) {
           {"window", o.window},
           {"neighbors", o.neighbors},
           {"resolution", o.resolution},
+          {"pretrain_window", o.pretrain_window},
           {"content of --graph", o.graph.empty() ? "" : std::to_string(HashGraph(run.graph))},
           {"graph_two_hop", o.graph_two_hop},
           {"graph_leave_one_out", o.graph_leave_one_out},
@@ -272,68 +273,19 @@ class Runner {
               (n * lookups * slots * dim * 4 * 2e-9 + n * dense / 4e10 + evaluation / 4e10 + n * 2e-6) /
               threads;
           row.fixed_cost = ranks / 4e10 / threads + 0.2;
+          if (variant.pretrained) {
+            row.fixed_cost += PretrainSeconds(run_.view, options_.pretrain_window, options_.dim) / threads;
+          }
           rows.push_back(row);
           keys_.push_back({head, name, seed});
         }
       }
     }
-    if (options_.tune) PlanTuning(&rows);
+    if (options_.tune) PlanTuning(options_, run_.n_samples, &keys_, &rows, &run_.tuning);
     progress_ =
         std::make_unique<Progress>(rows, std::min(kExpectedEpochs, options_.epochs), options_.patience);
     Note(std::to_string(keys_.size()) + " rows to train, " + std::to_string(samples) + " samples an epoch, " +
          std::to_string(pool_.width()) + " threads; about " + FormatSeconds(progress_->SecondsLeft()));
-  }
-
-  // Every point of the grid of every (head, variant), before the rows; a point costs what its row does.
-  void PlanTuning(std::vector<Progress::Row>* rows) {
-    std::vector<Progress::Row> points;
-    std::vector<RowKey> keys;
-    for (size_t i = 0; i < keys_.size() && keys_[i].seed == 1; ++i) {
-      const Variant& variant = *FindVariant(keys_[i].variant);
-      Tuning& tuning = run_.tuning[{keys_[i].head, keys_[i].variant}];
-      tuning.points = TuneGrid(variant, HyperOf(options_, keys_[i].head, run_.n_samples));
-      for (size_t point = 0; point < tuning.points.size(); ++point) {
-        points.push_back((*rows)[i]);
-        points.back().name = std::string(HeadName(keys_[i].head)) + " " + keys_[i].variant + " " +
-                             PointText(variant, tuning.points[point]);
-        keys.push_back({keys_[i].head, keys_[i].variant, 1, static_cast<int>(point)});
-      }
-    }
-    rows->insert(rows->begin(), points.begin(), points.end());
-    keys_.insert(keys_.begin(), keys.begin(), keys.end());
-  }
-
-  Hyper HyperOfRow(const RowKey& key) const {
-    Hyper hyper = HyperOf(options_, key.head, run_.n_samples);
-    if (!options_.tune) return hyper;
-    const Tuning& tuning = run_.tuning.at({key.head, key.variant});
-    const TunePoint& point = tuning.points[key.point >= 0 ? static_cast<size_t>(key.point) : tuning.chosen];
-    hyper.lr = point.lr;
-    hyper.lambda = point.lambda;
-    return hyper;
-  }
-
-  // The seed's skip-gram rows, made once for all rows that start from them. False when stopped.
-  bool FindPretrained(uint64_t seed) {
-    if (pretrained_seed_ == seed) return true;
-    const fs::path path = out_ / "checkpoint" / ("pretrained.seed" + std::to_string(seed) + ".safetensors");
-    if (!LoadPretrained(path.string(), &pretrained_)) {
-      PretrainTask task = {&view_, &run_.split.train, options_.dim, seed,
-                           &pool_, device_.get(),     &stop_,       nullptr};
-      auto last = std::chrono::steady_clock::now();
-      task.on_step = [&](int epoch, int n_epochs, double share) {
-        const auto now = std::chrono::steady_clock::now();
-        if (std::chrono::duration<double>(now - last).count() < 5.0) return;
-        last = now;
-        Note("pretraining: epoch " + std::to_string(epoch) + " of " + std::to_string(n_epochs) + ", " +
-             std::to_string(std::lround(share * 100)) + " %");
-      };
-      if (!Pretrain(task, &pretrained_)) return false;
-      SavePretrained(path.string(), pretrained_);
-      Note("pretrained skip-gram rows in " + FormatSeconds(pretrained_.seconds));
-    }
-    pretrained_seed_ = seed;
-    return true;
   }
 
   fs::path CurrentPath() const { return out_ / "checkpoint" / "current.safetensors"; }
@@ -371,14 +323,23 @@ class Runner {
       Keep(key, std::move(result));
       return true;
     }
-    const Hyper hyper = HyperOfRow(key);
+    const Hyper hyper = TunedHyper(HyperOf(options_, key.head, run_.n_samples), key, run_.tuning);
     const Variant& variant = *FindVariant(key.variant);
     const uint64_t seed = static_cast<uint64_t>(key.seed);
     const std::unique_ptr<Learner> learner =
         MakeLearner(variant, run_.graph, view_, hyper, seed, &pool_, device_.get());
     TrainState& state = result.state;
     if (variant.pretrained) {
-      if (!FindPretrained(seed)) return false;
+      const PretrainTask task = {&view_,
+                                 &run_.split.train,
+                                 options_.dim,
+                                 options_.pretrain_window,
+                                 seed,
+                                 &pool_,
+                                 device_.get(),
+                                 &stop_,
+                                 [this](const std::string& text) { Note(text); }};
+      if (!FindPretrained(task, out_ / "checkpoint", &pretrained_)) return false;
       StartFrom(pretrained_, view_, hyper.init, learner.get());
       state.seconds = result.pretrain_seconds = pretrained_.seconds;
     }
@@ -429,20 +390,8 @@ class Runner {
 
   void Keep(const RowKey& key, RowResult&& result) {
     if (key.point < 0) return run_.rows[{key.head, key.variant}].push_back(std::move(result));
-    Tuning& tuning = run_.tuning.at({key.head, key.variant});
-    TunePoint& point = tuning.points[static_cast<size_t>(key.point)];
-    point.auc = result.valid_auc;
-    point.best_epoch = result.state.best_epoch;
-    point.capped = result.state.capped;
-    point.seconds = result.state.seconds;
-    if (&point != &tuning.points.back()) return;
-    tuning.chosen = ChoosePoint(tuning.points);
-    const TunePoint& chosen = tuning.points[tuning.chosen];
-    char auc[32];
-    std::snprintf(auc, sizeof(auc), "%.4f", chosen.auc);
-    Note("tuned " + std::string(HeadName(key.head)) + " " + key.variant + ": " +
-         PointText(*FindVariant(key.variant), chosen) + ", validation auc " + auc + " (of " +
-         std::to_string(tuning.points.size()) + " points)");
+    const std::string chosen = FilePoint(key, result, &run_.tuning);
+    if (!chosen.empty()) Note(chosen);
   }
 
   void Measure(Learner* learner, RowResult* result) {
@@ -524,7 +473,6 @@ class Runner {
   LogView view_;
   std::vector<RowKey> keys_;
   Pretrained pretrained_;
-  uint64_t pretrained_seed_ = 0;  // whose `pretrained_` is; seeds count from 1
   std::unique_ptr<Progress> progress_;
 };
 

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "host/train/config.h"
-#include "host/train/variant.h"
+#include "host/train/checkpoint.h"
+#include "host/train/progress.h"
 
 namespace resembed::train {
 
@@ -37,6 +37,14 @@ size_t ChoosePoint(const std::vector<TunePoint>& points);
 // SCHEMA.md, `tuning`. A variant whose points were not all tried is left out.
 nlohmann::json TuningJson(const Tunings& tunings);
 
-std::string PointText(const Variant& variant, const TunePoint& point);  // "lr .004 lambda .003"
+// Puts each point of the grid of every (head, variant) in front of the rows. keys and rows: planned, one for one.
+void PlanTuning(const Options& options, int64_t n_samples, std::vector<RowKey>* keys,
+                std::vector<Progress::Row>* rows, Tunings* tunings);
+
+// `hyper` with the lr and lambda of the key's point, or of the point chosen; as it is where nothing is tuned.
+Hyper TunedHyper(Hyper hyper, const RowKey& key, const Tunings& tunings);
+
+// Takes down what a point gave. After the last of a grid: chooses, and says so; else empty.
+std::string FilePoint(const RowKey& key, const RowResult& result, Tunings* tunings);
 
 }  // namespace resembed::train

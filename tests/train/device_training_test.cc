@@ -260,7 +260,7 @@ TEST(RunOnDevice, WritesTheFilesOfTheCpu) {
                                       "--epochs",
                                       "2",
                                       "--variants",
-                                      "plain,avg",
+                                      "plain,plain_pretrained,avg",
                                       "--out",
                                       folder / backend,
                                       "--backend",
@@ -280,8 +280,9 @@ TEST(RunOnDevice, WritesTheFilesOfTheCpu) {
   ASSERT_TRUE(metrics("cpu").is_object());
   EXPECT_EQ(testing::ReadJson(folder / "cuda/metrics.json")["config"]["backend"], "cuda");
   EXPECT_EQ(metrics("cuda"), metrics("cpu"));
-  for (const char* file : {"mlp/plain/seed1.safetensors", "mlp/avg/seed1.safetensors",
-                           "dot/plain/seed1.safetensors", "dot/avg/seed1.safetensors", "picture.json"}) {
+  for (const char* file :
+       {"mlp/plain/seed1.safetensors", "mlp/plain_pretrained/seed1.safetensors", "mlp/avg/seed1.safetensors",
+        "dot/plain/seed1.safetensors", "dot/avg/seed1.safetensors", "picture.json"}) {
     const std::string wanted = testing::ReadFile(folder / (std::string("cpu/") + file));
     EXPECT_GT(wanted.size(), 100u) << file;
     EXPECT_TRUE(testing::ReadFile(folder / (std::string("cuda/") + file)) == wanted) << file;

@@ -6,11 +6,12 @@ import math
 import os
 import random
 
-VARIANTS = ["plain", "plain_l2", "plain_2x", "central", "avg", "gcn", "att", "assign"]
+VARIANTS = ["plain", "plain_l2", "plain_2x", "plain_pretrained", "central", "avg", "gcn", "att", "assign"]
 AUC = {
     "plain": 0.921,
     "plain_l2": 0.919,
     "plain_2x": 0.920,
+    "plain_pretrained": 0.924,
     "central": 0.930,
     "avg": 0.932,
     "gcn": 0.931,

@@ -133,6 +133,33 @@ class Report(unittest.TestCase):
         self.curves["mlp"]["avg"][0]["valid"] = [0.1, 0.2, 0.3, 0.2]
         self.assertIn("avg never reaches plain's best validation auc", self.page())
 
+    def test_shows_what_tuning_chose(self):
+        self.assertNotIn("<h3>Tuning</h3>", self.page())
+        points = [
+            {"lr": 0.004, "lambda": 0.003, "auc": 0.9312, "best_epoch": 9, "capped": False, "seconds": 12.0},
+            {"lr": 0.002, "lambda": 0.0003, "auc": 0.9321, "best_epoch": 9, "capped": False, "seconds": 14.0},
+        ]
+        plain = [dict(point, **{"lambda": None}) for point in points]
+        self.metrics["tuning"] = {
+            "mlp": {"plain": {"points": plain, "chosen": 1}, "avg": {"points": points, "chosen": 0}}
+        }
+        text = self.page()
+        self.assertEqual(text.count("<h3>Tuning</h3>"), 1)
+        self.assertIn("<td>avg</td><td>0.004</td><td>0.003</td><td>.9312</td><td>.9321</td><td>2</td><td>26</td>", text)
+        self.assertIn("<td>plain</td><td>0.002</td><td>\u2013</td><td>.9321</td>", text)
+
+    def test_says_how_the_log_was_split(self):
+        self.assertIn("Every user is in training, validation or test.", self.page())
+        self.metrics["data"]["split"] = {"by": "time", "cut": 0.8}
+        text = self.page()
+        self.assertIn("graph, counts and training see the first 80 % of the events", text)
+        self.assertNotIn("Every user is in training", text)
+
+    def test_compares_with_the_pretrained_table(self):
+        self.assertIn("avg against plain_pretrained", self.page())
+        del self.metrics["heads"]["mlp"]["plain_pretrained"], self.metrics["heads"]["dot"]["plain_pretrained"]
+        self.assertNotIn("avg against plain_pretrained", self.page())
+
     def test_reads_partial_and_old_runs(self):
         self.metrics["interrupted"] = True
         self.metrics["heads"] = {

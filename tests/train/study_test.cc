@@ -59,5 +59,119 @@ TEST(Study, NothingAfterTheCutReachesGraphCountsOrTraining) {
   EXPECT_NE(ReadFile(out / "log/graph.safetensors"), ReadFile(out / "early/graph.safetensors"));
 }
 
+TEST(Study, PretrainedRowsDoNotDependOnThreadsAndAreBetterThanRandomOnes) {
+  const Folder out("pretrained");
+  const auto run = [&](const std::string& name, const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = SmallLog();
+    for (const char* part :
+         {"--users", "1000", "--epochs", "3", "--variants", "plain,plain_pretrained", "--out"}) {
+      arguments.push_back(part);
+    }
+    arguments.push_back(out / name);
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Train(arguments);
+  };
+  const Outcome one = run("one", {"--threads", "1"});
+  ASSERT_EQ(one.exit_code, 0) << one.err;
+  EXPECT_THAT(one.err, HasSubstr("pretrained skip-gram rows in"));
+  ASSERT_EQ(run("three", {"--threads", "3"}).exit_code, 0);
+  ASSERT_EQ(run("reach", {"--pretrain-window", "1", "--head", "mlp"}).exit_code, 0);
+  const std::string file = "checkpoint/pretrained.seed1.safetensors",
+                    model = "mlp/plain_pretrained/seed1.safetensors";
+  EXPECT_NE(ReadFile(out / ("one/" + model)), "");
+  EXPECT_EQ(ReadFile(out / ("one/" + model)), ReadFile(out / ("three/" + model)));
+  EXPECT_NE(ReadFile(out / ("one/" + model)), ReadFile(out / ("reach/" + model)));
+  const json metrics = ReadJson(out / "one/metrics.json");
+  EXPECT_EQ(WithoutTimes(metrics), WithoutTimes(ReadJson(out / "three/metrics.json")));
+  for (const char* head : {"mlp", "dot"}) {
+    const json& rows = metrics["heads"][head];
+    EXPECT_FALSE(rows["plain"].contains("pretraining"));
+    const double seconds = rows["plain_pretrained"]["pretraining"]["seconds"]["mean"];
+    EXPECT_GT(seconds, 0);
+    EXPECT_GE(rows["plain_pretrained"]["seconds"]["mean"].get<double>(), seconds);
+    EXPECT_EQ(rows["plain_pretrained"]["parameters"], rows["plain"]["parameters"]);
+  }
+  // After one epoch, when rows are little more than where they started, neighbors are known already.
+  const json curves = ReadJson(out / "one/curves.json");
+  EXPECT_GT(curves["mlp"]["plain_pretrained"][0]["valid"][0].get<double>(),
+            curves["mlp"]["plain"][0]["valid"][0].get<double>() + 0.02);
+}
+
+TEST(Study, TuningTriesOneGridAndGoesOnWhereItWasStopped) {
+  const Folder whole("tune_whole"), parts("tune_parts");
+  std::vector<std::string> options = SmallLog();
+  for (const char* part : {"--variants", "plain,avg", "--epochs", "3", "--tune"}) options.push_back(part);
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = options;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
+  const Outcome run = Train(with({"--out", whole.path()}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("34 rows to train"));  // two heads of 3 + 12 points and two rows
+  EXPECT_THAT(run.err, HasSubstr("tuned mlp avg: lr "));
+  const json metrics = ReadJson(whole / "metrics.json");
+  for (const char* head : {"mlp", "dot"}) {
+    for (const char* variant : {"plain", "avg"}) {
+      SCOPED_TRACE(std::string(head) + " " + variant);
+      const json &points = metrics["tuning"][head][variant]["points"],
+                 &chosen = points[metrics["tuning"][head][variant]["chosen"].get<size_t>()];
+      EXPECT_EQ(points.size(), std::string(variant) == "plain" ? 3u : 12u);
+      double best = 0;
+      for (const json& point : points) best = std::max(best, point["auc"].get<double>());
+      EXPECT_GT(best, 0.5);
+      EXPECT_GE(chosen["auc"].get<double>(), best - 0.002);
+      for (const json& point : points) {
+        if (point["auc"] < best - 0.002 || point["lambda"].is_null()) continue;
+        EXPECT_LE(point["lambda"], chosen["lambda"]);
+      }
+      // The row is the chosen point again.
+      EXPECT_EQ(metrics["heads"][head][variant]["best_epoch"], chosen["best_epoch"]);
+      if (std::string(head) == "mlp") {
+        EXPECT_EQ(metrics["heads"][head][variant]["valid"]["mean"], chosen["auc"]);
+      }
+    }
+  }
+  int code = 130, stops = 0;
+  for (int attempt = 0; code == 130 && attempt < 100; ++attempt) {
+    code = Train(with({"--out", parts.path(), "--resume"}), 150 + 150 * attempt, parts.path()).exit_code;
+    if (code != 130) break;
+    ++stops;
+    if (std::filesystem::exists(parts / "metrics.json")) {
+      EXPECT_EQ(ReadJson(parts / "metrics.json")["interrupted"], true);
+    }
+  }
+  ASSERT_EQ(code, 0);
+  EXPECT_GE(stops, 1);
+  EXPECT_EQ(WithoutTimes(metrics), WithoutTimes(ReadJson(parts / "metrics.json")));
+  const Outcome other = Train(with({"--out", parts.path(), "--resume", "--lr", "0.5"}));
+  EXPECT_EQ(other.exit_code, 1);
+}
+
+TEST(Study, RejectsWhatDoesNotGoTogether) {
+  const struct {
+    std::vector<std::string> arguments;
+    const char* says;
+  } cases[] = {
+      {{"--split", "item"}, "item"},
+      {{"--time-cut", "0.5"}, "--time-cut is given; needs --split time"},
+      {{"--split", "time", "--graph", "there"}, "--graph is given with --split time; needs --split user"},
+      {{"--split", "time", "--protocol"}, "--protocol is given with --split time"},
+      {{"--split", "time", "--split-seed", "2"}, "--split-seed is given with --split time"},
+      {{"--preset", "fuller"}, "fuller"},
+  };
+  for (const auto& [arguments, says] : cases) {
+    const Outcome run = Train(arguments);
+    EXPECT_EQ(run.exit_code, 2) << run.err;
+    EXPECT_THAT(run.err, HasSubstr(says));
+  }
+  const Folder out("no_order");
+  WriteFile(out / "log.tsv", "user\titem\na\tx\na\ty\na\tz\n");
+  const Outcome run = Train({"--data", out / "log.tsv", "--columns", "user=user,item=item", "--split", "time",
+                             "--out", out / "run"});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.err, HasSubstr("log.tsv: has no order column; needs one to be split by time"));
+}
+
 }  // namespace
 }  // namespace resembed::train::testing
