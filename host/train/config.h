@@ -15,6 +15,19 @@ inline const char* HeadName(Head head) { return head == Head::kMlp ? "mlp" : "do
 
 enum class Preset { kDefault, kPaper };
 
+// Of the subcommands, which use a model that a run left.
+struct UseOptions {
+  std::string command;  // "recommend", "export"; empty: train
+  std::string model;    // seedN.safetensors
+  std::string catalog;  // file of items, names and groups
+  std::string out;      // recommend: file, empty = stdout; export: folder
+  int threads = 0;      // 0: all of the machine
+
+  std::string history, columns;  // recommend
+  int top = 20;
+  bool exclude_seen = false;
+};
+
 // A negative number or an empty string means: the head's default (see HyperOf).
 struct Options {
   std::string data;  // empty: a generated log
@@ -62,6 +75,7 @@ struct Options {
   bool report = true;
   bool protocol = false;  // write protocol.safetensors
   std::string command;    // as typed, for the record
+  UseOptions use;
 };
 
 struct Hyper {

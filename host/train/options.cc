@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "host/train/config.h"
+#include "host/train/use.h"
 #include "host/train/variant.h"
 
 namespace resembed::train {
@@ -280,6 +281,7 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   AddRunOptions(&app, options, &variants, &head, &preset);
   AddModelOptions(&app, options);
   AddGeneratorOptions(&app, &options->generator);
+  AddUseCommands(&app, &options->use);
   const auto fail = [&](const std::string& reason) {
     std::fprintf(stderr, "resembed-train: %s\n", reason.c_str());
     *exit_code = 2;
@@ -293,6 +295,13 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
     return false;
   } catch (const CLI::ParseError& error) {
     return fail(std::string(error.what()) + " (see --help)");
+  }
+  if (!options->use.command.empty()) {
+    for (const CLI::Option* option : app.get_options()) {
+      if (option->count() == 0) continue;
+      return fail(option->get_name() + " is given before " + options->use.command + "; needs to follow it");
+    }
+    return true;
   }
   if (options->train_fraction <= 0) return fail("--train-fraction is 0; needs more than 0 and at most 1");
   if (head != "both") options->heads = {head == "mlp" ? Head::kMlp : Head::kDot};
