@@ -13,6 +13,9 @@
 
 namespace resembed::train {
 
+// A crash loses at most so many seconds of a row.
+inline constexpr double kCheckpointSeconds = 60;
+
 struct RowKey {
   Head head;
   std::string variant;

@@ -72,6 +72,8 @@ struct Options {
   std::string backend = "cpu";
   int device = 0;
   bool resume = false;
+  bool fit_all = false;
+  int fit_epochs = 0;  // of fit_all; 0: those of the rows with held-out users
   bool report = true;
   bool protocol = false;  // write protocol.safetensors
   std::string command;    // as typed, for the record

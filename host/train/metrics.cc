@@ -270,6 +270,7 @@ Json MetricsJson(const RunData& run) {
   }
   Json json = {
       {"data", DataJson(run)}, {"config", ConfigJson(run)}, {"baselines", baselines}, {"heads", heads}};
+  if (!run.fit_all.is_null()) json["fit_all"] = run.fit_all;
   if (run.interrupted) json["interrupted"] = true;
   return json;
 }

@@ -25,6 +25,7 @@ struct RunData {
   std::vector<int32_t> picture_items;
   std::map<std::string, BaselineRow> baselines;
   std::map<std::pair<Head, std::string>, std::vector<RowResult>> rows;  // by seed
+  nlohmann::json fit_all;                                               // null, or what FitAll says
   bool interrupted = false;
   int threads = 1;
   int64_t n_samples = 0;  // of an epoch

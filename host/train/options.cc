@@ -93,6 +93,13 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->check(CLI::Range(0, 1023))
       ->capture_default_str()
       ->group("Run");
+  app->add_flag("--fit-all", o->fit_all,
+                "Then train each head's variant best on validation on every user, into OUT/fit_all")
+      ->group("Run");
+  app->add_option("--fit-epochs", o->fit_epochs,
+                  "--fit-all for so many epochs at once: no user is held out, nothing is measured")
+      ->check(CLI::Range(1, 100000))
+      ->group("Run");
   app->add_flag("--resume", o->resume, "Continue an interrupted run in --out")->group("Run");
   app->add_flag("!--no-report", o->report, "Do not draw report.html")->group("Run");
   app->add_flag("--protocol", o->protocol,
@@ -352,6 +359,12 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   }
   if (app.count("--device") > 0 && options->backend != "cuda") {
     return fail("--device is given; needs --backend cuda");
+  }
+  if (options->fit_epochs > 0 && (!options->fit_all || options->variants.size() != 1)) {
+    return fail("--fit-epochs is given; needs --fit-all and one name in --variants");
+  }
+  if (options->fit_all && options->train_fraction < 1) {
+    return fail("--fit-all is given with --train-fraction; needs one of them");
   }
   if (options->out.empty()) return fail("--out is empty; needs a folder");
   for (int i = 0; i < argc; ++i) options->command += (i > 0 ? " " : "") + std::string(argv[i]);

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "host/train/figures.h"
+#include "host/train/fit_all.h"
 #include "host/train/metrics.h"
 #include "host/train/names.h"
 #include "host/train/progress.h"
@@ -25,8 +26,6 @@ constexpr int64_t kMaxValidUsers = 2000, kMaxRankedUsers = 2000;
 // The evaluation sets' own seeds: fixed, so that every run with one split ranks the same negatives.
 constexpr uint64_t kEvalSeed = 12;
 constexpr int kExpectedEpochs = 20;  // of a row, until rows have been measured
-// A crash loses at most so many seconds of a row.
-constexpr double kCheckpointSeconds = 60;
 
 // What must be the same for --resume to mean anything. Heads, variants and seeds may grow.
 Json Fingerprint(const RunData& run) {
@@ -80,11 +79,13 @@ class Runner {
     PlanRows();
     PrepareOutput();
     if (stop_) return Stopped();
+    if (options_.fit_epochs > 0) return FitAll(&run_, &pool_, device_.get(), stop_) ? 0 : Stopped();
     Note("baselines by counting");
     run_.baselines = RunBaselines(run_.log, run_.split, run_.view, run_.valid, run_.test, pool_.width());
     for (size_t row = 0; row < keys_.size(); ++row) {
       if (!DoRow(row)) return Stopped();
     }
+    if (options_.fit_all && !FitAll(&run_, &pool_, device_.get(), stop_)) return Stopped();
     const Json metrics = WriteResults();
     std::fputs(FigureTable(metrics).c_str(), stdout);
     std::fflush(stdout);

@@ -147,6 +147,14 @@ class Report(unittest.TestCase):
         for empty in ({}, {"heads": {"mlp": {}}}, {"heads": {"dot": {"plain": {}}}}):
             self.assertIn("How to read this", text_only(empty))
 
+    def test_says_that_a_model_of_every_user_has_no_test(self):
+        self.assertNotIn("learned from every user", self.page())
+        model = {"variant": "avg", "epochs": 9, "file": "dot/avg/seed1.safetensors"}
+        self.metrics["fit_all"] = {"folder": "fit_all", "users": 5000, "models": {"dot": model}}
+        text = self.page()
+        self.assertIn("fit_all/dot/avg/seed1.safetensors has learned from every user, in 9 epochs", text)
+        self.assertIn("No user is left to test it: the figures here are those of dot avg trained without", text)
+
     def test_seeds_and_nulls(self):
         row = self.metrics["heads"]["mlp"]["plain"]
         row["auc"]["std"] = 0.004

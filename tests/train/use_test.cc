@@ -238,5 +238,74 @@ TEST_F(Use, RejectsWhatItCannotUse) {
   EXPECT_THAT(help.out, HasSubstr("--exclude-seen"));
 }
 
+// The log of the other tests; each user ends with an item that nobody else has.
+TEST_F(Use, FitAllLearnsFromEveryUser) {
+  std::string text = "user,item,order\n";
+  for (int32_t user = 0; user < log_->n_users(); ++user) {
+    for (int64_t at = Begin(user); at < End(user); ++at) {
+      text += Name(user) + "," + Item(at) + "," + std::to_string(at) + "\n";
+    }
+    text += Name(user) + ",own " + Name(user) + "," + std::to_string(End(user)) + "\n";
+  }
+  WriteFile(*out_ / "own.csv", text);
+  const auto train = [&](const std::string& name, const std::vector<std::string>& more,
+                         int stop_after_ms = -1) {
+    std::vector<std::string> arguments = {"--data", *out_ / "own.csv", "--out",    *out_ / name, "--dim",
+                                          "8",      "--no-report",     "--epochs", "4"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Train(arguments, stop_after_ms, *out_ / name);
+  };
+  const Outcome run = train("own", {"--variants", "plain,avg", "--fit-all"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const json metrics = ReadJson(*out_ / "own/metrics.json");
+  EXPECT_EQ(metrics["fit_all"]["users"], log_->n_users());
+  for (const char* head : {"mlp", "dot"}) {
+    SCOPED_TRACE(head);
+    const json& fit = metrics["fit_all"]["models"][head];
+    const json& rows = metrics["heads"][head];
+    const std::string variant = fit["variant"];
+    for (const auto& [name, row] : rows.items()) {
+      EXPECT_LE(row["valid"]["mean"], rows[variant]["valid"]["mean"]) << name;
+    }
+    EXPECT_EQ(fit["epochs"].get<double>(), rows[variant]["best_epoch"].get<double>());
+    const auto recommend = [&](const std::string& model) {
+      return Train({"recommend", "--model", model, "--history", *out_ / "history.tsv", "--top", "1000"});
+    };
+    const std::string file = fit["file"];
+    const Outcome split = recommend(*out_ / ("own/" + file)),
+                  all = recommend(*out_ / ("own/fit_all/" + file));
+    ASSERT_EQ(all.exit_code, 0) << all.err;
+    EXPECT_THAT(split.err, HasSubstr("items left out"));
+    EXPECT_THAT(all.err, ::testing::Not(HasSubstr("items left out")));
+    const Lists lists = ReadLists(all.out, kHeader);
+    EXPECT_EQ(lists.begin()->second.size(), 120u + 400u);
+    // The same with the number of epochs given, in one go and with a stop.
+    const std::vector<std::string> given = {"--variants", variant,     "--head",
+                                            head,         "--fit-all", "--fit-epochs"};
+    auto with = [&](int epochs, std::vector<std::string> more = {}) {
+      more.insert(more.begin(), given.begin(), given.end());
+      more.insert(more.begin() + static_cast<std::ptrdiff_t>(given.size()), std::to_string(epochs));
+      return more;
+    };
+    ASSERT_EQ(train("given", with(fit["epochs"])).exit_code, 0);
+    EXPECT_EQ(ReadFile(*out_ / ("given/fit_all/" + file)), ReadFile(*out_ / ("own/fit_all/" + file)));
+    EXPECT_FALSE(std::filesystem::exists(*out_ / "given/metrics.json"));
+  }
+  const std::vector<std::string> longer = {"--variants", "avg",          "--head", "dot",
+                                           "--fit-all",  "--fit-epochs", "40"};
+  std::vector<std::string> resumed = longer;
+  resumed.emplace_back("--resume");
+  ASSERT_EQ(train("whole", longer).exit_code, 0);
+  EXPECT_EQ(train("parts", longer, 100).exit_code, 130);
+  const Outcome rest = train("parts", resumed);
+  EXPECT_EQ(rest.exit_code, 0);
+  EXPECT_THAT(rest.err, HasSubstr("continuing dot.avg.seed1 on every user"));
+  const char* const file = "fit_all/dot/avg/seed1.safetensors";
+  EXPECT_EQ(ReadFile(*out_ / "parts" + ("/" + std::string(file))),
+            ReadFile(*out_ / "whole" + ("/" + std::string(file))));
+  EXPECT_THAT(Train({"--fit-epochs", "3"}).err, HasSubstr("--fit-epochs is given; needs --fit-all"));
+  EXPECT_THAT(Train({"--fit-all", "--train-fraction", "0.5"}).err, HasSubstr("needs one of them"));
+}
+
 }  // namespace
 }  // namespace resembed::train::testing
