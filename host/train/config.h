@@ -32,6 +32,7 @@ struct UseOptions {
 struct Options {
   std::string data;  // empty: a generated log
   std::string columns;
+  std::string catalog;  // names of items, for the report
   std::string out = "resembed-out";
   GeneratorOptions generator;
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "host/train/baselines.h"
+#include "host/train/catalog.h"
 #include "host/train/checkpoint.h"
 
 namespace resembed::train {
@@ -17,6 +18,7 @@ namespace resembed::train {
 struct RunData {
   const Options* options = nullptr;
   Log log;
+  Catalog catalog;  // empty: none was given
   Split split;
   TrainingView view;
   EvalSet valid, test, trained;  // trained: last events of training users, for the gap

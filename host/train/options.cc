@@ -61,6 +61,10 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->group("Data");
   app->add_option("--columns", o->columns, "Which column is what: user=NAME,item=NAME,order=NAME")
       ->group("Data");
+  app->add_option(
+         "--catalog", o->catalog,
+         "Table of items with a header: item, name (.tsv or .csv, plain or .gz); names in the report")
+      ->group("Data");
   app->add_option("--split-seed", o->split_seed, "Seed of the split of users 80/10/10")
       ->capture_default_str()
       ->group("Data");

@@ -166,6 +166,53 @@ class Export(unittest.TestCase):
         self.check_ranking("run/dot/plain")
         self.check_ranking("whole/dot/att")
 
+    def test_cold_items_stand_where_their_group_does(self):
+        learned = self.export("run/dot/avg")
+        own = next(row["item"] for row in rows(self.at("run/items.tsv")) if row["item"] not in learned.row)
+        with open(self.at("catalog.csv"), "w", encoding="utf-8") as file:
+            file.write("item,Group,label\n")
+            file.writelines(f"item {item},shelf {item // 20},title {item}\n" for item in range(100))
+            file.write(f'new,shelf 2,"a ""new"" one"\n{own},shelf 3,\nlonely,shelf 9,\nbare,,\n')
+        out = self.at("cold")
+        done = run(
+            "export", "--model", self.at("run/dot/avg/seed1.safetensors"), "--catalog", self.at("catalog.csv"), "--out", out
+        )
+        self.assertIn("4 items that the model did not learn: 2 stand where their group does, 2 have no", done.stderr)
+        exported = Exported(out)
+        bias = learned.arrays["item_bias"]
+        shelves = [[learned.row[f"item {20 * shelf + at}"] for at in range(20)] for shelf in range(5)]
+        everything = list(range(len(learned.ids)))
+        self.assertEqual(len(exported.ids), len(learned.ids) + 4)
+        np.testing.assert_array_equal(exported.items[[exported.row[item] for item in learned.ids]], learned.items)
+        for item, like, its_bias in (
+            ("new", shelves[2], bias[shelves[2]].mean()),
+            (own, shelves[3], bias[shelves[3]].mean()),
+            ("lonely", everything, bias.min()),
+            ("bare", everything, bias.min()),
+        ):
+            row = exported.row[item]
+            np.testing.assert_allclose(exported.items[row], learned.items[like].mean(axis=0), rtol=0, atol=1e-6)
+            np.testing.assert_allclose(exported.arrays["item_bias"][row], its_bias, rtol=0, atol=1e-6)
+        names = {row["item"]: row["name"] for row in rows(os.path.join(out, "ids.tsv"))}
+        self.assertEqual(
+            [names[item] for item in ("item 7", "new", "item 110", own)], ["title 7", 'a "new" one', "", ""]
+        )
+        # A click on an item with a group says what its group says; one without says nothing.
+        with open(self.at("clicks.tsv"), "w", encoding="utf-8") as file:
+            file.write("x\tnew\t1\ny\tlonely\t1\n")
+        done = run(
+            "recommend", "--model", self.at("run/dot/avg/seed1.safetensors"), "--history", self.at("clicks.tsv"),
+            "--catalog", self.at("catalog.csv"), "--exclude-seen"
+        )
+        self.assertIn("1 of 2 events have items that the model did not learn", done.stderr)
+        lines = [line.split("\t") for line in done.stdout.splitlines()[1:]]
+        scores = exported.dot(["new"])
+        best = sorted((score for item, score in zip(exported.ids, scores) if item != "new"), reverse=True)[:20]
+        np.testing.assert_allclose([float(line[3]) for line in lines if line[0] == "x"], best, rtol=0, atol=2e-5)
+        self.assertGreater(sum(line[2] in [learned.ids[row] for row in shelves[2]] for line in lines[:20]), 10)
+        popular = np.sort(bias)[::-1][:20]
+        np.testing.assert_allclose([float(line[3]) for line in lines if line[0] == "y"], popular, rtol=0, atol=1e-6)
+
     def test_the_head_of_mlp_is_there(self):
         self.check_ranking("run/mlp/avg")
 

@@ -307,5 +307,80 @@ TEST_F(Use, FitAllLearnsFromEveryUser) {
   EXPECT_THAT(Train({"--fit-all", "--train-fraction", "0.5"}).err, HasSubstr("needs one of them"));
 }
 
+// Every eighth item is withheld from training. For users who touch one: how it ranks after what they did before, with
+// the true interests as groups and without.
+TEST(ColdItems, GroupsPutThemWhereTheirUsersAre) {
+  const Folder out("cold");
+  GeneratorOptions generator;
+  generator.n_users = 1200;
+  generator.n_items = 400;
+  generator.n_interests = 20;
+  const Log log = GenerateLog(generator);
+  const auto withheld = [](int32_t item) { return item % 8 == 3; };
+  const char* const header = "user\titem\torder\n";
+  std::string training = header, histories = header;
+  std::map<std::string, std::string> wanted;
+  for (size_t user = 0; user < log.user_names.size(); ++user) {
+    std::string history;
+    for (int64_t at = log.offsets[user]; at < log.offsets[user + 1]; ++at) {
+      const int32_t item = log.items[static_cast<size_t>(at)];
+      const std::string& name = log.item_names[static_cast<size_t>(item)];
+      const std::string line = log.user_names[user] + "\t" + name + "\t" + std::to_string(at) + "\n";
+      if (!withheld(item)) {
+        training += line;
+        history += line;
+      } else if (!history.empty() && wanted.emplace(log.user_names[user], name).second) {
+        histories += history;
+      }
+    }
+  }
+  std::string plain = "item\tname\n", grouped = "item\tname\tgroup\n";
+  for (size_t item = 0; item < log.item_names.size(); ++item) {
+    const std::string line = log.item_names[item] + "\tname of " + log.item_names[item];
+    plain += line + "\n";
+    grouped += line + "\t" + std::to_string(log.interest_of[item]) + "\n";
+  }
+  WriteFile(out / "log.tsv", training);
+  WriteFile(out / "histories.tsv", histories);
+  WriteFile(out / "plain.tsv", plain);
+  WriteFile(out / "grouped.tsv", grouped);
+  const Outcome run =
+      Train({"--data", out / "log.tsv", "--catalog", out / "grouped.tsv", "--out", out / "run", "--variants",
+             "avg", "--dim", "16", "--epochs", "6", "--no-report"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const json said = ReadJson(out / "run/metrics.json")["data"]["catalog"];
+  EXPECT_EQ(said["items"], 400);
+  EXPECT_EQ(said["named"].get<int>() + 50, 400);
+  EXPECT_GE(said["cold"], 50);
+  const json picture = ReadJson(out / "run/picture.json");
+  EXPECT_EQ(picture["titles"][0], "name of " + picture["names"][0].get<std::string>());
+
+  // Mean share of the other items that rank below the withheld one.
+  const auto share_below = [&](const std::string& head, const std::string& catalog) {
+    const Outcome lists =
+        Train({"recommend", "--model", out / ("run/" + head + "/avg/seed1.safetensors"), "--history",
+               out / "histories.tsv", "--catalog", out / catalog, "--top", "400"});
+    EXPECT_EQ(lists.exit_code, 0) << lists.err;
+    double sum = 0;
+    for (const auto& [user, list] : ReadLists(lists.out, std::string(kHeader) + "\tname")) {
+      EXPECT_EQ(list.size(), 400u);
+      for (const Line& line : list) {
+        if (line.item != wanted[user]) continue;
+        sum += 1 - (line.rank - 1) / 399.0;
+        EXPECT_EQ(line.name, "name of " + line.item);
+      }
+    }
+    return sum / static_cast<double>(wanted.size());
+  };
+  ASSERT_GT(wanted.size(), 500u);
+  for (const std::string head : {"mlp", "dot"}) {
+    const double with = share_below(head, "grouped.tsv"), without = share_below(head, "plain.tsv");
+    RecordProperty(head + "_with_groups", std::to_string(with));
+    RecordProperty(head + "_without", std::to_string(without));
+    EXPECT_GT(with, 0.7) << head;
+    EXPECT_GT(with, without + 0.1) << head;
+  }
+}
+
 }  // namespace
 }  // namespace resembed::train::testing
