@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a behavior log to an interest graph, trained residual embeddings and a report.
 #
-#   bash docs/demo.sh [--data FILE.tsv|csv[.gz]] [--out DIR] [--seeds N] [options of resembed-train]
+#   bash docs/demo.sh [--data FILE.tsv|csv[.gz]] [--catalog FILE] [--out DIR] [--seeds N] [options of resembed-train]
 #
 # Without --data a log is generated whose true interests are known. Installs what is missing (Debian, root or
 # sudo), builds resembed-train below build/, runs all variants and both heads. The report goes to --out: by
@@ -11,14 +11,18 @@ called_from=$PWD
 cd "$(dirname "$0")/.."
 source tests/setup.sh
 
-data="" out="" options=()
+data="" catalog="" out="" options=()
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,8p' docs/demo.sh; exit 0 ;;
-    --data=* | --out=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
-    --data | --out)
+    --data=* | --catalog=* | --out=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+    --data | --catalog | --out)
       [ $# -ge 2 ] || { echo "demo.sh: $1 needs a value" >&2; exit 2; }
-      if [ "$1" = --data ]; then data=$2; else out=$2; fi
+      case $1 in
+        --data) data=$2 ;;
+        --catalog) catalog=$2 ;;
+        *) out=$2 ;;
+      esac
       shift 2
       ;;
     *) options+=("$1"); shift ;;
@@ -35,6 +39,7 @@ if [ -n "$data" ]; then
   name=${name%.gz} name=${name%.tsv} name=${name%.csv}
   options+=(--data "$data")
 fi
+if [ -n "$catalog" ]; then options+=(--catalog "$(absolute "$catalog")"); fi
 if [ -n "$out" ]; then out=$(absolute "$out"); else out=$PWD/out/$name; fi
 mkdir -p "$out" build
 

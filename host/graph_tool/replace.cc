@@ -10,15 +10,16 @@
 #include <filesystem>
 #include <fstream>
 
-#include "host/graph_tool/names.h"
 #include "host/train/graph.h"
 #include "host/train/log.h"
+#include "host/train/names.h"
 
 namespace resembed::graph_tool {
 namespace {
 
 namespace fs = std::filesystem;
 using train::Error;
+using train::WriteText;
 
 fs::path Mark(const std::string& folder) { return fs::path(folder) / train::kReplacingFile; }
 

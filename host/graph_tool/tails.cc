@@ -7,12 +7,15 @@
 #include <string_view>
 #include <utility>
 
-#include "host/graph_tool/names.h"
 #include "host/train/log.h"
+#include "host/train/names.h"
 
 namespace resembed::graph_tool {
 
 using train::Error;
+using train::Escape;
+using train::Unescape;
+using train::WriteText;
 
 // user <tab> item row ... <tab> time ... (times only with a session gap) [<tab> waits]
 Tails ReadTails(const std::string& path, const std::vector<int32_t>& new_row) {

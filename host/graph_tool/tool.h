@@ -16,11 +16,18 @@
 #include <string>
 #include <vector>
 
-#include "host/graph_tool/names.h"
 #include "host/train/log.h"
+#include "host/train/names.h"
 #include "resembed/resembed.h"
 
 namespace resembed::graph_tool {
+
+using train::Escape;
+using train::ItemNames;
+using train::ReadItems;
+using train::Unescape;
+using train::WriteItems;
+using train::WriteText;
 
 // Kept in counts.safetensors: an update has to count as the build did.
 struct CountOptions {

@@ -4,92 +4,14 @@
 #include <cstdio>
 #include <filesystem>
 #include <limits>
-#include <memory>
-#include <utility>
 
-#include "resembed/resembed.h"
+#include "host/train/tensor_file.h"
 
 namespace resembed::train {
 
 namespace {
 
 using Json = nlohmann::json;
-
-class Writer {
- public:
-  void Add(const std::string& name, const float* data, int64_t rows, int64_t cols) {
-    names_.push_back(std::make_unique<std::string>(name));
-    resembed_tensor tensor = {};
-    tensor.struct_size = sizeof(tensor);
-    tensor.name = names_.back()->c_str();
-    tensor.dtype = RESEMBED_F32;
-    tensor.n_dims = cols > 0 ? 2 : 1;
-    tensor.shape[0] = rows;
-    tensor.shape[1] = cols;
-    tensor.data = data;
-    tensors_.push_back(tensor);
-  }
-  void Save(const std::string& path, const std::vector<std::pair<std::string, std::string>>& metadata) const {
-    std::vector<const resembed_tensor*> pointers;
-    for (const resembed_tensor& tensor : tensors_) pointers.push_back(&tensor);
-    std::vector<const char*> strings;
-    for (const auto& [key, value] : metadata) {
-      strings.push_back(key.c_str());
-      strings.push_back(value.c_str());
-    }
-    CheckStatus(resembed_save(path.c_str(), pointers.data(), static_cast<int32_t>(pointers.size()),
-                              strings.data(), static_cast<int32_t>(metadata.size())));
-  }
-
- private:
-  std::vector<resembed_tensor> tensors_;
-  std::vector<std::unique_ptr<std::string>> names_;
-};
-
-class Reader {
- public:
-  explicit Reader(const std::string& path) : path_(path), file_(nullptr, resembed_file_close) {
-    resembed_file* raw = nullptr;
-    CheckStatus(resembed_file_open(path.c_str(), &raw));
-    file_.reset(raw);
-  }
-  std::string Metadata(const char* key) const {
-    const char* value = nullptr;
-    CheckStatus(resembed_file_metadata(file_.get(), key, &value));
-    return value == nullptr ? "" : value;
-  }
-  int64_t Size(const std::string& name) const {  // -1: no such tensor
-    int32_t index = -1;
-    CheckStatus(resembed_file_find(file_.get(), name.c_str(), &index));
-    if (index < 0) return -1;
-    resembed_tensor tensor = {};
-    tensor.struct_size = sizeof(tensor);
-    CheckStatus(resembed_file_tensor(file_.get(), index, &tensor));
-    int64_t size = 1;
-    for (int32_t d = 0; d < tensor.n_dims; ++d) size *= tensor.shape[d];
-    return size;
-  }
-  void Read(const std::string& name, float* data, int64_t size) const {
-    if (Size(name) != size) {
-      throw Error{path_ + ": tensor " + name + " has " + std::to_string(Size(name)) + " values; needs " +
-                  std::to_string(size)};
-    }
-    if (size == 0) return;
-    int32_t index = -1;
-    CheckStatus(resembed_file_find(file_.get(), name.c_str(), &index));
-    CheckStatus(resembed_file_read(file_.get(), index, data, 0, static_cast<size_t>(size) * sizeof(float)));
-  }
-  std::vector<float> Vector(const std::string& name) const {
-    const int64_t size = Size(name);
-    std::vector<float> values(static_cast<size_t>(size > 0 ? size : 0));
-    if (size > 0) Read(name, values.data(), size);
-    return values;
-  }
-
- private:
-  std::string path_;
-  std::unique_ptr<resembed_file, void (*)(resembed_file*)> file_;
-};
 
 Json StateToJson(const TrainState& state) {
   Json curve = Json::array();
@@ -137,7 +59,7 @@ Json Parse(const std::string& path, const std::string& text) {
 
 void SaveRow(const std::string& path, const RowResult& row) {
   std::vector<float> repeat(row.test.ranked_repeat.begin(), row.test.ranked_repeat.end());
-  Writer writer;
+  TensorWriter writer;
   const auto add = [&](const char* name, const std::vector<float>& values) {
     writer.Add(name, values.data(), static_cast<int64_t>(values.size()), 0);
   };
@@ -161,14 +83,15 @@ void SaveRow(const std::string& path, const RowResult& row) {
 
 bool LoadRow(const std::string& path, RowResult* row) {
   if (!std::filesystem::exists(path)) return false;
-  const Reader reader(path);
-  row->test.auc = reader.Vector("auc");
-  row->test.auc_pop = reader.Vector("auc_pop");
-  row->test.logloss = reader.Vector("logloss");
-  row->test.hr20 = reader.Vector("hr20");
+  const TensorReader reader(path);
+  row->test.auc = reader.Vector<float>("auc");
+  row->test.auc_pop = reader.Vector<float>("auc_pop");
+  row->test.logloss = reader.Vector<float>("logloss");
+  row->test.hr20 = reader.Vector<float>("hr20");
   row->test.ranked_repeat.clear();
-  for (const float value : reader.Vector("ranked_repeat")) row->test.ranked_repeat.push_back(value != 0);
-  row->picture = reader.Vector("picture");
+  for (const float value : reader.Vector<float>("ranked_repeat"))
+    row->test.ranked_repeat.push_back(value != 0);
+  row->picture = reader.Vector<float>("picture");
   const Json json = Parse(path, reader.Metadata("row"));
   StateFromJson(json, &row->state);
   row->gap = json.at("gap");
@@ -187,15 +110,15 @@ bool FindPretrained(const PretrainTask& task, const std::string& folder, Pretrai
   if (pretrained->seed == task.seed) return true;
   const std::string path = folder + "/pretrained.seed" + std::to_string(task.seed) + ".safetensors";
   if (std::filesystem::exists(path)) {
-    const Reader reader(path);
-    const std::vector<float> rows = reader.Vector("rows");
+    const TensorReader reader(path);
+    const std::vector<float> rows = reader.Vector<float>("rows");
     pretrained->rows.assign(rows.begin(), rows.end());
     pretrained->seconds = Parse(path, reader.Metadata("seconds"));
     pretrained->seed = task.seed;
     return true;
   }
   if (!Pretrain(task, pretrained)) return false;
-  Writer writer;
+  TensorWriter writer;
   writer.Add("rows", pretrained->rows.data(), static_cast<int64_t>(pretrained->rows.size()), 0);
   writer.Save(path, {{"seconds", Json(pretrained->seconds).dump()}});
   char seconds[32];
@@ -205,7 +128,7 @@ bool FindPretrained(const PretrainTask& task, const std::string& folder, Pretrai
 }
 
 void SaveProgress(const std::string& path, const RowKey& key, Learner* learner, const TrainState& state) {
-  Writer writer;
+  TensorWriter writer;
   const std::vector<StateTensor> weights = learner->Weights();
   for (const StateTensor& tensor : weights)
     writer.Add("weights." + tensor.name, tensor.data, tensor.size(), 0);
@@ -220,7 +143,7 @@ void SaveProgress(const std::string& path, const RowKey& key, Learner* learner, 
 
 bool LoadProgress(const std::string& path, const RowKey& key, Learner* learner, TrainState* state) {
   if (!std::filesystem::exists(path)) return false;
-  const Reader reader(path);
+  const TensorReader reader(path);
   if (reader.Metadata("row") != key.Name()) return false;
   StateFromJson(Parse(path, reader.Metadata("state")), state);
   const std::vector<StateTensor> weights = learner->Weights();
@@ -238,18 +161,6 @@ bool LoadProgress(const std::string& path, const RowKey& key, Learner* learner, 
     }
   }
   return true;
-}
-
-void SaveModel(const std::string& path, Learner* learner, const Json& description) {
-  Writer writer;
-  for (const StateTensor& tensor : learner->Weights()) {
-    writer.Add(tensor.name, tensor.data, tensor.rows, tensor.cols);
-  }
-  std::vector<std::pair<std::string, std::string>> metadata;
-  for (const auto& [key, value] : description.items()) {
-    metadata.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
-  }
-  writer.Save(path, metadata);
 }
 
 }  // namespace resembed::train

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files of a run: finished rows, the row in progress, trained models. All safetensors, written beside and
+// Files of a run: finished rows, the row in progress. All safetensors, written beside and
 // renamed, so an interruption never leaves half a file.
 #pragma once
 
@@ -13,6 +13,9 @@
 #include "host/train/train_loop.h"
 
 namespace resembed::train {
+
+// A crash loses at most so many seconds of a row.
+inline constexpr double kCheckpointSeconds = 60;
 
 struct RowKey {
   Head head;
@@ -48,8 +51,5 @@ bool FindPretrained(const PretrainTask& task, const std::string& folder, Pretrai
 void SaveProgress(const std::string& path, const RowKey& key, Learner* learner, const TrainState& state);
 // False when there is none or it is another row's.
 bool LoadProgress(const std::string& path, const RowKey& key, Learner* learner, TrainState* state);
-
-// Weights with what it takes to use them again.
-void SaveModel(const std::string& path, Learner* learner, const nlohmann::json& description);
 
 }  // namespace resembed::train

@@ -22,10 +22,24 @@ inline const char* PresetName(Preset preset) {
   return preset == Preset::kPaper ? "paper" : preset == Preset::kFull ? "full" : "default";
 }
 
+// Of the subcommands, which use a model that a run left.
+struct UseOptions {
+  std::string command;  // "recommend", "export"; empty: train
+  std::string model;    // seedN.safetensors
+  std::string catalog;  // file of items, names and groups
+  std::string out;      // recommend: file, empty = stdout; export: folder
+  int threads = 0;      // 0: all of the machine
+
+  std::string history, columns;  // recommend
+  int top = 20;
+  bool exclude_seen = false;
+};
+
 // A negative number or an empty string means: the head's default (see HyperOf).
 struct Options {
   std::string data;  // empty: a generated log
   std::string columns;
+  std::string catalog;  // names of items, for the report
   std::string out = "resembed-out";
   GeneratorOptions generator;
   std::string save_log;  // file for the generated log; empty: none
@@ -72,9 +86,12 @@ struct Options {
   std::string backend = "cpu";
   int device = 0;
   bool resume = false;
+  bool fit_all = false;
+  int fit_epochs = 0;  // of fit_all; 0: those of the rows with held-out users
   bool report = true;
   bool protocol = false;  // write protocol.safetensors
   std::string command;    // as typed, for the record
+  UseOptions use;
 };
 
 struct Hyper {

@@ -2,10 +2,13 @@
 find_package(ZLIB REQUIRED)
 add_library(resembed_train_data STATIC
   baselines.cc
+  catalog.cc
   count_pairs.cc
   eval.cc
   figures.cc
   generate.cc
+  names.cc
+  npy.cc
   random.cc
   read_columns.cc
   read_lines.cc

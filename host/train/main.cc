@@ -5,6 +5,7 @@
 #include <new>
 
 #include "host/train/run.h"
+#include "host/train/use.h"
 
 namespace {
 
@@ -23,9 +24,10 @@ int main(int argc, char** argv) {
   resembed::train::Options options;
   int exit_code = 0;
   if (!resembed::train::ParseOptions(argc, argv, &options, &exit_code)) return exit_code;
-  std::signal(SIGINT, AskToStop);
-  std::signal(SIGTERM, AskToStop);
   try {
+    if (!options.use.command.empty()) return resembed::train::Use(options.use);
+    std::signal(SIGINT, AskToStop);
+    std::signal(SIGTERM, AskToStop);
     return resembed::train::Run(options, stop_asked);
   } catch (const resembed::train::Error& error) {
     std::fprintf(stderr, "resembed-train: %s\n", error.message.c_str());

@@ -160,6 +160,17 @@ Json SplitJson(const RunData& run) {
   return json;
 }
 
+Json CatalogJson(const RunData& run) {
+  int64_t n_named = 0, n_trained = 0;
+  for (size_t item = 0; item < run.log.item_names.size(); ++item) {
+    const std::string& id = run.log.item_names[item];
+    n_named += run.catalog.NameOf(id).empty() ? 0 : 1;
+    n_trained += run.view.popularity[item] > 0 && run.catalog.row_of.count(id) > 0 ? 1 : 0;
+  }
+  const int64_t n_items = static_cast<int64_t>(run.catalog.items.size());
+  return {{"items", n_items}, {"named", n_named}, {"cold", n_items - n_trained}};
+}
+
 Json DataJson(const RunData& run) {
   int64_t unknown = 0, repeat = 0;
   for (const Target& target : run.test.targets) {
@@ -298,6 +309,8 @@ Json MetricsJson(const RunData& run) {
   Json json = {
       {"data", DataJson(run)}, {"config", ConfigJson(run)}, {"baselines", baselines}, {"heads", heads}};
   if (run.options->tune) json["tuning"] = TuningJson(run.tuning);
+  if (!run.catalog.items.empty()) json["data"]["catalog"] = CatalogJson(run);
+  if (!run.fit_all.is_null()) json["fit_all"] = run.fit_all;
   if (run.interrupted) json["interrupted"] = true;
   return json;
 }
@@ -331,6 +344,9 @@ Json PictureJson(const RunData& run) {
   for (const int32_t item : run.picture_items) {
     json["names"].push_back(run.log.item_names[static_cast<size_t>(item)]);
     json["interest"].push_back(run.partition.interest_of[static_cast<size_t>(item)]);
+  }
+  if (!run.catalog.names.empty()) {
+    for (const Json& id : json["names"]) json["titles"].push_back(run.catalog.NameOf(id.get<std::string>()));
   }
   for (const auto& [key, rows] : run.rows) {
     if (rows.empty()) continue;

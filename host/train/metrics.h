@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "host/train/baselines.h"
+#include "host/train/catalog.h"
 #include "host/train/checkpoint.h"
 #include "host/train/tune.h"
 
@@ -18,6 +19,7 @@ namespace resembed::train {
 struct RunData {
   const Options* options = nullptr;
   Log log;
+  Catalog catalog;  // empty: none was given
   Split split;
   TrainingView view;
   EvalSet valid, test, trained;  // trained: last events of training users, for the gap
@@ -27,6 +29,7 @@ struct RunData {
   std::map<std::string, BaselineRow> baselines;
   std::map<std::pair<Head, std::string>, std::vector<RowResult>> rows;  // by seed
   Tunings tuning;
+  nlohmann::json fit_all;  // null, or what FitAll says
   bool interrupted = false;
   int threads = 1;
   int64_t n_samples = 0;  // of an epoch

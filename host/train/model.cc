@@ -13,6 +13,7 @@ namespace {
 
 // N(0, scale^2 / dim) for every element, by row and column.
 void FillNormal(Mirror<float>* table, int64_t dim, double scale, uint64_t seed, uint64_t part, Pool* pool) {
+  if (scale == 0) return;
   const float sigma = static_cast<float>(scale / std::sqrt(static_cast<double>(dim)));
   const int64_t rows = static_cast<int64_t>(table->size()) / dim;
   float* values = table->host();
@@ -112,6 +113,7 @@ Embedding::Embedding(const Variant& variant, const InterestGraph& graph, int64_t
   }
 
   const auto allocate = [&](const Mirror<float>& table, Mirror<float>* state1, Mirror<float>* state2) {
+    if (hyper_.optimizer.empty()) return;  // scores only
     const bool adam = hyper_.optimizer == "adam";
     state1->Assign(adam ? table.size() : table.size() / static_cast<size_t>(dim));
     if (adam) state2->Assign(table.size());

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "host/train/config.h"
+#include "host/train/use.h"
 #include "host/train/variant.h"
 
 namespace resembed::train {
@@ -71,6 +72,10 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->check(CLI::Range(0.01, 0.99))
       ->capture_default_str()
       ->group("Data");
+  app->add_option(
+         "--catalog", o->catalog,
+         "Table of items with a header: item, name (.tsv or .csv, plain or .gz); names in the report")
+      ->group("Data");
   app->add_option("--split-seed", o->split_seed, "Seed of the split of users 80/10/10")
       ->capture_default_str()
       ->group("Data");
@@ -115,6 +120,13 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
   app->add_option("--device", o->device, "Number of the GPU")
       ->check(CLI::Range(0, 1023))
       ->capture_default_str()
+      ->group("Run");
+  app->add_flag("--fit-all", o->fit_all,
+                "Then train each head's variant best on validation on every user, into OUT/fit_all")
+      ->group("Run");
+  app->add_option("--fit-epochs", o->fit_epochs,
+                  "--fit-all for so many epochs at once: no user is held out, nothing is measured")
+      ->check(CLI::Range(1, 100000))
       ->group("Run");
   app->add_flag("--resume", o->resume, "Continue an interrupted run in --out")->group("Run");
   app->add_flag("!--no-report", o->report, "Do not draw report.html")->group("Run");
@@ -315,6 +327,7 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   AddRunOptions(&app, options, &variants, &head, &preset);
   AddModelOptions(&app, options);
   AddGeneratorOptions(&app, options);
+  AddUseCommands(&app, &options->use);
   const auto fail = [&](const std::string& reason) {
     std::fprintf(stderr, "resembed-train: %s\n", reason.c_str());
     *exit_code = 2;
@@ -328,6 +341,13 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
     return false;
   } catch (const CLI::ParseError& error) {
     return fail(std::string(error.what()) + " (see --help)");
+  }
+  if (!options->use.command.empty()) {
+    for (const CLI::Option* option : app.get_options()) {
+      if (option->count() == 0) continue;
+      return fail(option->get_name() + " is given before " + options->use.command + "; needs to follow it");
+    }
+    return true;
   }
   if (options->train_fraction <= 0) return fail("--train-fraction is 0; needs more than 0 and at most 1");
   if (head == "all") options->heads.push_back(Head::kDin);
@@ -398,6 +418,15 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   }
   if (app.count("--device") > 0 && options->backend != "cuda") {
     return fail("--device is given; needs --backend cuda");
+  }
+  if (options->fit_epochs > 0 && (!options->fit_all || options->variants.size() != 1)) {
+    return fail("--fit-epochs is given; needs --fit-all and one name in --variants");
+  }
+  if (options->fit_epochs > 0 && options->tune) {
+    return fail("--fit-epochs is given with --tune; needs one of them");
+  }
+  if (options->fit_all && options->train_fraction < 1) {
+    return fail("--fit-all is given with --train-fraction; needs one of them");
   }
   if (options->out.empty()) return fail("--out is empty; needs a folder");
   for (int i = 0; i < argc; ++i) options->command += (i > 0 ? " " : "") + std::string(argv[i]);

@@ -14,6 +14,8 @@
 
 namespace resembed::train {
 
+int ThreadsOf(int asked);  // 0: all of the machine
+
 // Which thread runs a task is left to chance; results must depend on the task's index only.
 class Pool {
  public:

@@ -58,7 +58,7 @@ ul.says li.warn { border-color: #d55e00; background: #fdf3ec; } ul.says li.good 
 th, td { text-align: right; padding: .22rem .55rem; white-space: nowrap; } th { border-bottom: 1px solid #999; font-weight: 600; }
 th:first-child, td:first-child { text-align: left; } tr.count td { color: #555; background: #fafafa; }
 tr.first td { border-top: 1px solid #999; } tr.capped td { color: #777; font-style: italic; } td.best { font-weight: 700; }
-td small { color: #777; } td.up { color: #00664b; } td.down { color: #a84600; } figure { margin: .8rem 0 1.4rem; }
+td.names, th.names { text-align: left; white-space: normal; } td small { color: #777; } td.up { color: #00664b; } td.down { color: #a84600; } figure { margin: .8rem 0 1.4rem; }
 figure img { max-width: 100%; height: auto; } details { margin: .6rem 0; } code { font-size: .85em; word-break: break-all; }
 """
 
@@ -271,6 +271,21 @@ def tiles(run):
     return "<div class=tiles>" + "".join(parts) + "</div>"
 
 
+def interests(run):
+    """The items behind the picture, by the names of the catalog."""
+    rows = "".join(
+        f"<tr><td>{esc(interest)}</td><td class=names>{esc('; '.join(titles[:8]))}</td></tr>"
+        for interest, titles in run.pictured().items()
+        if titles
+    )
+    if not rows:
+        return ""
+    return (
+        "<h2>Items of the interests in the picture</h2><div class=scroll><table><tr><th>interest</th>"
+        f"<th class=names>most used items</th></tr>{rows}</table></div>"
+    )
+
+
 def settings(run):
     rows = "".join(
         f"<tr><td>{esc(key)}</td><td>{esc(value)}</td></tr>"
@@ -314,6 +329,7 @@ def page(run):
             head_plots(run, head),
         ]
     out += [
+        interests(run),
         "<h2>How to read this</h2><p>"
         + (
             "A test user is one with an event in the test period; the last one is the "

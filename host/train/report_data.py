@@ -93,6 +93,19 @@ class Run:
         names = [name for name in order if name in rows] + [name for name in rows if name not in order]
         return {name: Row(name, rows[name]) for name in names}
 
+    def pictured(self):
+        """{interest: titles of its items in the picture, the most used first}; empty without a catalog."""
+        found = {}
+        for interest, title in zip(self.picture.get("interest") or [], self.picture.get("titles") or []):
+            titles = found.setdefault(interest, [])
+            if title:
+                titles.append(" ".join(title.split()))
+        return found
+
+    def title_of_interest(self, interest):
+        """The title of its most used item; None without one."""
+        return next(iter(self.pictured().get(interest, [])), None)
+
     def curve(self, head, variant):
         """Seeds of a variant that have at least one epoch."""
         seeds = (self.curves.get(head) or {}).get(variant) or []

@@ -303,6 +303,11 @@ def picture_plot(run, head):
             color, marker = POINTS[number % len(POINTS)]
             chosen = points[interest == which]
             axis.scatter(chosen[:, 0], chosen[:, 1], s=15, c=color, marker=marker, alpha=0.8, linewidths=0)
+            title = run.title_of_interest(which)
+            if title:
+                middle = np.median(chosen, axis=0)
+                short = title if len(title) <= 22 else title[:21] + "\u2026"
+                axis.annotate(short.replace("$", r"\$"), middle, fontsize=6.5, color=color, ha="center")
         shares.append(f"{name} {100 * same_interest(embeddings, interest, min(10, len(interest) - 1)):.0f} %")
         axis.set_title(label(run.heads[head].get(name, Row(name, {}))))
         axis.set_xlabel(f"first principal axis ({100 * share[0]:.0f} % of the variance)")

@@ -217,6 +217,19 @@ def head_lines(run, head):
     return lines
 
 
+def fit_all_lines(run):
+    fit = run.metrics.get("fit_all") or {}
+    return [
+        (
+            "",
+            f"{fit.get('folder')}/{model.get('file')} has learned from every user, in {model.get('epochs')} epochs. No "
+            f"user is left to test it: the figures here are those of {head} {model.get('variant')} trained without the "
+            "validation and test users.",
+        )
+        for head, model in (fit.get("models") or {}).items()
+    ]
+
+
 def data_lines(run):
     lines = []
     data = run.data
@@ -224,6 +237,7 @@ def data_lines(run):
         lines.append(
             ("warn", "The run was interrupted; rows it did not reach are missing. --resume goes on.")
         )
+    lines += fit_all_lines(run)
     split = data.get("split") or {}
     if split.get("by") == "time":
         lines.append(

@@ -8,10 +8,13 @@
 #include <fstream>
 
 #include "host/train/figures.h"
+#include "host/train/fit_all.h"
 #include "host/train/memory.h"
 #include "host/train/metrics.h"
+#include "host/train/names.h"
 #include "host/train/progress.h"
 #include "host/train/protocol.h"
+#include "host/train/saved_model.h"
 
 namespace resembed::train {
 
@@ -24,43 +27,6 @@ constexpr int64_t kMaxValidUsers = 2000, kMaxRankedUsers = 2000;
 // The evaluation sets' own seeds: fixed, so that every run with one split ranks the same negatives.
 constexpr uint64_t kEvalSeed = 12;
 constexpr int kExpectedEpochs = 20;  // of a row, until rows have been measured
-// A crash loses at most so many seconds of a row.
-constexpr double kCheckpointSeconds = 60;
-
-void WriteText(const std::string& path, const std::string& text) {
-  const std::string partial = path + ".part";
-  {
-    std::ofstream file(partial, std::ios::binary);
-    file << text;
-    file.close();
-    if (!file) throw Error{path + ": cannot be written"};
-  }
-  std::error_code error;
-  fs::rename(partial, path, error);
-  if (error) throw Error{path + ": cannot be written (" + error.message() + ")"};
-}
-
-// One line per item: row, original id; tabs, line ends and backslashes of the id are escaped.
-std::string ItemsTable(const Log& log) {
-  std::string text = "row\titem\n";
-  for (size_t item = 0; item < log.item_names.size(); ++item) {
-    text += std::to_string(item) + "\t";
-    for (const char c : log.item_names[item]) {
-      if (c == '\t')
-        text += "\\t";
-      else if (c == '\n')
-        text += "\\n";
-      else if (c == '\r')
-        text += "\\r";
-      else if (c == '\\')
-        text += "\\\\";
-      else
-        text += c;
-    }
-    text += "\n";
-  }
-  return text;
-}
 
 // What must be the same for --resume to mean anything. Heads, variants and seeds may grow.
 Json Fingerprint(const RunData& run) {
@@ -106,10 +72,7 @@ std::string FirstDifference(const Json& before, const Json& now, const std::stri
 class Runner {
  public:
   Runner(const Options& options, const std::atomic<bool>& stop)
-      : options_(options),
-        stop_(stop),
-        pool_(options.threads > 0 ? options.threads
-                                  : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {
+      : options_(options), stop_(stop), pool_(ThreadsOf(options.threads)) {
     if (options.backend == "cuda") device_ = Device::Open(options.device);
     run_.options = &options;
     memory_ = options.memory_gb > 0 ? static_cast<int64_t>(options.memory_gb * 1e9) : AvailableBytes();
@@ -125,6 +88,7 @@ class Runner {
     PlanRows();
     PrepareOutput();
     if (stop_) return Stopped();
+    if (options_.fit_epochs > 0) return FitAll(&run_, &pool_, device_.get(), stop_) ? 0 : Stopped();
     Note("baselines by counting");
     int64_t n_pairs_left_out = 0;
     run_.baselines = RunBaselines(run_.log, run_.split, run_.view, run_.valid, run_.test, pool_.width(),
@@ -136,6 +100,7 @@ class Runner {
     for (size_t row = 0; row < keys_.size(); ++row) {
       if (!DoRow(row)) return Stopped();
     }
+    if (options_.fit_all && !FitAll(&run_, &pool_, device_.get(), stop_)) return Stopped();
     const Json metrics = WriteResults();
     std::fputs(FigureTable(metrics).c_str(), stdout);
     std::fflush(stdout);
@@ -162,6 +127,7 @@ class Runner {
   }
 
   void Prepare() {
+    if (!options_.catalog.empty()) run_.catalog = ReadCatalog(options_.catalog);
     if (options_.data.empty()) {
       GeneratorOptions generator = options_.generator;
       generator.keep_times = options_.split == "time";
@@ -213,7 +179,7 @@ class Runner {
                     "inspect --state " + options_.graph + ", which puts the old one back"};
       }
       std::ifstream items(folder / "items.tsv", std::ios::binary);
-      if (std::string(std::istreambuf_iterator<char>(items), {}) != ItemsTable(log)) {
+      if (std::string(std::istreambuf_iterator<char>(items), {}) != ItemsTable(log.item_names)) {
         throw Error{(folder / "items.tsv").string() + ": needs the items of the log, in its order"};
       }
       run_.graph = LoadGraph(log, (folder / "graph.safetensors").string());
@@ -310,7 +276,7 @@ class Runner {
       }
       WriteText(settings.string(), now.dump(1));
     }
-    WriteText((out_ / "items.tsv").string(), ItemsTable(run_.log));
+    WriteText((out_ / "items.tsv").string(), ItemsTable(run_.log.item_names));
     SaveGraph(run_.graph, run_.log, (out_ / "graph.safetensors").string());
     if (options_.protocol) SaveProtocol(run_, (out_ / "protocol.safetensors").string());
   }
@@ -379,7 +345,7 @@ class Runner {
       result.valid_auc = Evaluate(*learner->MakeScorer(), run_.valid, run_.view, kAuc).Auc();
     } else {
       Measure(learner.get(), &result);
-      Describe(key, hyper, variant, learner.get(), state);
+      SaveModel(out_.string(), key, hyper, view_, run_.graph, state.best_epoch, learner.get());
     }
     SaveRow(RowPath(key).string(), result);
     fs::remove(CurrentPath());
@@ -408,23 +374,6 @@ class Runner {
       const auto row = items.begin() + static_cast<std::ptrdiff_t>(item * embedding.dim());
       result->picture.insert(result->picture.end(), row, row + static_cast<std::ptrdiff_t>(embedding.dim()));
     }
-  }
-
-  void Describe(const RowKey& key, const Hyper& hyper, const Variant& variant, Learner* learner,
-                const TrainState& state) {
-    static const char* const kForms[] = {"none", "assignment", "uniform", "stored", "attention"};
-    const fs::path folder = out_ / HeadName(key.head) / key.variant;
-    fs::create_directories(folder);
-    const Json description = {{"head", HeadName(key.head)},
-                              {"variant", key.variant},
-                              {"seed", std::to_string(key.seed)},
-                              {"central_form", kForms[variant.form]},
-                              {"dim", std::to_string(learner->embedding().dim())},
-                              {"graph", "../../graph.safetensors"},
-                              {"items", "../../items.tsv"},
-                              {"best_epoch", state.best_epoch},
-                              {"hyper", HyperJson(hyper).dump()}};
-    SaveModel((folder / ("seed" + std::to_string(key.seed) + ".safetensors")).string(), learner, description);
   }
 
   void Report(size_t index, const RowResult& result, const char* suffix) {

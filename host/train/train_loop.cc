@@ -69,18 +69,19 @@ bool TrainRow(const TrainTask& task, Learner* learner, TrainState* state) {
       ++state->total_steps;
       if (task.on_step) task.on_step(*state, begin + count, n);
     }
-    const double valid = Validate(task, learner);
+    const bool judged = task.valid != nullptr;
+    const double valid = judged ? Validate(task, learner) : 0.0;
     tick();
     state->curve.push_back(
         {state->epoch, n > 0 ? state->loss_sum / static_cast<double>(n) : 0.0, valid, state->seconds});
-    if (state->best_epoch == 0 || Improves(valid, state->best_valid)) {
+    if (!judged || state->best_epoch == 0 || Improves(valid, state->best_valid)) {
       state->best_epoch = state->epoch;
       state->best_valid = valid;
       KeepBest(learner, state);
     }
     const bool patient = state->epoch - state->best_epoch < hyper.patience;
     state->finished = !patient || state->epoch >= hyper.epochs;
-    state->capped = patient && state->finished;
+    state->capped = judged && patient && state->finished;
     if (!state->finished) {
       ++state->epoch;
       state->step = 0;

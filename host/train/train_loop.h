@@ -41,7 +41,7 @@ struct TrainTask {
   uint64_t seed;
   const LogView* view;
   const std::vector<int32_t>* users;
-  const EvalSet* valid;
+  const EvalSet* valid;           // null: hyper->epochs epochs, and the last one is kept
   const std::atomic<bool>* stop;  // asked for between steps
   // Called after every step with its number of samples; and after each epoch.
   std::function<void(const TrainState&, int64_t samples_done, int64_t samples_total)> on_step;

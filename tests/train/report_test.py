@@ -174,6 +174,23 @@ class Report(unittest.TestCase):
         for empty in ({}, {"heads": {"mlp": {}}}, {"heads": {"dot": {"plain": {}}}}):
             self.assertIn("How to read this", text_only(empty))
 
+    def test_says_that_a_model_of_every_user_has_no_test(self):
+        self.assertNotIn("learned from every user", self.page())
+        model = {"variant": "avg", "epochs": 9, "file": "dot/avg/seed1.safetensors"}
+        self.metrics["fit_all"] = {"folder": "fit_all", "users": 5000, "models": {"dot": model}}
+        text = self.page()
+        self.assertIn("fit_all/dot/avg/seed1.safetensors has learned from every user, in 9 epochs", text)
+        self.assertIn("No user is left to test it: the figures here are those of dot avg trained without", text)
+
+    def test_names_of_the_catalog(self):
+        n = len(self.picture["items"])
+        self.picture["titles"] = [f"cup <{item}> for $5 & $6\n" if item % 3 else "" for item in range(n)]
+        code, error, text, n_plots = render(self.metrics, self.curves, self.picture)
+        self.assertEqual((code, n_plots), (0, 10), error)
+        self.assertIn("Items of the interests in the picture", text)
+        self.assertIn("cup <1> for $5 & $6; cup <2> for $5 & $6; cup <4>", text)
+        self.assertNotIn("Items of the interests in the picture", self.page())
+
     def test_seeds_and_nulls(self):
         row = self.metrics["heads"]["mlp"]["plain"]
         row["auc"]["std"] = 0.004

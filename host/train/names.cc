@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/graph_tool/names.h"
+#include "host/train/names.h"
 
 #include <filesystem>
 #include <fstream>
@@ -8,9 +8,7 @@
 #include "host/train/log.h"
 #include "host/train/read_lines.h"
 
-namespace resembed::graph_tool {
-
-using train::Error;
+namespace resembed::train {
 
 std::string Escape(std::string_view name) {
   std::string text;
@@ -84,13 +82,15 @@ ItemNames ReadItems(const std::string& path) {
   return ItemNames(std::move(names));
 }
 
-void WriteItems(const ItemNames& items, const std::string& path) {
+std::string ItemsTable(const std::vector<std::string>& names) {
   std::string text = "row\titem\n";
-  for (int64_t row = 0; row < items.size(); ++row) {
-    text += std::to_string(row) + "\t" + Escape(items.Name(row)) + "\n";
+  for (size_t row = 0; row < names.size(); ++row) {
+    text += std::to_string(row) + "\t" + Escape(names[row]) + "\n";
   }
-  WriteText(path, text);
+  return text;
 }
+
+void WriteItems(const ItemNames& items, const std::string& path) { WriteText(path, ItemsTable(items.all())); }
 
 void WriteText(const std::string& path, const std::string& text) {
   const std::string partial = path + ".part";
@@ -105,4 +105,4 @@ void WriteText(const std::string& path, const std::string& text) {
   if (error) throw Error{path + ": cannot be written (" + error.message() + ")"};
 }
 
-}  // namespace resembed::graph_tool
+}  // namespace resembed::train

@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
-namespace resembed::graph_tool {
+namespace resembed::train {
 
 std::string Escape(std::string_view name);
 std::string Unescape(std::string_view text);
@@ -20,6 +20,7 @@ class ItemNames {
   explicit ItemNames(std::vector<std::string> names);
 
   int64_t size() const { return static_cast<int64_t>(names_.size()); }
+  const std::vector<std::string>& all() const { return names_; }
   const std::string& Name(int64_t row) const { return names_[static_cast<size_t>(row)]; }
   int32_t Find(const std::string& name) const;  // -1: none
   int32_t FindOrAdd(const std::string& name);
@@ -29,11 +30,12 @@ class ItemNames {
   std::unordered_map<std::string, int32_t> rows_;
 };
 
-// "row <tab> item" lines below a header; rows 0, 1, 2, ... Throws train::Error.
+// items.tsv: "row <tab> item" lines below a header; rows 0, 1, 2, ... Throws Error.
 ItemNames ReadItems(const std::string& path);
+std::string ItemsTable(const std::vector<std::string>& names);
 void WriteItems(const ItemNames& items, const std::string& path);
 
-// Writes beside `path`, then renames. Throws train::Error.
+// Writes beside `path`, then renames. Throws Error.
 void WriteText(const std::string& path, const std::string& text);
 
-}  // namespace resembed::graph_tool
+}  // namespace resembed::train

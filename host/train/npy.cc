@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/train/npy.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "host/train/log.h"
+
+namespace resembed::train {
+
+void WriteNpy(const std::string& path, const std::vector<int64_t>& shape, const float* data) {
+  const uint16_t one = 1;
+  const bool little = *reinterpret_cast<const unsigned char*>(&one) == 1;
+  std::string header =
+      std::string("{'descr': '") + (little ? "<" : ">") + "f4', 'fortran_order': False, 'shape': (";
+  int64_t size = 1;
+  for (const int64_t n : shape) {
+    header += std::to_string(n) + ",";
+    size *= n;
+  }
+  header += "), }";
+  // Magic, version and length take 10 bytes; the data begin on a multiple of 64, the header ends with a line end.
+  header.append(63 - (10 + header.size()) % 64, ' ').append("\n");
+  const std::string partial = path + ".part";
+  std::ofstream file(partial, std::ios::binary);
+  file.write("\x93NUMPY\x01\x00", 8);
+  file.put(static_cast<char>(header.size() & 0xFF)).put(static_cast<char>(header.size() >> 8));
+  file << header;
+  file.write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size * 4));
+  file.close();
+  if (!file) throw Error{path + ": cannot be written"};
+  std::error_code error;
+  std::filesystem::rename(partial, path, error);
+  if (error) throw Error{path + ": cannot be written (" + error.message() + ")"};
+}
+
+}  // namespace resembed::train

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is done with a model that a run left: resembed-train recommend, resembed-train export.
+#pragma once
+
+#include <string>
+
+#include "host/train/catalog.h"
+#include "host/train/config.h"
+#include "host/train/saved_model.h"
+
+namespace CLI {
+class App;
+}
+
+namespace resembed::train {
+
+// The two subcommands; options->command says which one was called.
+void AddUseCommands(CLI::App* app, UseOptions* options);
+
+// What the subcommand says. 0, or throws Error.
+int Use(const UseOptions& options);
+
+// The model, and the catalog where one is given: its items without events are then in the model.
+SavedModel LoadForUse(const UseOptions& options, Pool* pool, Catalog* catalog);
+
+// For every user of a history file the best items, best first: user, rank from 1, item, score[, name]. Users are in
+// the file's order. Scores and the order of ties are those of the evaluation (eval.h): the items listed are ranked by
+// score, then popularity, then row.
+void Recommend(const UseOptions& options);
+
+// Item embeddings and what inner products need as .npy files, items in row order as items.tsv (SCHEMA.md).
+void Export(const UseOptions& options);
+
+}  // namespace resembed::train
