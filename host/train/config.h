@@ -40,6 +40,8 @@ struct Options {
   int epochs = 60;
   int patience = 6;
 
+  double residual_cap = 0;    // norm of a residual row, times the mean norm of central parts; 0 = none
+  double residual_ratio = 0;  // median |R| : |central part| that lambda follows; 0 = lambda is fixed
   double lambda = -1;
   double lr = -1;
   double dense_lr = -1;
@@ -60,6 +62,7 @@ struct Options {
   int device = 0;
   bool resume = false;
   bool report = true;
+  int envelope_every = 100;  // steps; 0 = never
   bool protocol = false;  // write protocol.safetensors
   std::string command;    // as typed, for the record
 };
@@ -73,6 +76,7 @@ struct Hyper {
   bool repeat_features;
   int targets, epochs, patience, batch;
   double lambda, lr, dense_lr, lr_decay, init, dropout;
+  double residual_cap, residual_ratio;  // 0 = none
   std::string optimizer;  // "adam" | "adagrad"
   int negatives;
   double negative_alpha, negative_correction;

@@ -94,6 +94,11 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->group("Run");
   app->add_flag("--resume", o->resume, "Continue an interrupted run in --out")->group("Run");
   app->add_flag("!--no-report", o->report, "Do not draw report.html")->group("Run");
+  app->add_option("--envelope-every", o->envelope_every,
+                  "Steps between two lines of envelope.jsonl; 0 = none. Changes no result")
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str()
+      ->group("Run");
   app->add_flag("--protocol", o->protocol,
                 "Write log, split and evaluation sets to protocol.safetensors, for models trained elsewhere")
       ->group("Run");
@@ -134,6 +139,15 @@ void AddModelOptions(CLI::App* app, Options* o) {
       ->group(group);
   app->add_option("--lambda", o->lambda, "Penalty lambda/2 |R|^2 on touched rows (default by head)")
       ->check(CLI::NonNegativeNumber)
+      ->group(group);
+
+  app->add_option("--residual-cap", o->residual_cap,
+                  "Most that |R[i]| may be, times the mean norm of central parts (variants with both parts)")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  app->add_option("--residual-ratio", o->residual_ratio,
+                  "Median |R| : |central part| to hold by adjusting lambda (variants with both parts)")
+      ->check(CLI::PositiveNumber)
       ->group(group);
 
   const std::string training = "Training (defaults by head: see docs/concepts.md)";
@@ -255,6 +269,8 @@ Hyper HyperOf(const Options& o, Head head, int64_t n_samples) {
     if (given >= 0) *value = given;
   };
   take(o.lambda, &h.lambda);
+  take(o.residual_cap, &h.residual_cap);
+  take(o.residual_ratio, &h.residual_ratio);
   take(o.lr, &h.lr);
   take(o.dense_lr, &h.dense_lr);
   take(o.lr_decay, &h.lr_decay);
@@ -339,6 +355,15 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
       if (form == RESEMBED_CENTRAL_NONE || form == RESEMBED_CENTRAL_UNIFORM) continue;
       return fail("--graph-leave-one-out is given and --variants has " + name +
                   "; needs some of plain, plain_l2, plain_2x, central, avg");
+    }
+  }
+  for (const char* name : {"--residual-cap", "--residual-ratio"}) {
+    if (app.count(name) == 0) continue;
+    if (options->envelope_every == 0) {
+      return fail(std::string(name) + " is given with --envelope-every 0; needs 1 or more");
+    }
+    if (options->lambda == 0 && options->residual_ratio > 0) {
+      return fail("--residual-ratio is given with --lambda 0; needs a lambda above 0 to start from");
     }
   }
   if (app.count("--device") > 0 && options->backend != "cuda") {

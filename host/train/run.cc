@@ -78,6 +78,7 @@ Json Fingerprint(const RunData& run) {
           {"content of --graph", o.graph.empty() ? "" : std::to_string(HashGraph(run.graph))},
           {"graph_two_hop", o.graph_two_hop},
           {"graph_leave_one_out", o.graph_leave_one_out},
+          {"envelope_every", o.residual_cap > 0 || o.residual_ratio > 0 ? o.envelope_every : 0},
           {"mlp", HyperJson(HyperOf(o, Head::kMlp, run.n_samples))},
           {"dot", HyperJson(HyperOf(o, Head::kDot, run.n_samples))}};
 }
@@ -101,7 +102,8 @@ class Runner {
       : options_(options),
         stop_(stop),
         pool_(options.threads > 0 ? options.threads
-                                  : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {
+                                  : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))),
+        envelope_log_((fs::path(options.out) / "envelope.jsonl").string()) {
     if (options.backend == "cuda") device_ = Device::Open(options.device);
     run_.options = &options;
     run_.threads = pool_.width();
@@ -271,6 +273,11 @@ class Runner {
       }
       WriteText(settings.string(), now.dump(1));
     }
+    if (!options_.resume || options_.envelope_every == 0) envelope_log_.Clear();
+    if (options_.envelope_every > 0) {
+      run_.sample =
+          SampleEnvelope(run_.partition, EnvelopeItems(HyperOf(options_, options_.heads[0], run_.n_samples)));
+    }
     WriteText((out_ / "items.tsv").string(), ItemsTable(run_.log));
     SaveGraph(run_.graph, run_.log, (out_ / "graph.safetensors").string());
     if (options_.protocol) SaveProtocol(run_, (out_ / "protocol.safetensors").string());
@@ -294,6 +301,8 @@ class Runner {
     if (options_.resume && LoadProgress(CurrentPath().string(), key, learner.get(), &state)) {
       Note("continuing " + key.Name() + " at epoch " + std::to_string(state.epoch));
     }
+    RowInstrument instrument(key, hyper, variant, run_.sample, options_.envelope_every, learner.get(), &state,
+                             &envelope_log_);
     progress_->BeginRow(index);
     using Clock = std::chrono::steady_clock;
     const auto begin = Clock::now();
@@ -311,6 +320,7 @@ class Runner {
                       static_cast<double>(samples_done) / static_cast<double>(samples_total),
                       seconds_before + here, static_cast<double>(done_here) / std::max(here, 1e-9),
                       now.best_valid, now.best_epoch);
+      instrument.AfterStep();
     };
     task.on_epoch = [&](const TrainState& now) {
       if (std::chrono::duration<double>(Clock::now() - saved).count() < kCheckpointSeconds) return;
@@ -404,6 +414,7 @@ class Runner {
   fs::path out_;
   RunData run_;
   LogView view_;
+  EnvelopeLog envelope_log_;
   std::vector<RowKey> keys_;
   std::unique_ptr<Progress> progress_;
 };
