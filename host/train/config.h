@@ -15,6 +15,12 @@ inline const char* HeadName(Head head) { return head == Head::kMlp ? "mlp" : "do
 
 enum class Preset { kDefault, kPaper };
 
+// --sweep: one run for each value of one option.
+struct SweepOptions {
+  std::string name;                 // empty: no sweep
+  std::vector<std::string> values;  // as typed
+};
+
 // A negative number or an empty string means: the head's default (see HyperOf).
 struct Options {
   std::string data;  // empty: a generated log
@@ -63,8 +69,9 @@ struct Options {
   bool resume = false;
   bool report = true;
   int envelope_every = 100;  // steps; 0 = never
-  bool protocol = false;  // write protocol.safetensors
-  std::string command;    // as typed, for the record
+  bool protocol = false;     // write protocol.safetensors
+  SweepOptions sweep;
+  std::string command;  // as typed, for the record
 };
 
 struct Hyper {
@@ -77,7 +84,7 @@ struct Hyper {
   int targets, epochs, patience, batch;
   double lambda, lr, dense_lr, lr_decay, init, dropout;
   double residual_cap, residual_ratio;  // 0 = none
-  std::string optimizer;  // "adam" | "adagrad"
+  std::string optimizer;                // "adam" | "adagrad"
   int negatives;
   double negative_alpha, negative_correction;
   bool query_transform;  // q = A^T h with A learned whole, not only its diagonal
@@ -87,6 +94,9 @@ struct Hyper {
 // n_samples: of an epoch. Without --batch a batch is the power of two next below n_samples / 256, from 16 to
 // 1024: an epoch then has a few hundred steps on any log, and converges in a similar number of epochs.
 Hyper HyperOf(const Options& options, Head head, int64_t n_samples);
+
+// "a,b,,c" -> a, b, c
+std::vector<std::string> SplitNames(const std::string& list);
 
 // Parses argv. Returns true to go on; otherwise *exit_code says how to end (0 after --help, 2 for a bad
 // value, with the reason printed to stderr).

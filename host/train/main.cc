@@ -5,6 +5,7 @@
 #include <new>
 
 #include "host/train/run.h"
+#include "host/train/sweep.h"
 
 namespace {
 
@@ -26,6 +27,7 @@ int main(int argc, char** argv) {
   std::signal(SIGINT, AskToStop);
   std::signal(SIGTERM, AskToStop);
   try {
+    if (!options.sweep.name.empty()) return resembed::train::RunSweep(options, stop_asked);
     return resembed::train::Run(options, stop_asked);
   } catch (const resembed::train::Error& error) {
     std::fprintf(stderr, "resembed-train: %s\n", error.message.c_str());

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "host/train/config.h"
+#include "host/train/sweep.h"
 #include "host/train/variant.h"
 
 namespace resembed::train {
@@ -42,17 +43,6 @@ int AutoBatch(int64_t n_samples) {
   int batch = 16;
   while (batch < 1024 && 2 * batch <= n_samples / 256) batch *= 2;
   return batch;
-}
-
-std::vector<std::string> SplitNames(const std::string& list) {
-  std::vector<std::string> names;
-  size_t begin = 0;
-  while (begin <= list.size()) {
-    const size_t end = std::min(list.find(',', begin), list.size());
-    if (end > begin) names.push_back(list.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return names;
 }
 
 void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string* head, std::string* preset) {
@@ -253,6 +243,17 @@ void AddGeneratorOptions(CLI::App* app, GeneratorOptions* g) {
 
 }  // namespace
 
+std::vector<std::string> SplitNames(const std::string& list) {
+  std::vector<std::string> names;
+  size_t begin = 0;
+  while (begin <= list.size()) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    if (end > begin) names.push_back(list.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return names;
+}
+
 Hyper HyperOf(const Options& o, Head head, int64_t n_samples) {
   Hyper h = Defaults(head);
   h.dim = o.dim;
@@ -292,8 +293,13 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
       "Trains residual embeddings from a behavior log and compares them with plain tables and with counts.",
       "resembed-train"};
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  std::string variants, head = "both", preset = "default";
+  std::string variants, head = "both", preset = "default", sweep;
   AddRunOptions(&app, options, &variants, &head, &preset);
+  app.add_option(
+         "--sweep", sweep,
+         "A run for each value of an option, of plain,plain_l2,central,avg by default: NAME[=V1,V2,..]; " +
+             SweepDefaults())
+      ->group("Run");
   AddModelOptions(&app, options);
   AddGeneratorOptions(&app, &options->generator);
   const auto fail = [&](const std::string& reason) {
@@ -313,13 +319,24 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   if (options->train_fraction <= 0) return fail("--train-fraction is 0; needs more than 0 and at most 1");
   if (head != "both") options->heads = {head == "mlp" ? Head::kMlp : Head::kDot};
   if (preset == "paper") options->preset = Preset::kPaper;
+  if (app.count("--sweep") > 0) {
+    const std::string reason = ParseSweep(sweep, &options->sweep);
+    if (!reason.empty()) return fail(reason);
+    const std::string& name = options->sweep.name;
+    if (app.count("--" + name) > 0)
+      return fail("--" + name + " is given with --sweep " + name + "; needs one of them");
+    if (name == "train-fraction" && !options->graph.empty()) {
+      return fail("--graph is given with --sweep train-fraction; needs one of them");
+    }
+    if (app.count("--variants") == 0) variants = "plain,plain_l2,central,avg";
+  }
   options->variants = SplitNames(variants);
   if (app.count("--variants") > 0 && options->variants.empty())
     return fail("--variants is empty; needs a name");
   std::string names;
   for (const Variant& variant : Variants()) {
     names += (names.empty() ? "" : ", ") + std::string(variant.name);
-    if (app.count("--variants") == 0) options->variants.push_back(variant.name);
+    if (variants.empty()) options->variants.push_back(variant.name);
   }
   for (size_t i = 0; i < options->variants.size(); ++i) {
     const std::string& name = options->variants[i];
@@ -357,14 +374,14 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
                   "; needs some of plain, plain_l2, plain_2x, central, avg");
     }
   }
-  for (const char* name : {"--residual-cap", "--residual-ratio"}) {
-    if (app.count(name) == 0) continue;
-    if (options->envelope_every == 0) {
-      return fail(std::string(name) + " is given with --envelope-every 0; needs 1 or more");
-    }
-    if (options->lambda == 0 && options->residual_ratio > 0) {
-      return fail("--residual-ratio is given with --lambda 0; needs a lambda above 0 to start from");
-    }
+  const bool follows = options->residual_ratio > 0 || options->sweep.name == "residual-ratio";
+  if ((follows || options->residual_cap > 0) && options->envelope_every == 0) {
+    return fail(std::string(follows ? "--residual-ratio" : "--residual-cap") +
+                " is given with --envelope-every 0; needs 1 or more");
+  }
+  if (follows && (options->lambda == 0 || options->sweep.name == "lambda")) {
+    return fail(
+        "--residual-ratio adjusts lambda; needs a --lambda above 0 to start from, and no --sweep lambda");
   }
   if (app.count("--device") > 0 && options->backend != "cuda") {
     return fail("--device is given; needs --backend cuda");

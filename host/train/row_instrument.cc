@@ -29,6 +29,11 @@ void KeepSmallest(uint64_t what, size_t n, std::vector<int32_t>* indices) {
   indices->resize(std::min(n, indices->size()));
 }
 
+bool IsOf(const RowKey& key, const Json& line) {
+  return line.is_object() && line.value("head", "") == HeadName(key.head) &&
+         line.value("variant", "") == key.variant && line.value("seed", 0) == key.seed;
+}
+
 // Six digits: what fp32 statistics are worth.
 Json Number(double value) {
   if (!std::isfinite(value)) return nullptr;
@@ -97,6 +102,17 @@ void EnvelopeLog::Clear() {
   std::filesystem::remove(path_, error);
 }
 
+void CopyLines(const std::string& from, const RowKey& key, const std::string& to) {
+  std::ifstream lines(from, std::ios::binary);
+  std::ofstream copy(to, std::ios::binary | std::ios::app);
+  std::string text;
+  while (std::getline(lines, text)) {
+    if (IsOf(key, Json::parse(text, nullptr, false))) copy << text << '\n';
+  }
+  copy.close();
+  if (!copy) throw Error{to + ": cannot be written"};
+}
+
 void EnvelopeLog::Cut(const RowKey& key, int64_t last_step) {
   if (!std::filesystem::exists(path_)) return;
   const std::string partial = path_ + ".part";
@@ -107,9 +123,7 @@ void EnvelopeLog::Cut(const RowKey& key, int64_t last_step) {
     while (std::getline(before, text)) {
       const Json line = Json::parse(text, nullptr, false);
       if (!line.is_object()) continue;
-      const bool of_row = line.value("head", "") == HeadName(key.head) &&
-                          line.value("variant", "") == key.variant && line.value("seed", 0) == key.seed;
-      if (!of_row || line.value("step", int64_t{0}) <= last_step) after << text << '\n';
+      if (!IsOf(key, line) || line.value("step", int64_t{0}) <= last_step) after << text << '\n';
     }
     after.close();
     if (!after) throw Error{path_ + ": cannot be written"};

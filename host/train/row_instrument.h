@@ -39,6 +39,9 @@ class EnvelopeLog {
   std::string path_;
 };
 
+// Appends the lines of a row in the log at `from` to the one at `to`; nothing where there are none.
+void CopyLines(const std::string& from, const RowKey& key, const std::string& to);
+
 class RowInstrument {
  public:
   // every = 0: does nothing. All must outlive this; `state` is the row's, new or restored.

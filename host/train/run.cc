@@ -11,6 +11,7 @@
 #include "host/train/metrics.h"
 #include "host/train/progress.h"
 #include "host/train/protocol.h"
+#include "host/train/sweep.h"
 
 namespace resembed::train {
 
@@ -25,19 +26,6 @@ constexpr uint64_t kEvalSeed = 12;
 constexpr int kExpectedEpochs = 20;  // of a row, until rows have been measured
 // A crash loses at most so many seconds of a row.
 constexpr double kCheckpointSeconds = 60;
-
-void WriteText(const std::string& path, const std::string& text) {
-  const std::string partial = path + ".part";
-  {
-    std::ofstream file(partial, std::ios::binary);
-    file << text;
-    file.close();
-    if (!file) throw Error{path + ": cannot be written"};
-  }
-  std::error_code error;
-  fs::rename(partial, path, error);
-  if (error) throw Error{path + ": cannot be written (" + error.message() + ")"};
-}
 
 // One line per item: row, original id; tabs, line ends and backslashes of the id are escaped.
 std::string ItemsTable(const Log& log) {
@@ -98,9 +86,11 @@ std::string FirstDifference(const Json& before, const Json& now, const std::stri
 
 class Runner {
  public:
-  Runner(const Options& options, const std::atomic<bool>& stop)
+  // share: of a sweep's runs, else null.
+  Runner(const Options& options, const std::atomic<bool>& stop, RunShare* share)
       : options_(options),
         stop_(stop),
+        share_(share),
         pool_(options.threads > 0 ? options.threads
                                   : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))),
         envelope_log_((fs::path(options.out) / "envelope.jsonl").string()) {
@@ -119,16 +109,27 @@ class Runner {
     PrepareOutput();
     if (stop_) return Stopped();
     Note("baselines by counting");
-    run_.baselines = RunBaselines(run_.log, run_.split, run_.view, run_.valid, run_.test, pool_.width());
+    if (share_ != nullptr) run_.baselines = share_->baselines;
+    if (run_.baselines.empty())
+      run_.baselines = RunBaselines(run_.log, run_.split, run_.view, run_.valid, run_.test, pool_.width());
     for (size_t row = 0; row < keys_.size(); ++row) {
       if (!DoRow(row)) return Stopped();
     }
     const Json metrics = WriteResults();
+    if (share_ != nullptr) share_->metrics = metrics;
     std::fputs(FigureTable(metrics).c_str(), stdout);
     std::fflush(stdout);
     if (options_.report) Note(DrawReport(out_.string()));
     Note("results: " + (out_ / "metrics.json").string() + ", after " + FormatSeconds(Seconds()));
     return 0;
+  }
+
+  // What the next run of a sweep need not do again.
+  void Leave() {
+    if (share_ == nullptr) return;
+    share_->log = std::move(run_.log);
+    share_->graph = std::move(run_.graph);
+    share_->baselines = std::move(run_.baselines);
   }
 
  private:
@@ -143,7 +144,10 @@ class Runner {
   }
 
   void Prepare() {
-    if (options_.data.empty()) {
+    const bool built = share_ != nullptr && share_->graph.k > 0;
+    if (share_ != nullptr && share_->log.n_events() > 0) {
+      run_.log = std::move(share_->log);
+    } else if (options_.data.empty()) {
       run_.log = GenerateLog(options_.generator);
     } else {
       ReadOptions read;
@@ -176,7 +180,9 @@ class Runner {
       const size_t u = static_cast<size_t>(user);
       run_.n_samples += std::min<int64_t>(options_.targets, log.offsets[u + 1] - log.offsets[u] - 1);
     }
-    if (options_.graph.empty()) {
+    if (built) {
+      run_.graph = std::move(share_->graph);
+    } else if (options_.graph.empty()) {
       run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution);
     } else {
       const fs::path folder = options_.graph;
@@ -191,8 +197,8 @@ class Runner {
       }
       run_.graph = LoadGraph(log, (folder / "graph.safetensors").string());
     }
-    if (options_.graph_two_hop) TakeTwoHops(&run_.graph);
-    if (options_.graph_leave_one_out) {
+    if (options_.graph_two_hop && !built) TakeTwoHops(&run_.graph);
+    if (options_.graph_leave_one_out && !built) {
       run_.graph.own = MakeOwnLists(log, split, run_.graph, pool_.width());
       Note("leave one out: " + std::to_string(run_.graph.own.items.size()) +
            " lists of training users differ");
@@ -245,8 +251,9 @@ class Runner {
         }
       }
     }
-    progress_ =
-        std::make_unique<Progress>(rows, std::min(kExpectedEpochs, options_.epochs), options_.patience);
+    const int expected = std::min(kExpectedEpochs, options_.epochs);
+    progress_ = share_ != nullptr ? share_->progress(rows, expected)
+                                  : std::make_shared<Progress>(rows, expected, options_.patience);
     Note(std::to_string(keys_.size()) + " rows to train, " + std::to_string(samples) + " samples an epoch, " +
          std::to_string(pool_.width()) + " threads; about " + FormatSeconds(progress_->SecondsLeft()));
   }
@@ -280,6 +287,7 @@ class Runner {
     }
     WriteText((out_ / "items.tsv").string(), ItemsTable(run_.log));
     SaveGraph(run_.graph, run_.log, (out_ / "graph.safetensors").string());
+    if (share_ != nullptr) share_->take_rows();
     if (options_.protocol) SaveProtocol(run_, (out_ / "protocol.safetensors").string());
   }
 
@@ -408,6 +416,7 @@ class Runner {
 
   const Options& options_;
   const std::atomic<bool>& stop_;
+  RunShare* share_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   Pool pool_;
   std::unique_ptr<Device> device_;  // of the tables; null = the CPU
@@ -416,14 +425,32 @@ class Runner {
   LogView view_;
   EnvelopeLog envelope_log_;
   std::vector<RowKey> keys_;
-  std::unique_ptr<Progress> progress_;
+  std::shared_ptr<Progress> progress_;
 };
 
 }  // namespace
 
-int Run(const Options& options, const std::atomic<bool>& stop) {
+void WriteText(const std::string& path, const std::string& text) {
+  const std::string partial = path + ".part";
+  {
+    std::ofstream file(partial, std::ios::binary);
+    file << text;
+    file.close();
+    if (!file) throw Error{path + ": cannot be written"};
+  }
+  std::error_code error;
+  fs::rename(partial, path, error);
+  if (error) throw Error{path + ": cannot be written (" + error.message() + ")"};
+}
+
+int Run(const Options& options, const std::atomic<bool>& stop) { return RunShared(options, stop, nullptr); }
+
+int RunShared(const Options& options, const std::atomic<bool>& stop, RunShare* share) {
   try {
-    return Runner(options, stop).Do();
+    Runner runner(options, stop, share);
+    const int code = runner.Do();
+    runner.Leave();
+    return code;
   } catch (const fs::filesystem_error& error) {
     throw Error{error.what()};
   }
