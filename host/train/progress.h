@@ -14,6 +14,7 @@ class Progress {
   struct Row {
     std::string name;
     std::string group;  // rows of a group share their correction (the head)
+    std::string variant;
     double epoch_cost;  // seconds of one epoch by the model
     double fixed_cost;  // of the row's evaluation
     bool done = false;

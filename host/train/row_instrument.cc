@@ -153,8 +153,8 @@ RowInstrument::RowInstrument(const RowKey& key, const Hyper& hyper, const Varian
       log_(log),
       meter_(learner->embedding(), sample.interest_of, static_cast<int64_t>(sample.interests.size())) {
   if (every_ == 0) return;
-  log_->Cut(key_, state_->total_steps > 0 ? state_->total_steps : -1);
-  if (state_->total_steps == 0) {
+  log_->Cut(key_, state_->looks > 0 ? state_->total_steps : -1);
+  if (state_->looks == 0) {
     state_->residual = FirstRule(hyper_);
     Look();
   } else if (controls_) {

@@ -242,6 +242,7 @@ class Runner {
           row.name = std::string(HeadName(head)) + " " + name +
                      (options_.seeds > 1 ? " seed " + std::to_string(seed) : "");
           row.group = HeadName(head);
+          row.variant = name;
           row.epoch_cost =
               (n * lookups * slots * dim * 4 * 2e-9 + n * dense / 4e10 + evaluation / 4e10 + n * 2e-6) /
               threads;

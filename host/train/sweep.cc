@@ -168,6 +168,7 @@ class Sweeper {
       for (size_t place = 0; place < sweep_.values.size(); ++place) {
         for (Progress::Row row : rows) {
           row.name = FolderOf(sweep_, place) + " " + row.name;
+          if (place > 0 && !swept_.matters(*FindVariant(row.variant))) row.epoch_cost = row.fixed_cost = 0;
           row.epoch_cost *= swept_.cost(ValueOf(sweep_, place)) / swept_.cost(ValueOf(sweep_, 0));
           all.push_back(row);
         }

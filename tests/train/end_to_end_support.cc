@@ -77,7 +77,7 @@ nlohmann::json ReadJson(const std::string& path) {
 
 nlohmann::json WithoutTimes(nlohmann::json json) {
   if (json.is_object()) {
-    for (const char* key : {"seconds", "command", "threads", "backend"}) json.erase(key);
+    for (const char* key : {"seconds", "command", "threads", "backend", "cost_share"}) json.erase(key);
   }
   if (json.is_structured()) {
     for (auto& value : json) value = WithoutTimes(value);
