@@ -26,6 +26,9 @@ Json StateToJson(const TrainState& state) {
           {"best_valid", state.best_valid},
           {"seconds", state.seconds},
           {"step_seconds", state.step_seconds},
+          {"residual", {state.residual.lambda, state.residual.max_norm, state.residual.error}},
+          {"looks", state.looks},
+          {"look_seconds", state.look_seconds},
           {"finished", state.finished},
           {"capped", state.capped},
           {"curve", curve}};
@@ -40,6 +43,10 @@ void StateFromJson(const Json& json, TrainState* state) {
   state->best_valid = json.at("best_valid");
   state->seconds = json.at("seconds");
   state->step_seconds = json.at("step_seconds");
+  const Json& residual = json.at("residual");
+  state->residual = {residual.at(0), residual.at(1), residual.at(2)};
+  state->looks = json.at("looks");
+  state->look_seconds = json.at("look_seconds");
   state->finished = json.at("finished");
   state->capped = json.at("capped");
   state->curve.clear();

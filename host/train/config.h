@@ -35,6 +35,12 @@ struct UseOptions {
   bool exclude_seen = false;
 };
 
+// --sweep: one run for each value of one option.
+struct SweepOptions {
+  std::string name;                 // empty: no sweep
+  std::vector<std::string> values;  // as typed
+};
+
 // A negative number or an empty string means: the head's default (see HyperOf).
 struct Options {
   std::string data;  // empty: a generated log
@@ -66,6 +72,8 @@ struct Options {
   int epochs = 60;
   int patience = 6;
 
+  double residual_cap = 0;    // norm of a residual row, times the mean norm of central parts; 0 = none
+  double residual_ratio = 0;  // median |R| : |central part| that lambda follows; 0 = lambda is fixed
   double lambda = -1;
   double lr = -1;
   double dense_lr = -1;
@@ -89,9 +97,11 @@ struct Options {
   bool fit_all = false;
   int fit_epochs = 0;  // of fit_all; 0: those of the rows with held-out users
   bool report = true;
-  bool protocol = false;  // write protocol.safetensors
-  std::string command;    // as typed, for the record
+  int envelope_every = 100;  // steps; 0 = never
+  bool protocol = false;     // write protocol.safetensors
+  SweepOptions sweep;
   UseOptions use;
+  std::string command;  // as typed, for the record
 };
 
 struct Hyper {
@@ -103,7 +113,8 @@ struct Hyper {
   bool repeat_features;
   int targets, epochs, patience, batch;
   double lambda, lr, dense_lr, lr_decay, init, dropout;
-  std::string optimizer;  // "adam" | "adagrad"
+  double residual_cap, residual_ratio;  // 0 = none
+  std::string optimizer;                // "adam" | "adagrad"
   int negatives;
   double negative_alpha, negative_correction;
   bool query_transform;    // q = A^T h with A learned whole, not only its diagonal
@@ -114,6 +125,9 @@ struct Hyper {
 // n_samples: of an epoch. Without --batch a batch is the power of two next below n_samples / 256, from 16 to
 // 1024: an epoch then has a few hundred steps on any log, and converges in a similar number of epochs.
 Hyper HyperOf(const Options& options, Head head, int64_t n_samples);
+
+// "a,b,,c" -> a, b, c
+std::vector<std::string> SplitNames(const std::string& list);
 
 // Parses argv. Returns true to go on; otherwise *exit_code says how to end (0 after --help, 2 for a bad
 // value, with the reason printed to stderr).

@@ -20,4 +20,37 @@ EnvelopeFigures MeasureEnvelope(const Embedding& embedding, const Partition& par
 
 double Median(std::vector<double> values);  // lower middle; NaN when empty
 
+// resembed_envelope of one embedding for one grouping of its items, as often as asked for: memory is taken once.
+class EnvelopeMeter {
+ public:
+  // interest_of [n_items], below n_interests; -1 = left out. The embedding must outlive this.
+  EnvelopeMeter(const Embedding& embedding, const std::vector<int32_t>& interest_of, int64_t n_interests);
+  void Measure();  // the tables as they are now; waits for the device
+
+  bool has_both_parts() const {
+    return embedding_.table().residual != nullptr && embedding_.table().central != nullptr;
+  }
+  int64_t n_interests() const { return n_interests_; }
+  // Of the last Measure, one number for each interest.
+  const int64_t* count() { return count_.host(); }
+  const float* radius() { return radius_.host(); }
+  const float* radius95() { return radius95_.host(); }
+  const float* residual_norm() { return residual_norm_.host(); }  // mean |R|
+  const float* central_norm() { return central_norm_.host(); }    // mean |central part|
+  const float* ratio() { return ratio_.host(); }                  // median |R| : |central part|
+  // Over all grouped items.
+  float spread() { return global_.host()[0]; }  // RMS distance to the global mean
+  float mean_residual_norm() { return global_.host()[1]; }
+  float mean_central_norm() { return global_.host()[2]; }
+  float median_ratio() { return global_.host()[3]; }
+
+ private:
+  const Embedding& embedding_;
+  const int64_t n_interests_;
+  Mirror<int32_t> interest_of_;
+  Mirror<int64_t> count_;
+  Mirror<float> radius_, radius95_, residual_norm_, central_norm_, ratio_, global_;
+  Mirror<uint8_t> workspace_;
+};
+
 }  // namespace resembed::train

@@ -90,11 +90,13 @@ bool FitAll(RunData* run, Pool* pool, Device* device, const std::atomic<bool>& s
     const Fit& fit = fits.back();
     const double growth = static_cast<double>(all.n_samples) / static_cast<double>(run->n_samples);
     rows.push_back({"every user: " + std::string(HeadName(head)) + " " + fit.key.variant, HeadName(head),
-                    std::max(fit.seconds_per_epoch * growth, 1e-3), 0.0});
+                    fit.key.variant, std::max(fit.seconds_per_epoch * growth, 1e-3), 0.0});
   }
   int most = 0;
   for (const Fit& fit : fits) most = std::max(most, fit.epochs);
   Progress progress(rows, most, 0);
+  EnvelopeLog log((out / "envelope.jsonl").string());
+  if (!o.resume) log.Clear();
   nlohmann::json models = nlohmann::json::object();
   for (size_t index = 0; index < fits.size(); ++index) {
     const Fit& fit = fits[index];
@@ -126,6 +128,8 @@ bool FitAll(RunData* run, Pool* pool, Device* device, const std::atomic<bool>& s
       progress.Note("continuing " + fit.key.Name() + " on every user at epoch " +
                     std::to_string(state.epoch));
     }
+    RowInstrument instrument(fit.key, hyper, variant, run->sample, o.envelope_every, learner.get(), &state,
+                             &log);
     progress.BeginRow(index);
     using Clock = std::chrono::steady_clock;
     const auto begin = Clock::now();
@@ -139,6 +143,7 @@ bool FitAll(RunData* run, Pool* pool, Device* device, const std::atomic<bool>& s
       const double done = static_cast<double>(now.epoch - 1 - epochs_before) + share;
       progress.Step(index, now.epoch, share, seconds_before + here,
                     done * static_cast<double>(samples_total) / std::max(here, 1e-9), 0, 0);
+      instrument.AfterStep();
     };
     task.on_epoch = [&](const TrainState& now) {
       if (std::chrono::duration<double>(Clock::now() - saved).count() < kCheckpointSeconds) return;

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "host/train/run.h"
+#include "host/train/sweep.h"
 #include "host/train/use.h"
 
 namespace {
@@ -28,6 +29,7 @@ int main(int argc, char** argv) {
     if (!options.use.command.empty()) return resembed::train::Use(options.use);
     std::signal(SIGINT, AskToStop);
     std::signal(SIGTERM, AskToStop);
+    if (!options.sweep.name.empty()) return resembed::train::RunSweep(options, stop_asked);
     return resembed::train::Run(options, stop_asked);
   } catch (const resembed::train::Error& error) {
     std::fprintf(stderr, "resembed-train: %s\n", error.message.c_str());

@@ -86,6 +86,27 @@ Json EnvelopeJson(const std::vector<RowResult>& rows) {
           {"per_interest", {{"radius", radius}, {"radius95", radius95}}}};
 }
 
+// What envelope.jsonl cost: seconds of all looks over seconds of all steps.
+Json LogCost(const std::vector<RowResult>& rows) {
+  return {
+      {"looks", FigureOver(rows, [](const RowResult& row) { return static_cast<double>(row.state.looks); })},
+      {"cost_share", FigureOver(rows, [](const RowResult& row) {
+         return row.state.step_seconds > 0 ? row.state.look_seconds / row.state.step_seconds : kNaN;
+       })}};
+}
+
+Json ControlJson(const Hyper& hyper, const std::vector<RowResult>& rows) {
+  const auto given = [](double value) { return value > 0 ? Json(value) : Json(); };
+  return {{"target_ratio", given(hyper.residual_ratio)},
+          {"cap", given(hyper.residual_cap)},
+          {"reached_ratio", FigureOver(rows, [](const RowResult& row) { return row.envelope.ratio; })},
+          {"last_lambda", FigureOver(rows, [](const RowResult& row) { return row.state.residual.lambda; })},
+          {"last_max_norm",
+           hyper.residual_cap > 0
+               ? FigureOver(rows, [](const RowResult& row) { return row.state.residual.max_norm; })
+               : Json()}};
+}
+
 // Mean over seeds of the first epoch whose validation figure is at least `plain`'s best with that seed; null if one
 // never is.
 Json EpochsToPlain(const std::vector<RowResult>& rows, const std::vector<RowResult>& plain) {
@@ -127,6 +148,9 @@ Json RowJson(const RunData& run, Head head, const std::string& variant, const st
   }
   json["ratio"] = FigureOver(rows, [](const RowResult& row) { return row.envelope.ratio; });
   json["envelope"] = EnvelopeJson(rows);
+  if (rows[0].state.looks > 0) json["envelope"]["log"] = LogCost(rows);
+  const Hyper hyper = HyperOf(*run.options, head, run.n_samples);
+  if (ControlsResidual(hyper, *FindVariant(variant))) json["residual_control"] = ControlJson(hyper, rows);
   json["epochs_to_plain"] = nullptr;
   const auto plain = run.rows.find({head, "plain"});
   if (plain != run.rows.end() && plain->second.size() == rows.size()) {
@@ -188,6 +212,8 @@ Json DataJson(const RunData& run) {
                               {"edge_share", Number(agreement.edge_share)},
                               {"edge_share_by_chance", Number(agreement.edge_share_by_chance)}};
   }
+  const Json sample = {
+      {"items", run.sample.n_items}, {"interests", run.sample.interests}, {"seed", EnvelopeSample::kSeed}};
   return {{"source", run.log.source},
           {"columns", run.log.columns},
           {"generated", !run.log.interest_of.empty()},
@@ -212,7 +238,8 @@ Json DataJson(const RunData& run) {
             {"two_hop", run.graph.two_hop},
             {"own_lists", run.graph.own.items.size()},
             {"seconds", run.graph.seconds}}},
-          {"interests", interests}};
+          {"interests", interests},
+          {"envelope_sample", run.sample.interests.empty() ? Json() : sample}};
 }
 
 Json ConfigJson(const RunData& run) {
@@ -236,6 +263,7 @@ Json ConfigJson(const RunData& run) {
       {"patience", o.patience},
       {"max_epochs", o.epochs},
       {"resolution", o.resolution},
+      {"envelope_every", o.envelope_every},
       {"pretrain_window", o.pretrain_window},
       {"tune", o.tune},
       {"preset", PresetName(o.preset)},
@@ -270,6 +298,8 @@ Json HyperJson(const Hyper& h) {
                {"targets", h.targets},
                {"batch", h.batch},
                {"lambda", h.lambda},
+               {"residual_cap", h.residual_cap > 0 ? Json(h.residual_cap) : Json()},
+               {"residual_ratio", h.residual_ratio > 0 ? Json(h.residual_ratio) : Json()},
                {"lr", h.lr},
                {"dense_lr", h.dense_lr},
                {"lr_decay", h.lr_decay},

@@ -11,6 +11,7 @@
 #include "host/train/baselines.h"
 #include "host/train/catalog.h"
 #include "host/train/checkpoint.h"
+#include "host/train/row_instrument.h"
 #include "host/train/tune.h"
 
 namespace resembed::train {
@@ -25,6 +26,7 @@ struct RunData {
   EvalSet valid, test, trained;  // trained: last events of training users, for the gap
   InterestGraph graph;
   Partition partition;
+  EnvelopeSample sample;  // of --envelope-every; empty without
   std::vector<int32_t> picture_items;
   std::map<std::string, BaselineRow> baselines;
   std::map<std::pair<Head, std::string>, std::vector<RowResult>> rows;  // by seed

@@ -39,7 +39,6 @@ constexpr size_t kLine = 64, kLineFloats = kLine / sizeof(float);
 Embedding::Embedding(const Variant& variant, const InterestGraph& graph, int64_t n_items, const Hyper& hyper,
                      uint64_t seed, Pool* pool, Device* device)
     : hyper_(hyper),
-      penalty_(variant.penalty),
       pool_(pool),
       device_(device),
       residual_(device, HostCopy::kPageable),
@@ -60,6 +59,7 @@ Embedding::Embedding(const Variant& variant, const InterestGraph& graph, int64_t
       attention_(device, HostCopy::kNone),
       score_grads_(device, HostCopy::kNone) {
   const int64_t dim = static_cast<int64_t>(hyper.dim) * variant.dim_factor;
+  if (variant.penalty) residual_rule_.lambda = hyper.lambda;
   table_.struct_size = sizeof(table_);
   table_.n_items = n_items;
   table_.dim = dim;
@@ -365,8 +365,9 @@ void Embedding::BackwardQueries(const std::vector<Lookup*>& lookups) {
 void Embedding::BackwardStep(const std::vector<Lookup*>& lookups, int64_t step, float lr) {
   if (n_plain_ < lookups.size()) BackwardQueries(lookups);
   output_grads_.Upload(n_grads_);
-  const float lambda = penalty_ ? static_cast<float>(hyper_.lambda) : 0.0f;
-  const resembed_optimizer residual = Optimizer(&residual_state1_, &residual_state2_, step, lr, lambda);
+  resembed_optimizer residual =
+      Optimizer(&residual_state1_, &residual_state2_, step, lr, static_cast<float>(residual_rule_.lambda));
+  residual.max_row_norm = static_cast<float>(residual_rule_.max_norm);
   const resembed_optimizer central = Optimizer(&central_state1_, &central_state2_, step, lr, 0.0f);
   resembed_table_step part_steps[2] = {};
   const resembed_table_step* steps[2] = {&part_steps[0], &part_steps[1]};

@@ -15,6 +15,7 @@
 #include "host/train/graph.h"
 #include "host/train/model_sample.h"
 #include "host/train/pool.h"
+#include "host/train/residual_control.h"
 #include "host/train/variant.h"
 
 namespace resembed::train {
@@ -78,6 +79,8 @@ class Embedding {
   // Adds to the grad of a query what comes back through the attention.
   void BackwardStep(const std::vector<Lookup*>& lookups, int64_t step, float lr);
   void Materialize(float* output) const;  // [n_items, dim] host memory
+  // From the next BackwardStep on, instead of the hyperparameters' lambda without a cap.
+  void SetResidualRule(const ResidualRule& rule) { residual_rule_ = rule; }
 
   // Host copies as of now; who writes to them says so afterwards.
   std::vector<StateTensor> Weights();
@@ -100,7 +103,7 @@ class Embedding {
                                float weight_decay) const;
 
   const Hyper hyper_;
-  const bool penalty_;
+  ResidualRule residual_rule_;
   Pool* pool_;
   Device* device_;
   resembed_table table_ = {};
@@ -142,6 +145,7 @@ class Learner {
   virtual std::unique_ptr<Scorer> MakeScorer() = 0;
   virtual int64_t n_parameters() const = 0;
   virtual const Embedding& embedding() const = 0;
+  Embedding& mutable_embedding() { return const_cast<Embedding&>(embedding()); }
   virtual std::vector<StateTensor> Weights() = 0;         // what the model is
   virtual std::vector<StateTensor> OptimizerState() = 0;  // what training needs besides
   // To be called after writing to what Weights or OptimizerState returned.

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "host/train/config.h"
+#include "host/train/sweep.h"
 #include "host/train/use.h"
 #include "host/train/variant.h"
 
@@ -44,17 +45,6 @@ int AutoBatch(int64_t n_samples) {
   int batch = 16;
   while (batch < 1024 && 2 * batch <= n_samples / 256) batch *= 2;
   return batch;
-}
-
-std::vector<std::string> SplitNames(const std::string& list) {
-  std::vector<std::string> names;
-  size_t begin = 0;
-  while (begin <= list.size()) {
-    const size_t end = std::min(list.find(',', begin), list.size());
-    if (end > begin) names.push_back(list.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return names;
 }
 
 void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string* head, std::string* preset) {
@@ -130,6 +120,11 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->group("Run");
   app->add_flag("--resume", o->resume, "Continue an interrupted run in --out")->group("Run");
   app->add_flag("!--no-report", o->report, "Do not draw report.html")->group("Run");
+  app->add_option("--envelope-every", o->envelope_every,
+                  "Steps between two lines of envelope.jsonl; 0 = none. Changes no result")
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str()
+      ->group("Run");
   app->add_flag("--protocol", o->protocol,
                 "Write log, split and evaluation sets to protocol.safetensors, for models trained elsewhere")
       ->group("Run");
@@ -172,6 +167,15 @@ void AddModelOptions(CLI::App* app, Options* o) {
       ->group(group);
   app->add_option("--lambda", o->lambda, "Penalty lambda/2 |R|^2 on touched rows (default by head)")
       ->check(CLI::NonNegativeNumber)
+      ->group(group);
+
+  app->add_option("--residual-cap", o->residual_cap,
+                  "Most that |R[i]| may be, times the mean norm of central parts (variants with both parts)")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  app->add_option("--residual-ratio", o->residual_ratio,
+                  "Median |R| : |central part| to hold by adjusting lambda (variants with both parts)")
+      ->check(CLI::PositiveNumber)
       ->group(group);
 
   const std::string training = "Training (defaults by head: see docs/concepts.md)";
@@ -286,6 +290,17 @@ void AddGeneratorOptions(CLI::App* app, Options* o) {
 
 }  // namespace
 
+std::vector<std::string> SplitNames(const std::string& list) {
+  std::vector<std::string> names;
+  size_t begin = 0;
+  while (begin <= list.size()) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    if (end > begin) names.push_back(list.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return names;
+}
+
 Hyper HyperOf(const Options& o, Head head, int64_t n_samples) {
   Hyper h = Defaults(head);
   h.dim = o.dim;
@@ -302,6 +317,8 @@ Hyper HyperOf(const Options& o, Head head, int64_t n_samples) {
     if (given >= 0) *value = given;
   };
   take(o.lambda, &h.lambda);
+  take(o.residual_cap, &h.residual_cap);
+  take(o.residual_ratio, &h.residual_ratio);
   take(o.lr, &h.lr);
   take(o.dense_lr, &h.dense_lr);
   take(o.lr_decay, &h.lr_decay);
@@ -323,8 +340,13 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
       "Trains residual embeddings from a behavior log and compares them with plain tables and with counts.",
       "resembed-train"};
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  std::string variants, head = "both", preset = "default";
+  std::string variants, head = "both", preset = "default", sweep;
   AddRunOptions(&app, options, &variants, &head, &preset);
+  app.add_option(
+         "--sweep", sweep,
+         "A run for each value of an option, of plain,plain_l2,central,avg by default: NAME[=V1,V2,..]; " +
+             SweepDefaults())
+      ->group("Run");
   AddModelOptions(&app, options);
   AddGeneratorOptions(&app, options);
   AddUseCommands(&app, &options->use);
@@ -365,13 +387,24 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   } else if (app.count("--time-cut") > 0) {
     return fail("--time-cut is given; needs --split time");
   }
+  if (app.count("--sweep") > 0) {
+    const std::string reason = ParseSweep(sweep, &options->sweep);
+    if (!reason.empty()) return fail(reason);
+    const std::string& name = options->sweep.name;
+    if (app.count("--" + name) > 0)
+      return fail("--" + name + " is given with --sweep " + name + "; needs one of them");
+    if (name == "train-fraction" && !options->graph.empty()) {
+      return fail("--graph is given with --sweep train-fraction; needs one of them");
+    }
+    if (app.count("--variants") == 0) variants = "plain,plain_l2,central,avg";
+  }
   options->variants = SplitNames(variants);
   if (app.count("--variants") > 0 && options->variants.empty())
     return fail("--variants is empty; needs a name");
   std::string names;
   for (const Variant& variant : Variants()) {
     names += (names.empty() ? "" : ", ") + std::string(variant.name);
-    if (app.count("--variants") > 0) continue;
+    if (!variants.empty()) continue;
     if (!variant.pretrained || options->preset == Preset::kFull) options->variants.push_back(variant.name);
   }
   for (size_t i = 0; i < options->variants.size(); ++i) {
@@ -415,6 +448,15 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
       return fail("--graph-leave-one-out is given and --variants has " + name +
                   "; needs some of plain, plain_l2, plain_2x, central, avg");
     }
+  }
+  const bool follows = options->residual_ratio > 0 || options->sweep.name == "residual-ratio";
+  if ((follows || options->residual_cap > 0) && options->envelope_every == 0) {
+    return fail(std::string(follows ? "--residual-ratio" : "--residual-cap") +
+                " is given with --envelope-every 0; needs 1 or more");
+  }
+  if (follows && (options->lambda == 0 || options->sweep.name == "lambda")) {
+    return fail(
+        "--residual-ratio adjusts lambda; needs a --lambda above 0 to start from, and no --sweep lambda");
   }
   if (app.count("--device") > 0 && options->backend != "cuda") {
     return fail("--device is given; needs --backend cuda");

@@ -82,6 +82,7 @@ void Progress::Note(const std::string& text) {
 }
 
 void Progress::BeginRow(size_t row) {
+  row += first_;
   current_ = row;
   current_expected_ = current_actual_ = 0;
   current_left_ =
@@ -90,6 +91,7 @@ void Progress::BeginRow(size_t row) {
 
 void Progress::Step(size_t row, int epoch, double share, double seconds, double samples_per_second,
                     double valid, int best_epoch) {
+  row += first_;
   const double done = epoch - 1 + share;
   if (done > 0.1) {
     current_expected_ = done * rows_[row].epoch_cost;
@@ -116,6 +118,7 @@ void Progress::Step(size_t row, int epoch, double share, double seconds, double 
 }
 
 void Progress::EndRow(size_t row, int epochs, double seconds, const std::string& result) {
+  row += first_;
   rows_[row].done = true;
   current_ = static_cast<size_t>(-1);
   current_left_ = 0;

@@ -14,13 +14,15 @@ class Progress {
   struct Row {
     std::string name;
     std::string group;  // rows of a group share their correction (the head)
+    std::string variant;
     double epoch_cost;  // seconds of one epoch by the model
     double fixed_cost;  // of the row's evaluation
     bool done = false;
   };
   Progress(std::vector<Row> rows, int expected_epochs, int patience);
 
-  void Note(const std::string& text);  // a line of its own
+  void StartAt(size_t row) { first_ = row; }  // the row that the functions below call 0
+  void Note(const std::string& text);         // a line of its own
   void BeginRow(size_t row);
   // seconds: of the row so far. share: of the current epoch that is done.
   void Step(size_t row, int epoch, double share, double seconds, double samples_per_second, double valid,
@@ -38,6 +40,7 @@ class Progress {
   std::vector<Row> rows_;
   int expected_epochs_, patience_;
   std::vector<std::pair<std::string, Measured>> measured_;
+  size_t first_ = 0;
   size_t current_ = static_cast<size_t>(-1);
   double current_left_ = 0, current_expected_ = 0, current_actual_ = 0;
   bool terminal_;

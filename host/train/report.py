@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """report.py OUT: writes OUT/report.html, self-contained, from the files a run left in OUT.
 
-Reads metrics.json, curves.json and picture.json; their schema is in SCHEMA.md beside this file. Needs Python 3.9,
+Reads metrics.json, curves.json, picture.json and envelope.jsonl; where OUT is a sweep's, sweep.json, and writes
+OUT/sweep.svg as well. Their schema is in SCHEMA.md beside this file. Needs Python 3.9,
 numpy and matplotlib; without matplotlib the report has its tables and text, says so, and the exit status is 3.
 """
 
@@ -18,10 +19,11 @@ from report_text import data_lines, head_lines, num, signed, verdict  # noqa: E4
 
 try:
     import report_plots as plots
+    import report_sweep as sweeps
 
     MISSING = ""
 except ImportError as error:
-    plots = None
+    plots = sweeps = None
     MISSING = str(error)
 
 HEADS = {
@@ -236,6 +238,12 @@ def head_plots(run, head):
         plots.envelope_plot(run, head),
         "One partition of the items for all rows. A small radius: the items of an interest lie close together.",
     )
+    add(
+        "Ratio and radius while training",
+        sweeps.training_plot(run, head),
+        "A sample of the interests, measured every "
+        f"{run.config.get('envelope_every', 'few')} steps; bands: the middle half of them.",
+    )
     fig, caption = plots.picture_plot(run, head)
     add("A picture of interests", fig, esc(caption))
     return "\n".join(out)
@@ -350,14 +358,34 @@ def page(run):
     return "\n".join(out)
 
 
+def sweep_page(folder):
+    """Writes sweep.svg, returns the page."""
+    sweep = sweeps.Sweep(folder)
+    sweeps.write_svg(sweep, os.path.join(folder, "sweep.svg"))
+    caption = "Open markers: rows marked \u2020. Numbers beside markers: the first and the last value."
+    picture = image(sweeps.sweep_plot(sweep), f"Sweep of {sweep.name}", caption)
+    head = (
+        '<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width">'
+        f"<title>resembed: sweep of {esc(sweep.name)}</title><style>{CSS}</style></head><body>"
+    )
+    return head + sweeps.sweep_section(sweep, esc, picture) + "</body></html>"
+
+
 def main(arguments):
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print(__doc__.strip(), file=sys.stderr)
         return 2
-    run = Run(arguments[0])
-    path = os.path.join(arguments[0], "report.html")
+    folder = arguments[0]
+    path = os.path.join(folder, "report.html")
+    if not os.path.exists(os.path.join(folder, "sweep.json")):
+        text = page(Run(folder))
+    elif sweeps:
+        text = sweep_page(folder)
+    else:
+        print(f"report.py: {MISSING}; a sweep's report needs it", file=sys.stderr)
+        return 3
     with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(page(run))
+        file.write(text)
     os.replace(path + ".tmp", path)
     print(path)
     if plots is None:

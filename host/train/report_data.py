@@ -34,6 +34,22 @@ def interval(value):
     return None if None in parts else parts
 
 
+def envelope_lines(folder):
+    """{(head, variant): {seed: [line, ..]}} of envelope.jsonl; empty without one. A broken last line is left out."""
+    rows = {}
+    path = os.path.join(folder, "envelope.jsonl")
+    if not os.path.exists(path):
+        return rows
+    with open(path, encoding="utf-8") as file:
+        for text in file:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            rows.setdefault((line["head"], line["variant"]), {}).setdefault(line["seed"], []).append(line)
+    return rows
+
+
 class Row:
     """One row of a head's table: a trained variant or a baseline."""
 
@@ -67,6 +83,7 @@ class Run:
             )
         self.curves = self._load("curves.json") or {}
         self.picture = self._load("picture.json") or {}
+        self.envelope = envelope_lines(folder)
         self.data = self.metrics.get("data") or {}
         self.config = self.metrics.get("config") or {}
         self.tuning = self.metrics.get("tuning") or {}

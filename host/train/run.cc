@@ -15,6 +15,7 @@
 #include "host/train/progress.h"
 #include "host/train/protocol.h"
 #include "host/train/saved_model.h"
+#include "host/train/sweep.h"
 
 namespace resembed::train {
 
@@ -51,6 +52,7 @@ Json Fingerprint(const RunData& run) {
           {"content of --graph", o.graph.empty() ? "" : std::to_string(HashGraph(run.graph))},
           {"graph_two_hop", o.graph_two_hop},
           {"graph_leave_one_out", o.graph_leave_one_out},
+          {"envelope_every", o.residual_cap > 0 || o.residual_ratio > 0 ? o.envelope_every : 0},
           {"mlp", HyperJson(HyperOf(o, Head::kMlp, run.n_samples))},
           {"dot", HyperJson(HyperOf(o, Head::kDot, run.n_samples))},
           {"din", HyperJson(HyperOf(o, Head::kDin, run.n_samples))}};
@@ -71,8 +73,13 @@ std::string FirstDifference(const Json& before, const Json& now, const std::stri
 
 class Runner {
  public:
-  Runner(const Options& options, const std::atomic<bool>& stop)
-      : options_(options), stop_(stop), pool_(ThreadsOf(options.threads)) {
+  // share: of a sweep's runs, else null.
+  Runner(const Options& options, const std::atomic<bool>& stop, RunShare* share)
+      : options_(options),
+        stop_(stop),
+        share_(share),
+        pool_(ThreadsOf(options.threads)),
+        envelope_log_((fs::path(options.out) / "envelope.jsonl").string()) {
     if (options.backend == "cuda") device_ = Device::Open(options.device);
     run_.options = &options;
     memory_ = options.memory_gb > 0 ? static_cast<int64_t>(options.memory_gb * 1e9) : AvailableBytes();
@@ -90,23 +97,27 @@ class Runner {
     if (stop_) return Stopped();
     if (options_.fit_epochs > 0) return FitAll(&run_, &pool_, device_.get(), stop_) ? 0 : Stopped();
     Note("baselines by counting");
-    int64_t n_pairs_left_out = 0;
-    run_.baselines = RunBaselines(run_.log, run_.split, run_.view, run_.valid, run_.test, pool_.width(),
-                                  Budget(), &n_pairs_left_out);
-    if (n_pairs_left_out > 0) {
-      Note("covisit and itemknn are left out: their " + std::to_string(n_pairs_left_out) +
-           " pairs do not fit into --memory");
-    }
+    if (share_ != nullptr) run_.baselines = share_->baselines;
+    if (run_.baselines.empty()) CountBaselines();
     for (size_t row = 0; row < keys_.size(); ++row) {
       if (!DoRow(row)) return Stopped();
     }
     if (options_.fit_all && !FitAll(&run_, &pool_, device_.get(), stop_)) return Stopped();
     const Json metrics = WriteResults();
+    if (share_ != nullptr) share_->metrics = metrics;
     std::fputs(FigureTable(metrics).c_str(), stdout);
     std::fflush(stdout);
     if (options_.report) Note(DrawReport(out_.string()));
     Note("results: " + (out_ / "metrics.json").string() + ", after " + FormatSeconds(Seconds()));
     return 0;
+  }
+
+  // What the next run of a sweep need not do again.
+  void Leave() {
+    if (share_ == nullptr) return;
+    share_->log = std::move(run_.log);
+    share_->graph = std::move(run_.graph);
+    share_->baselines = std::move(run_.baselines);
   }
 
  private:
@@ -120,6 +131,15 @@ class Runner {
       std::fprintf(stderr, "%s\n", text.c_str());
   }
 
+  void CountBaselines() {
+    int64_t n_pairs_left_out = 0;
+    run_.baselines = RunBaselines(run_.log, run_.split, run_.view, run_.valid, run_.test, pool_.width(),
+                                  Budget(), &n_pairs_left_out);
+    if (n_pairs_left_out == 0) return;
+    Note("covisit and itemknn are left out: their " + std::to_string(n_pairs_left_out) +
+         " pairs do not fit into --memory");
+  }
+
   // For counting pairs: half of what is left.
   PairBudget Budget() const {
     if (memory_ == 0) return {};
@@ -128,7 +148,10 @@ class Runner {
 
   void Prepare() {
     if (!options_.catalog.empty()) run_.catalog = ReadCatalog(options_.catalog);
-    if (options_.data.empty()) {
+    const bool built = share_ != nullptr && share_->graph.k > 0;
+    if (share_ != nullptr && share_->log.n_events() > 0) {
+      run_.log = std::move(share_->log);
+    } else if (options_.data.empty()) {
       GeneratorOptions generator = options_.generator;
       generator.keep_times = options_.split == "time";
       run_.log = GenerateLog(generator);
@@ -169,7 +192,9 @@ class Runner {
       const int64_t begin = log.offsets[static_cast<size_t>(user)];
       run_.n_samples += std::min<int64_t>(options_.targets, EndOf(log, split.train_ends, user) - begin - 1);
     }
-    if (options_.graph.empty()) {
+    if (built) {
+      run_.graph = std::move(share_->graph);
+    } else if (options_.graph.empty()) {
       run_.graph = BuildGraph(log, split, options_.window, options_.neighbors, options_.resolution, Budget());
     } else {
       const fs::path folder = options_.graph;
@@ -184,8 +209,8 @@ class Runner {
       }
       run_.graph = LoadGraph(log, (folder / "graph.safetensors").string());
     }
-    if (options_.graph_two_hop) TakeTwoHops(&run_.graph);
-    if (options_.graph_leave_one_out) {
+    if (options_.graph_two_hop && !built) TakeTwoHops(&run_.graph);
+    if (options_.graph_leave_one_out && !built) {
       run_.graph.own = MakeOwnLists(log, split, run_.graph, pool_.width());
       Note("leave one out: " + std::to_string(run_.graph.own.items.size()) +
            " lists of training users differ");
@@ -235,6 +260,7 @@ class Runner {
           row.name = std::string(HeadName(head)) + " " + name +
                      (options_.seeds > 1 ? " seed " + std::to_string(seed) : "");
           row.group = HeadName(head);
+          row.variant = name;
           row.epoch_cost =
               (n * lookups * slots * dim * 4 * 2e-9 + n * dense / 4e10 + evaluation / 4e10 + n * 2e-6) /
               threads;
@@ -248,8 +274,9 @@ class Runner {
       }
     }
     if (options_.tune) PlanTuning(options_, run_.n_samples, &keys_, &rows, &run_.tuning);
-    progress_ =
-        std::make_unique<Progress>(rows, std::min(kExpectedEpochs, options_.epochs), options_.patience);
+    const int expected = std::min(kExpectedEpochs, options_.epochs);
+    progress_ = share_ != nullptr ? share_->progress(rows, expected)
+                                  : std::make_shared<Progress>(rows, expected, options_.patience);
     Note(std::to_string(keys_.size()) + " rows to train, " + std::to_string(samples) + " samples an epoch, " +
          std::to_string(pool_.width()) + " threads; about " + FormatSeconds(progress_->SecondsLeft()));
   }
@@ -276,8 +303,14 @@ class Runner {
       }
       WriteText(settings.string(), now.dump(1));
     }
+    if (!options_.resume || options_.envelope_every == 0) envelope_log_.Clear();
+    if (options_.envelope_every > 0) {
+      run_.sample =
+          SampleEnvelope(run_.partition, EnvelopeItems(HyperOf(options_, options_.heads[0], run_.n_samples)));
+    }
     WriteText((out_ / "items.tsv").string(), ItemsTable(run_.log.item_names));
     SaveGraph(run_.graph, run_.log, (out_ / "graph.safetensors").string());
+    if (share_ != nullptr) share_->take_rows();
     if (options_.protocol) SaveProtocol(run_, (out_ / "protocol.safetensors").string());
   }
 
@@ -312,6 +345,8 @@ class Runner {
     if (options_.resume && LoadProgress(CurrentPath().string(), key, learner.get(), &state)) {
       Note("continuing " + key.Name() + " at epoch " + std::to_string(state.epoch));
     }
+    RowInstrument instrument(key, hyper, variant, run_.sample, options_.envelope_every, learner.get(), &state,
+                             &envelope_log_);
     progress_->BeginRow(index);
     using Clock = std::chrono::steady_clock;
     const auto begin = Clock::now();
@@ -329,6 +364,7 @@ class Runner {
                       static_cast<double>(samples_done) / static_cast<double>(samples_total),
                       seconds_before + here, static_cast<double>(done_here) / std::max(here, 1e-9),
                       now.best_valid, now.best_epoch);
+      instrument.AfterStep();
     };
     task.on_epoch = [&](const TrainState& now) {
       if (std::chrono::duration<double>(Clock::now() - saved).count() < kCheckpointSeconds) return;
@@ -413,6 +449,7 @@ class Runner {
 
   const Options& options_;
   const std::atomic<bool>& stop_;
+  RunShare* share_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   Pool pool_;
   int64_t memory_ = 0;              // bytes to use at most; 0 = unknown
@@ -420,16 +457,22 @@ class Runner {
   fs::path out_;
   RunData run_;
   LogView view_;
+  EnvelopeLog envelope_log_;
   std::vector<RowKey> keys_;
   Pretrained pretrained_;
-  std::unique_ptr<Progress> progress_;
+  std::shared_ptr<Progress> progress_;
 };
 
 }  // namespace
 
-int Run(const Options& options, const std::atomic<bool>& stop) {
+int Run(const Options& options, const std::atomic<bool>& stop) { return RunShared(options, stop, nullptr); }
+
+int RunShared(const Options& options, const std::atomic<bool>& stop, RunShare* share) {
   try {
-    return Runner(options, stop).Do();
+    Runner runner(options, stop, share);
+    const int code = runner.Do();
+    runner.Leave();
+    return code;
   } catch (const fs::filesystem_error& error) {
     throw Error{error.what()};
   }

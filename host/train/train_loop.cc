@@ -60,11 +60,11 @@ bool TrainRow(const TrainTask& task, Learner* learner, TrainState* state) {
         return false;
       }
       const int64_t begin = state->step * hyper.batch, count = std::min<int64_t>(hyper.batch, n - begin);
-      const auto step_begin = Clock::now();
+      const auto step_began = Clock::now();
       state->loss_sum +=
           static_cast<double>(count) *
           learner->Step(samples.data() + begin, count, state->epoch, state->total_steps, lr_factor);
-      state->step_seconds += std::chrono::duration<double>(Clock::now() - step_begin).count();
+      state->step_seconds += std::chrono::duration<double>(Clock::now() - step_began).count();
       ++state->step;
       ++state->total_steps;
       if (task.on_step) task.on_step(*state, begin + count, n);

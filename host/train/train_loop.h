@@ -28,7 +28,10 @@ struct TrainState {
   int best_epoch = 0;   // 0: none yet
   double best_valid = 0;
   double seconds = 0;
-  double step_seconds = 0;  // of those, in optimizer steps
+  double step_seconds = 0;  // of them in steps
+  ResidualRule residual;    // where --residual-cap or --residual-ratio moves it
+  int64_t looks = 0;        // at the envelope (row_instrument.h)
+  double look_seconds = 0;
   bool finished = false;
   bool capped = false;
   std::vector<EpochPoint> curve;

@@ -104,7 +104,8 @@ TEST(Din, GradientsReachTheItemsAndTheQuery) {
     for (int64_t t = history.offsets[b]; t < history.offsets[b + 1]; ++t) {
       double score = 0;
       for (size_t col = 0; col < kDim; ++col) {
-        score += query[col] * double{items[static_cast<size_t>(history.ids[static_cast<size_t>(t)]) * kDim + col]};
+        score +=
+            query[col] * double{items[static_cast<size_t>(history.ids[static_cast<size_t>(t)]) * kDim + col]};
       }
       p.push_back(std::exp(hyper.attention_scale * score));
       sum += p.back();
@@ -125,7 +126,8 @@ TEST(Din, GradientsReachTheItemsAndTheQuery) {
 
   for (size_t b = 0; b < 3; ++b) {
     std::vector<double> query(kDim);
-    for (size_t col = 0; col < kDim; ++col) query[col] = double{items[static_cast<size_t>(target.ids[b]) * kDim + col]};
+    for (size_t col = 0; col < kDim; ++col)
+      query[col] = double{items[static_cast<size_t>(target.ids[b]) * kDim + col]};
     const std::vector<double> y = attend(query, b);
     for (size_t col = 0; col < kDim; ++col) {
       EXPECT_NEAR(outputs[b * kDim + col], y[col], 1e-5);

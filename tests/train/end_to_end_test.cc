@@ -96,9 +96,9 @@ TEST(Train, LearnsAboveChanceAndWritesEveryFile) {
 
 TEST(Train, AStoppedRunContinuesToTheSameResult) {
   const Folder whole("whole"), parts("parts");
-  const std::vector<std::string> options = With(
-      SmallLog(),
-      {"--users", "700", "--variants", "avg,assign", "--epochs", "6", "--patience", "6", "--threads", "2"});
+  const std::vector<std::string> options =
+      With(SmallLog(), {"--users", "700", "--variants", "avg,assign", "--epochs", "6", "--patience", "6",
+                        "--threads", "2", "--residual-ratio", "0.2", "--envelope-every", "30"});
   ASSERT_EQ(Train(With(options, {"--out", whole.path()})).exit_code, 0);
   int stops = 0, inside_a_row = 0, code = 130;
   std::string err;
@@ -120,6 +120,7 @@ TEST(Train, AStoppedRunContinuesToTheSameResult) {
                             "mlp/assign/seed1.safetensors", "dot/assign/seed1.safetensors"}) {
     EXPECT_EQ(ReadFile(whole / model), ReadFile(parts / model)) << model;
   }
+  EXPECT_EQ(ReadFile(whole / "envelope.jsonl"), ReadFile(parts / "envelope.jsonl"));
   // Finished rows are kept, not trained again.
   const std::string before = ReadFile(parts / "metrics.json");
   const Outcome again = Train(With(options, {"--out", parts.path(), "--resume"}));
