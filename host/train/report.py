@@ -186,14 +186,17 @@ def tuning(run, head):
         chosen = points[rows[name]["chosen"]]
         penalty = DASH if chosen["lambda"] is None else f"{chosen['lambda']:.3g}"
         best = max(point["auc"] for point in points)
+        rates = sorted({point["lr"] for point in points})
+        edge = DAGGER if len(rates) > 1 and chosen["lr"] in (rates[0], rates[-1]) else ""
         seconds = sum(point["seconds"] for point in points)
         out.append(
-            f"<tr><td>{esc(name)}</td><td>{chosen['lr']:.3g}</td><td>{penalty}</td><td>{num(chosen['auc'], 4)}</td>"
+            f"<tr><td>{esc(name)}</td><td>{chosen['lr']:.3g}{edge}</td><td>{penalty}</td><td>{num(chosen['auc'], 4)}</td>"
             f"<td>{num(best, 4)}</td><td>{len(points)}</td><td>{seconds:.0f}</td></tr>"
         )
     out.append(
         "</table></div><p class=note>Chosen on validation with the first seed, from one grid for all rows: of the "
-        "points within .002 of the best auc the largest lambda, of those the best.</p>"
+        "points within .002 of the best auc the largest lambda, of those the best. \u2020 the grid's "
+        "lowest or highest rate.</p>"
     )
     return "\n".join(out)
 

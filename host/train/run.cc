@@ -351,7 +351,7 @@ class Runner {
     using Clock = std::chrono::steady_clock;
     const auto begin = Clock::now();
     auto saved = begin;
-    const double seconds_before = state.seconds;
+    const double seconds_before = state.seconds - result.pretrain_seconds;  // of its epochs
     int64_t done_here = 0, last_done = -1;
     TrainTask task = {key.head,    &hyper, seed,    &view_, &run_.split.train,
                       &run_.valid, &stop_, nullptr, nullptr};

@@ -139,14 +139,15 @@ class Report(unittest.TestCase):
             {"lr": 0.004, "lambda": 0.003, "auc": 0.9312, "best_epoch": 9, "capped": False, "seconds": 12.0},
             {"lr": 0.002, "lambda": 0.0003, "auc": 0.9321, "best_epoch": 9, "capped": False, "seconds": 14.0},
         ]
+        points.append(dict(points[0], lr=0.008, auc=0.92))
         plain = [dict(point, **{"lambda": None}) for point in points]
         self.metrics["tuning"] = {
             "mlp": {"plain": {"points": plain, "chosen": 1}, "avg": {"points": points, "chosen": 0}}
         }
         text = self.page()
         self.assertEqual(text.count("<h3>Tuning</h3>"), 1)
-        self.assertIn("<td>avg</td><td>0.004</td><td>0.003</td><td>.9312</td><td>.9321</td><td>2</td><td>26</td>", text)
-        self.assertIn("<td>plain</td><td>0.002</td><td>\u2013</td><td>.9321</td>", text)
+        self.assertIn("<td>avg</td><td>0.004</td><td>0.003</td><td>.9312</td><td>.9321</td><td>3</td><td>38</td>", text)
+        self.assertIn("<td>plain</td><td>0.002 \u2020</td><td>\u2013</td><td>.9321</td>", text)
 
     def test_says_how_the_log_was_split(self):
         self.assertIn("Every user is in training, validation or test.", self.page())

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "host/train/baselines.h"
 #include "host/train/eval.h"
 #include "host/train/log.h"
 
@@ -184,6 +185,38 @@ TEST(SplitByTime, TrainingViewKnowsNothingAfterTheCut) {
       EXPECT_EQ(target.position, ends[static_cast<size_t>(target.user)] - 1);
     }
   }
+}
+
+// The counting baselines: what all but the users tested do after the cut changes no figure.
+TEST(SplitByTime, CountsKnowNothingAfterTheCut) {
+  GeneratorOptions options;
+  options.n_users = 400;
+  options.n_items = 150;
+  options.n_interests = 10;
+  options.keep_times = true;
+  const Log log = GenerateLog(options);
+  const Split split = SplitByTime(log, 0.7, 1, 1);
+  const std::vector<int32_t> tested = SampleUsers(log, split.test, 40, 1);
+  Log other = log;
+  for (int32_t user = 0; user < 400; ++user) {
+    if (std::find(tested.begin(), tested.end(), user) != tested.end()) continue;
+    for (int64_t at = EndOf(log, split.train_ends, user); at < EndOf(log, {}, user); ++at)
+      other.items[static_cast<size_t>(at)] = static_cast<int32_t>(at % 3);
+  }
+  const auto figures = [&](const Log& seen, const Split& by) {
+    const TrainingView view = MakeTrainingView(log, split);
+    const EvalSet set = MakeEvalSet(seen, view, tested, 40, 1, split.test_ends);
+    std::vector<std::vector<float>> values;
+    for (const auto& [name, row] : RunBaselines(seen, by, view, set, set, 1)) {
+      values.push_back(row.figures.auc);
+      values.push_back(row.figures.hr20);
+    }
+    return values;
+  };
+  EXPECT_EQ(figures(other, split), figures(log, split));
+  Split leaking = split;
+  leaking.train_ends.clear();
+  EXPECT_NE(figures(other, leaking), figures(log, leaking));
 }
 
 TEST(SplitByTime, RejectsLogsItCannotCut) {

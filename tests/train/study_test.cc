@@ -56,6 +56,17 @@ TEST(Study, NothingAfterTheCutReachesGraphCountsOrTraining) {
     }
   }
   EXPECT_EQ(ReadFile(out / "log/graph.safetensors"), ReadFile(out / "changed/graph.safetensors"));
+  // Nor the lists that leave a user's own events out.
+  std::vector<std::string> own;
+  for (const char* name : {"log", "changed"}) {
+    const Outcome outcome = Train({"--data", out / (std::string(name) + ".tsv"), "--out", out / "own",
+                                   "--split", "time", "--variants", "avg", "--dim", "8", "--epochs", "1",
+                                   "--head", "mlp", "--graph-leave-one-out", "--no-report"});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    own.push_back(ReadFile(out / "own/mlp/avg/seed1.safetensors"));
+  }
+  EXPECT_EQ(own[0], own[1]);
+  EXPECT_NE(own[0], ReadFile(out / "log/mlp/avg/seed1.safetensors"));
   EXPECT_NE(ReadFile(out / "log/graph.safetensors"), ReadFile(out / "early/graph.safetensors"));
 }
 
@@ -100,7 +111,7 @@ TEST(Study, PretrainedRowsDoNotDependOnThreadsAndAreBetterThanRandomOnes) {
 TEST(Study, TuningTriesOneGridAndGoesOnWhereItWasStopped) {
   const Folder whole("tune_whole"), parts("tune_parts");
   std::vector<std::string> options = SmallLog();
-  for (const char* part : {"--variants", "plain,avg", "--epochs", "3", "--tune"}) options.push_back(part);
+  for (const char* part : {"--variants", "plain,avg", "--epochs", "2", "--tune"}) options.push_back(part);
   const auto with = [&](const std::vector<std::string>& more) {
     std::vector<std::string> arguments = options;
     arguments.insert(arguments.end(), more.begin(), more.end());
