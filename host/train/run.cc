@@ -106,7 +106,7 @@ class Runner {
   }
 
   void Prepare() {
-    if (!options_.catalog.empty()) run_.catalog = ReadCatalog(options_.catalog);
+    if (!options_.catalog.empty()) run_.catalog = ReadCatalog(options_.catalog, options_.catalog_columns);
     if (options_.data.empty()) {
       run_.log = GenerateLog(options_.generator);
     } else {

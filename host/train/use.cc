@@ -17,6 +17,7 @@ void AddCommon(CLI::App* command, UseOptions* o, const char* name) {
   command->add_option(
       "--catalog", o->catalog,
       "Table of items with a header: item, name, and a column group for items without events");
+  command->add_option("--catalog-columns", o->catalog_columns, "item=NAME,name=NAME,group=NAME of --catalog");
   command->add_option("--threads", o->threads, "Threads; 0 = all of the machine. Results do not depend on it")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
@@ -47,7 +48,7 @@ void AddUseCommands(CLI::App* app, UseOptions* o) {
 SavedModel LoadForUse(const UseOptions& options, Pool* pool, Catalog* catalog) {
   SavedModel model = LoadModel(options.model, pool);
   if (!options.catalog.empty()) {
-    *catalog = ReadCatalog(options.catalog);
+    *catalog = ReadCatalog(options.catalog, options.catalog_columns);
     const ColdItems cold = AddColdItems(*catalog, &model);
     if (cold.with_group + cold.without_group > 0) {
       std::fprintf(stderr,
