@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 #include <string_view>
 
 #include "host/train/log.h"
@@ -12,16 +13,56 @@ namespace resembed::train {
 
 namespace {
 
-constexpr size_t kNone = static_cast<size_t>(-1);
+using Header = std::vector<std::string_view>;
 
-size_t FindColumn(const std::vector<std::string_view>& header, std::string_view wanted) {
-  for (size_t column = 0; column < header.size(); ++column) {
-    const bool same =
-        std::equal(header[column].begin(), header[column].end(), wanted.begin(), wanted.end(),
-                   [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; });
-    if (same) return column;
+constexpr size_t kNone = static_cast<size_t>(-1);
+constexpr char kRule[] = "needs item=NAME,name=NAME,group=NAME (each may be left out)";
+
+// The first column called one of `names`, in their order; upper and lower case are the same.
+size_t FindColumn(const Header& header, const std::vector<std::string_view>& names) {
+  const auto lower = [](char c) { return std::tolower(static_cast<unsigned char>(c)); };
+  for (const std::string_view name : names) {
+    for (size_t column = 0; column < header.size(); ++column) {
+      if (std::equal(header[column].begin(), header[column].end(), name.begin(), name.end(),
+                     [&](char a, char b) { return lower(a) == lower(b); })) {
+        return column;
+      }
+    }
   }
   return kNone;
+}
+
+struct CatalogColumns {
+  size_t item, name, group;
+};
+
+CatalogColumns FindColumns(const Header& header, const std::string& option) {
+  std::map<std::string, size_t> given;
+  for (size_t begin = 0; begin < option.size();) {
+    const size_t end = std::min(option.find(',', begin), option.size());
+    const std::string part = option.substr(begin, end - begin), role = part.substr(0, part.find('='));
+    if ((role != "item" && role != "name" && role != "group") || role.size() + 1 >= part.size() ||
+        given.count(role) > 0) {
+      throw Error{"--catalog-columns is \"" + option + "\"; " + kRule};
+    }
+    const std::string name = part.substr(role.size() + 1);
+    given[role] = FindColumn(header, {name});
+    if (given[role] == kNone) throw Error{"no column is called \"" + name + "\" (--catalog-columns)"};
+    begin = end + 1;
+  }
+  CatalogColumns at = {0, kNone, kNone};
+  if (given.count("item") > 0) at.item = given["item"];
+  at.group = given.count("group") > 0 ? given["group"] : FindColumn(header, {"group", "category"});
+  at.name = given.count("name") > 0 ? given["name"] : FindColumn(header, {"name", "title", "description"});
+  for (size_t column = 0; at.name == kNone && column < header.size(); ++column) {
+    if (column != at.item && column != at.group) at.name = column;
+  }
+  if (at.item == at.name || at.item == at.group || (at.name == at.group && at.name != kNone)) {
+    throw Error{"one column is item and name or group; " + std::string(kRule) + " in --catalog-columns"};
+  }
+  if (at.name == kNone && at.group == kNone)
+    throw Error{"has one column; needs item and name, or item and group"};
+  return at;
 }
 
 }  // namespace
@@ -32,31 +73,30 @@ const std::string& Catalog::NameOf(const std::string& item) const {
   return found == row_of.end() || names.empty() ? none : names[found->second];
 }
 
-Catalog ReadCatalog(const std::string& path) {
+Catalog ReadCatalog(const std::string& path, const std::string& columns) {
   RecordReader reader(path);
-  std::vector<std::string_view> fields;
+  Header fields;
   if (!reader.Next(&fields))
     throw Error{path + ": the file is empty; needs a header and lines of item and name"};
-  const size_t group = FindColumn(fields, "group");
-  size_t name = FindColumn(fields, "name");
-  for (size_t column = 1; name == kNone && column < fields.size(); ++column) {
-    if (column != group) name = column;
+  CatalogColumns at = {};
+  try {
+    at = FindColumns(fields, columns);
+  } catch (const Error& error) {
+    reader.Fail(error.message);
   }
-  if (group == 0 || name == 0)
-    reader.Fail("the first column is called a group or a name; needs the item there");
-  if (group == kNone && name == kNone) reader.Fail("has one column; needs item and name, or item and group");
   Catalog catalog;
   const auto field = [&](size_t column) {
     return column < fields.size() ? std::string(fields[column]) : std::string();
   };
   while (reader.Next(&fields)) {
-    if (fields[0].empty()) reader.Fail("the item is empty");
-    if (!catalog.row_of.emplace(fields[0], catalog.items.size()).second) {
-      reader.Fail("item \"" + std::string(fields[0]) + "\" is named twice; needs each item once");
+    const std::string item = field(at.item);
+    if (item.empty()) reader.Fail("the item is empty");
+    if (!catalog.row_of.emplace(item, catalog.items.size()).second) {
+      reader.Fail("item \"" + item + "\" is named twice; needs each item once");
     }
-    catalog.items.emplace_back(fields[0]);
-    if (name != kNone) catalog.names.push_back(field(name));
-    if (group != kNone) catalog.groups.push_back(field(group));
+    catalog.items.push_back(item);
+    if (at.name != kNone) catalog.names.push_back(field(at.name));
+    if (at.group != kNone) catalog.groups.push_back(field(at.group));
   }
   if (catalog.items.empty()) throw Error{path + ": no items; the file holds only its header"};
   return catalog;

@@ -19,9 +19,10 @@ struct Catalog {
   const std::string& NameOf(const std::string& item) const;
 };
 
-// A table with a header: .tsv or .csv, plain or .gz. The first column is the item; the one called `group`, if any, its
-// group; the one called `name`, else the second one that is not the group, its name. Throws Error: a line without an
-// item, an item twice.
-Catalog ReadCatalog(const std::string& path);
+// A table with a header: .tsv or .csv, plain or .gz. columns: "item=sku,name=title,group=family", each of which may be
+// left out. Then the item is the first column; the name the one called name, title or description, else the first that
+// is neither item nor group; the group the one called group or category, or there is none. Throws Error: a column that
+// is not there, a line without an item, an item twice.
+Catalog ReadCatalog(const std::string& path, const std::string& columns);
 
 }  // namespace resembed::train

@@ -2,8 +2,8 @@
 #include "host/train/cold.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <limits>
-#include <map>
 #include <unordered_map>
 
 namespace resembed::train {
@@ -78,6 +78,28 @@ ColdItems AddColdItems(const Catalog& catalog, SavedModel* model) {
     model->in_history[static_cast<size_t>(row)] = has_group ? 1 : 0;
   }
   return cold;
+}
+
+SavedModel LoadForUse(const UseOptions& options, Pool* pool, Catalog* catalog) {
+  SavedModel model = LoadModel(options.model, pool);
+  if (!options.catalog.empty()) {
+    *catalog = ReadCatalog(options.catalog, options.catalog_columns);
+    const ColdItems cold = AddColdItems(*catalog, &model);
+    if (cold.with_group + cold.without_group > 0) {
+      std::fprintf(stderr,
+                   "%s: %lld items that the model did not learn: %lld stand where their group does, %lld "
+                   "have no group it knows\n",
+                   options.catalog.c_str(), static_cast<long long>(cold.with_group + cold.without_group),
+                   static_cast<long long>(cold.with_group), static_cast<long long>(cold.without_group));
+    }
+  }
+  const auto n_left_out = std::count(model.listed.begin(), model.listed.end(), 0);
+  if (n_left_out > 0) {
+    std::fprintf(stderr,
+                 "%s: %lld items left out: no training user touched them, and no --catalog has them\n",
+                 options.model.c_str(), static_cast<long long>(n_left_out));
+  }
+  return model;
 }
 
 }  // namespace resembed::train

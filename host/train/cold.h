@@ -22,6 +22,9 @@ struct ColdItems {
 // Sums are in float64, in the order of rows.
 ColdItems AddColdItems(const Catalog& catalog, SavedModel* model);
 
+// The model, and the catalog where one is given: its items without events are then in the model.
+SavedModel LoadForUse(const UseOptions& options, Pool* pool, Catalog* catalog);
+
 // A row of zeros behind the last one, not listed and without meaning in a history.
 void AppendItem(const std::string& name, SavedModel* model);
 

@@ -27,8 +27,9 @@ struct UseOptions {
   std::string command;  // "recommend", "export"; empty: train
   std::string model;    // seedN.safetensors
   std::string catalog;  // file of items, names and groups
-  std::string out;      // recommend: file, empty = stdout; export: folder
-  int threads = 0;      // 0: all of the machine
+  std::string catalog_columns;
+  std::string out;  // recommend: file, empty = stdout; export: folder
+  int threads = 0;  // 0: all of the machine
 
   std::string history, columns;  // recommend
   int top = 20;
@@ -46,6 +47,7 @@ struct Options {
   std::string data;  // empty: a generated log
   std::string columns;
   std::string catalog;  // names of items, for the report
+  std::string catalog_columns;
   std::string out = "resembed-out";
   GeneratorOptions generator;
   std::string save_log;  // file for the generated log; empty: none

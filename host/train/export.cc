@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "host/train/cold.h"
 #include "host/train/names.h"
 #include "host/train/npy.h"
 #include "host/train/use.h"

@@ -66,6 +66,9 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
          "--catalog", o->catalog,
          "Table of items with a header: item, name (.tsv or .csv, plain or .gz); names in the report")
       ->group("Data");
+  app->add_option("--catalog-columns", o->catalog_columns,
+                  "Which column of --catalog is what: item=NAME,name=NAME,group=NAME")
+      ->group("Data");
   app->add_option("--split-seed", o->split_seed, "Seed of the split of users 80/10/10")
       ->capture_default_str()
       ->group("Data");
@@ -460,6 +463,9 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   }
   if (app.count("--device") > 0 && options->backend != "cuda") {
     return fail("--device is given; needs --backend cuda");
+  }
+  if (options->catalog.empty() && !options->catalog_columns.empty()) {
+    return fail("--catalog-columns is given; needs --catalog");
   }
   if (options->fit_epochs > 0 && (!options->fit_all || options->variants.size() != 1)) {
     return fail("--fit-epochs is given; needs --fit-all and one name in --variants");

@@ -54,7 +54,10 @@ class Table {
     if (file_ == nullptr) throw Error{path + ": cannot be written"};
   }
   ~Table() {
-    if (file_ != stdout) std::fclose(file_);
+    if (file_ == stdout) return;
+    std::fclose(file_);
+    std::error_code ignored;  // there is none after Finish
+    std::filesystem::remove(path_ + ".part", ignored);
   }
   Table(const Table&) = delete;
   Table& operator=(const Table&) = delete;

@@ -283,6 +283,13 @@ def same_interest(embeddings, interest, k=10):
     return float((interest[nearest] == interest[:, None]).mean())
 
 
+def legend_text(title):
+    """At most 28 characters without markup; the underscore keeps an item without a title out of the legend."""
+    if not title:
+        return "_"
+    return (title if len(title) <= 28 else title[:27] + "\u2026").replace("$", r"\$")
+
+
 def picture_plot(run, head):
     """(figure, sentence): items on two principal axes, plain beside the best graph variant."""
     sets = (run.picture.get("heads") or {}).get(head) or {}
@@ -302,18 +309,24 @@ def picture_plot(run, head):
         for number, which in enumerate(np.unique(interest)):
             color, marker = POINTS[number % len(POINTS)]
             chosen = points[interest == which]
-            axis.scatter(chosen[:, 0], chosen[:, 1], s=15, c=color, marker=marker, alpha=0.8, linewidths=0)
-            title = run.title_of_interest(which)
-            if title:
-                middle = np.median(chosen, axis=0)
-                short = title if len(title) <= 22 else title[:21] + "\u2026"
-                axis.annotate(short.replace("$", r"\$"), middle, fontsize=6.5, color=color, ha="center")
+            axis.scatter(
+                chosen[:, 0],
+                chosen[:, 1],
+                s=15,
+                c=color,
+                marker=marker,
+                alpha=0.8,
+                linewidths=0,
+                label=legend_text(run.title_of_interest(which)),
+            )
         shares.append(f"{name} {100 * same_interest(embeddings, interest, min(10, len(interest) - 1)):.0f} %")
         axis.set_title(label(run.heads[head].get(name, Row(name, {}))))
         axis.set_xlabel(f"first principal axis ({100 * share[0]:.0f} % of the variance)")
         axis.set_ylabel(f"second ({100 * share[1]:.0f} %)")
         axis.tick_params(labelbottom=False, labelleft=False, length=0)
         axis.set_aspect("equal", adjustable="datalim")
+        if name == names[-1] and run.pictured():
+            axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, title="most used item")
     chance = float(sum((np.sum(interest == w) / len(interest)) ** 2 for w in np.unique(interest)))
     text = (
         f"{len(interest)} items of the {len(np.unique(interest))} largest interests, a color and shape for each. "

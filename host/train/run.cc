@@ -147,7 +147,7 @@ class Runner {
   }
 
   void Prepare() {
-    if (!options_.catalog.empty()) run_.catalog = ReadCatalog(options_.catalog);
+    if (!options_.catalog.empty()) run_.catalog = ReadCatalog(options_.catalog, options_.catalog_columns);
     const bool built = share_ != nullptr && share_->graph.k > 0;
     if (share_ != nullptr && share_->log.n_events() > 0) {
       run_.log = std::move(share_->log);

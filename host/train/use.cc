@@ -2,10 +2,6 @@
 #include "host/train/use.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cstdio>
-
-#include "host/train/cold.h"
 
 namespace resembed::train {
 
@@ -17,6 +13,7 @@ void AddCommon(CLI::App* command, UseOptions* o, const char* name) {
   command->add_option(
       "--catalog", o->catalog,
       "Table of items with a header: item, name, and a column group for items without events");
+  command->add_option("--catalog-columns", o->catalog_columns, "item=NAME,name=NAME,group=NAME of --catalog");
   command->add_option("--threads", o->threads, "Threads; 0 = all of the machine. Results do not depend on it")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
@@ -42,28 +39,6 @@ void AddUseCommands(CLI::App* app, UseOptions* o) {
       app->add_subcommand("export", "Item vectors of a trained model, for numpy or a vector index");
   AddCommon(write, o, "export");
   write->add_option("--out", o->out, "Folder for the files")->required();
-}
-
-SavedModel LoadForUse(const UseOptions& options, Pool* pool, Catalog* catalog) {
-  SavedModel model = LoadModel(options.model, pool);
-  if (!options.catalog.empty()) {
-    *catalog = ReadCatalog(options.catalog);
-    const ColdItems cold = AddColdItems(*catalog, &model);
-    if (cold.with_group + cold.without_group > 0) {
-      std::fprintf(stderr,
-                   "%s: %lld items that the model did not learn: %lld stand where their group does, %lld "
-                   "have no group it knows\n",
-                   options.catalog.c_str(), static_cast<long long>(cold.with_group + cold.without_group),
-                   static_cast<long long>(cold.with_group), static_cast<long long>(cold.without_group));
-    }
-  }
-  const auto n_left_out = std::count(model.listed.begin(), model.listed.end(), 0);
-  if (n_left_out > 0) {
-    std::fprintf(stderr,
-                 "%s: %lld items left out: no training user touched them, and no --catalog has them\n",
-                 options.model.c_str(), static_cast<long long>(n_left_out));
-  }
-  return model;
 }
 
 int Use(const UseOptions& options) {

@@ -2,11 +2,7 @@
 // What is done with a model that a run left: resembed-train recommend, resembed-train export.
 #pragma once
 
-#include <string>
-
-#include "host/train/catalog.h"
 #include "host/train/config.h"
-#include "host/train/saved_model.h"
 
 namespace CLI {
 class App;
@@ -19,9 +15,6 @@ void AddUseCommands(CLI::App* app, UseOptions* options);
 
 // What the subcommand says. 0, or throws Error.
 int Use(const UseOptions& options);
-
-// The model, and the catalog where one is given: its items without events are then in the model.
-SavedModel LoadForUse(const UseOptions& options, Pool* pool, Catalog* catalog);
 
 // For every user of a history file the best items, best first: user, rank from 1, item, score[, name]. Users are in
 // the file's order. Scores and the order of ties are those of the evaluation (eval.h): the items listed are ranked by

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""export_test.py RESEMBED_TRAIN: numpy alone ranks with what `resembed-train export` wrote, as `recommend` does.
-Exit status 77 (skipped) without numpy."""
+"""export_test.py RESEMBED_TRAIN SOURCE: docs/examples/rank_exported.py ranks with what `resembed-train export` wrote as
+`recommend` does. Exit status 77 (skipped) without numpy."""
 
 import csv
 import json
@@ -42,41 +42,6 @@ def rows(path):
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-class Exported:
-    """A folder of `export`, and the scores of its items after a history."""
-
-    def __init__(self, folder):
-        self.arrays = {
-            name[:-4]: np.load(os.path.join(folder, name)) for name in os.listdir(folder) if name.endswith(".npy")
-        }
-        with open(os.path.join(folder, "model.json"), encoding="utf-8") as file:
-            self.model = json.load(file)
-        self.ids = [row["item"] for row in rows(os.path.join(folder, "ids.tsv"))]
-        self.row = {item: row for row, item in enumerate(self.ids)}
-        self.items = self.arrays["items"]
-
-    def pooled(self, history):
-        model = self.model
-        known = [self.row[item] for item in reversed(history) if item in self.row][: model["history"]]
-        weights = model["history_decay"] ** np.arange(len(known))
-        if model["history_normalized"] and known:
-            weights = weights / weights.sum()
-        return weights @ self.items[known] if known else np.zeros(model["dim"])
-
-    def dot(self, history):
-        """Inner products of (query, 1) and (item, bias)."""
-        weight = self.arrays["dot.query_weight"]
-        pooled = self.pooled(history)
-        query = pooled @ weight if weight.shape[1] > 1 else pooled * weight[:, 0]
-        return np.column_stack([self.items, self.arrays["item_bias"]]) @ np.append(query, 1)
-
-    def mlp(self, history):
-        w = {name[4:]: array for name, array in self.arrays.items() if name.startswith("mlp.")}
-        z = self.pooled(history) @ w["history_weight"] + self.items @ w["item_weight"] + w["bias1"][:, 0]
-        c = np.maximum(np.maximum(z, 0) @ w["weight2"] + w["bias2"][:, 0], 0)
-        return c @ w["weight3"][:, 0] + w["bias3"][0, 0]
-
-
 class Export(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -111,7 +76,7 @@ class Export(unittest.TestCase):
     def export(self, name, *more):
         out = self.at("export_" + name.replace("/", "_"))
         run("export", "--model", self.at(name + "/seed1.safetensors"), "--out", out, *more)
-        return Exported(out)
+        return rank_exported.Exported(out)
 
     def lists(self, name, *more):
         done = run("recommend", "--model", self.at(name + "/seed1.safetensors"), "--history", self.at("log.tsv"), *more)
@@ -147,7 +112,7 @@ class Export(unittest.TestCase):
         self.assertEqual(set(lists), set(self.histories))
         n_in_order = 0
         for user, history in self.histories.items():
-            scores = getattr(exported, exported.model["head"])(history)
+            scores = exported.scores(history)
             scores[[exported.row[item] for item in set(history) if item in exported.row]] = -np.inf
             best = np.argsort(-scores, kind="stable")[:20]
             self.assertEqual(len(lists[user]), 20)
@@ -178,7 +143,7 @@ class Export(unittest.TestCase):
             "export", "--model", self.at("run/dot/avg/seed1.safetensors"), "--catalog", self.at("catalog.csv"), "--out", out
         )
         self.assertIn("4 items that the model did not learn: 2 stand where their group does, 2 have no", done.stderr)
-        exported = Exported(out)
+        exported = rank_exported.Exported(out)
         bias = learned.arrays["item_bias"]
         shelves = [[learned.row[f"item {20 * shelf + at}"] for at in range(20)] for shelf in range(5)]
         everything = list(range(len(learned.ids)))
@@ -206,12 +171,22 @@ class Export(unittest.TestCase):
         )
         self.assertIn("1 of 2 events have items that the model did not learn", done.stderr)
         lines = [line.split("\t") for line in done.stdout.splitlines()[1:]]
-        scores = exported.dot(["new"])
+        scores = exported.scores(["new"])
         best = sorted((score for item, score in zip(exported.ids, scores) if item != "new"), reverse=True)[:20]
         np.testing.assert_allclose([float(line[3]) for line in lines if line[0] == "x"], best, rtol=0, atol=2e-5)
         self.assertGreater(sum(line[2] in [learned.ids[row] for row in shelves[2]] for line in lines[:20]), 10)
         popular = np.sort(bias)[::-1][:20]
         np.testing.assert_allclose([float(line[3]) for line in lines if line[0] == "y"], popular, rtol=0, atol=1e-6)
+
+    def test_the_example_prints_the_best(self):
+        self.export("run/dot/avg")
+        out, history = self.at("export_run_dot_avg"), self.histories["u5"]
+        script = os.path.abspath(rank_exported.__file__)
+        done = subprocess.run(
+            [sys.executable, "-B", script, out, *history], capture_output=True, text=True, check=True
+        )
+        best = [line.split("\t")[0] for line in done.stdout.splitlines()]
+        self.assertEqual(best[:5], [item for item, _ in self.lists("run/dot/avg", "--exclude-seen")["u5"]][:5])
 
     def test_the_head_of_mlp_is_there(self):
         self.check_ranking("run/mlp/avg")
@@ -219,8 +194,11 @@ class Export(unittest.TestCase):
 
 if __name__ == "__main__":
     TRAIN = os.path.abspath(sys.argv.pop(1))
+    sys.path.insert(0, os.path.join(sys.argv.pop(1), "docs/examples"))
     try:
         import numpy as np
+
+        import rank_exported
     except ImportError as error:
         print(f"skipped: {error}; the test needs numpy")
         sys.exit(77)
