@@ -85,7 +85,7 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
   app->add_flag("--resume", o->resume, "Continue an interrupted run in --out")->group("Run");
   app->add_flag("!--no-report", o->report, "Do not draw report.html")->group("Run");
   app->add_option("--envelope-every", o->envelope_every,
-                  "Steps between two lines of envelope.jsonl; 0 = none. Changes no result")
+                  "Steps between two measurements of the envelope (envelope.jsonl); 0 = never")
       ->check(CLI::Range(0, 1 << 30))
       ->capture_default_str()
       ->group("Run");
