@@ -4,6 +4,7 @@
 #include "host/cuda/envelope.h"
 #endif
 
+#include <algorithm>
 #include <limits>
 
 #include "host/descriptor.h"
@@ -54,6 +55,12 @@ resembed_status Check(const resembed_envelope_args* given, const resembed_place*
 }
 
 resembed_status CheckInterests(const resembed_envelope_args& args, int64_t n_items) {
+  int32_t smallest = 0, largest = -1;
+  for (int64_t item = 0; item < n_items; ++item) {
+    smallest = std::min(smallest, args.interest_of[item]);
+    largest = std::max(largest, args.interest_of[item]);
+  }
+  if (smallest >= -1 && largest < args.n_interests) return RESEMBED_OK;
   for (int64_t item = 0; item < n_items; ++item) {
     if (args.interest_of[item] < -1 || args.interest_of[item] >= args.n_interests) {
       return Fail(RESEMBED_OUT_OF_RANGE,

@@ -37,6 +37,21 @@ float Quantile(float* values, int64_t n, double q) {
   return *at;
 }
 
+// body(item) over the items that have an interest, in order. Where only few have one, most blocks have none.
+template <typename BodyT>
+void ForGrouped(const int32_t* interest_of, int64_t n_items, const BodyT& body) {
+  constexpr int64_t kBlock = 32;
+  for (int64_t begin = 0; begin < n_items; begin += kBlock) {
+    const int64_t end = std::min(n_items, begin + kBlock);
+    int32_t largest = -1;
+    for (int64_t item = begin; item < end; ++item) largest = std::max(largest, interest_of[item]);
+    if (largest < 0) continue;
+    for (int64_t item = begin; item < end; ++item) {
+      if (interest_of[item] >= 0) body(item);
+    }
+  }
+}
+
 class Statistics {
  public:
   Statistics(const resembed_envelope_args& args, const resembed_table& table, const EnvelopeWork& work,
@@ -95,16 +110,14 @@ class Statistics {
 
   void Group() {
     std::memset(work_.starts, 0, static_cast<size_t>(args_.n_interests + 1) * sizeof(int64_t));
-    for (int64_t item = 0; item < table_.n_items; ++item) {
-      if (args_.interest_of[item] >= 0) ++work_.starts[args_.interest_of[item] + 1];
-    }
+    ForGrouped(args_.interest_of, table_.n_items,
+               [this](int64_t item) { ++work_.starts[args_.interest_of[item] + 1]; });
     for (int64_t interest = 0; interest < args_.n_interests; ++interest) {
       work_.starts[interest + 1] += work_.starts[interest];
     }
     // Place each item at its interest's start and advance it; one step back restores the starts.
-    for (int64_t item = 0; item < table_.n_items; ++item) {
-      if (args_.interest_of[item] >= 0) work_.members[work_.starts[args_.interest_of[item]]++] = item;
-    }
+    ForGrouped(args_.interest_of, table_.n_items,
+               [this](int64_t item) { work_.members[work_.starts[args_.interest_of[item]]++] = item; });
     for (int64_t interest = args_.n_interests; interest > 0; --interest) {
       work_.starts[interest] = work_.starts[interest - 1];
     }

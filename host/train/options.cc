@@ -124,7 +124,7 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
   app->add_flag("--resume", o->resume, "Continue an interrupted run in --out")->group("Run");
   app->add_flag("!--no-report", o->report, "Do not draw report.html")->group("Run");
   app->add_option("--envelope-every", o->envelope_every,
-                  "Steps between two lines of envelope.jsonl; 0 = none. Changes no result")
+                  "Steps between two measurements of the envelope (envelope.jsonl); 0 = never")
       ->check(CLI::Range(0, 1 << 30))
       ->capture_default_str()
       ->group("Run");
@@ -399,6 +399,9 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
     if (name == "train-fraction" && !options->graph.empty()) {
       return fail("--graph is given with --sweep train-fraction; needs one of them");
     }
+    if (options->tune && name == "lambda")
+      return fail("--tune is given with --sweep lambda; needs one of them");
+    if (options->fit_all) return fail("--fit-all is given with --sweep; needs one of them");
     if (app.count("--variants") == 0) variants = "plain,plain_l2,central,avg";
   }
   options->variants = SplitNames(variants);

@@ -4,6 +4,8 @@
 import json
 import os
 
+from matplotlib import ticker
+
 from report_data import Row, interval, number
 from report_plots import label, plt, style
 from report_text import num, signed, verdict
@@ -115,7 +117,7 @@ def against_value(axis, sweep, head, of):
 
 
 def against_figure(axis, sweep, head, x_of, y_of, x_name):
-    """Each variant's path through the values; the first value is open-ended by its text."""
+    """Each variant's path through the values; the first and the last value are written beside their markers."""
     for variant in sweep.variants(head):
         color, marker, dashes = style(variant)
         points = [(x_of(row), y_of(row), value, row) for value, row in sweep.rows(head, variant)]
@@ -148,9 +150,15 @@ def sweep_plot(sweep):
             bottom[0], sweep, head, lambda row: row.num("ratio"), lambda row: row.num("auc"),
             "median |residual| : |center|",
         )
-        if any(line.get_xdata().size for line in bottom[0].lines):
+        if bottom[0].lines:
+            central = [row.num("auc") for _, row in sweep.rows(head, "central") if row.num("auc") is not None]
+            if central and len(set(central)) == 1:
+                bottom[0].axhline(central[0], color=style("central")[0], lw=1, ls=":")
             bottom[0].set_xscale("log")
-            bottom[0].set_title("auc over the ratio")
+            bottom[0].xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            bottom[0].xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            bottom[0].xaxis.set_minor_formatter(ticker.NullFormatter())
+            bottom[0].set_title("auc over the ratio" + (" (dotted: central, no residual)" if central else ""))
         else:
             bottom[0].set_visible(False)
         against_figure(

@@ -15,7 +15,7 @@ namespace resembed::train {
 // run, so that their lines can be compared.
 struct EnvelopeSample {
   static constexpr uint64_t kSeed = 20190805;
-  static constexpr int64_t kMaxMembers = 128, kMaxInterests = 128;
+  static constexpr int64_t kMaxMembers = 64, kMaxInterests = 128;
   std::vector<int32_t> interest_of;  // [n_items] position in `interests`, -1 = not in the sample
   std::vector<int32_t> interests;    // of the partition, increasing
   int64_t n_items = 0;               // of the sample
@@ -24,7 +24,7 @@ struct EnvelopeSample {
 // order of a hash of kSeed, of each its kMaxMembers members with the smallest hash, until max_items are reached.
 EnvelopeSample SampleEnvelope(const Partition& partition, int64_t max_items);
 // Items that can be measured every 100 steps for less than 2 % of them (docs/concepts.md): steps on larger batches take longer.
-inline int64_t EnvelopeItems(const Hyper& hyper) { return int64_t{16} * hyper.batch; }
+inline int64_t EnvelopeItems(const Hyper& hyper) { return int64_t{12} * hyper.batch; }
 
 // envelope.jsonl, written line by line.
 class EnvelopeLog {

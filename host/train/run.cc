@@ -308,6 +308,10 @@ class Runner {
       run_.sample =
           SampleEnvelope(run_.partition, EnvelopeItems(HyperOf(options_, options_.heads[0], run_.n_samples)));
     }
+    if ((options_.residual_cap > 0 || options_.residual_ratio > 0) && run_.sample.interests.empty()) {
+      throw Error{"--residual-cap and --residual-ratio: no interest has " +
+                  std::to_string(EnvelopeFigures::kMinItems) + " items in training; needs one to measure"};
+    }
     WriteText((out_ / "items.tsv").string(), ItemsTable(run_.log.item_names));
     SaveGraph(run_.graph, run_.log, (out_ / "graph.safetensors").string());
     if (share_ != nullptr) share_->take_rows();

@@ -166,6 +166,56 @@ def make(draw=random.Random(5), capped="att"):
     return metrics, curves, picture
 
 
+def envelope_lines():
+    """Lines of envelope.jsonl for plain and avg of the mlp head."""
+    lines = []
+    for name in ("plain", "avg"):
+        for step in range(0, 500, 100):
+            five = [(1 + step / 100) * share for share in (0.01, 0.02, 0.03, 0.04, 0.05)]
+            ratio = five if name == "avg" else None
+            lines.append(
+                {
+                    "head": "mlp",
+                    "variant": name,
+                    "seed": 1,
+                    "step": step,
+                    "epoch": 1,
+                    "ratio": ratio and ratio[2],
+                    "quantiles": {"radius": five, "ratio": ratio},
+                }
+            )
+    return lines
+
+
+def sweep(metrics):
+    """sweep.json of three values, made of the rows of one run; avg gets better with the value, the last one is capped."""
+    runs = []
+    for place, value in enumerate((0, 0.001, 0.01)):
+        heads = {}
+        for head, rows in metrics["heads"].items():
+            heads[head] = {
+                name: dict(
+                    rows[name],
+                    capped=place == 2,
+                    ratio={"mean": 0.4 / (1 + place), "std": None} if name == "avg" else None,
+                    radius=figure(1.5 - 0.1 * place),
+                    auc=figure(rows[name]["auc"]["mean"] + (0.002 * place if name == "avg" else 0)),
+                )
+                for name in ("plain", "central", "avg")
+            }
+        runs.append({"value": value, "text": str(value), "folder": f"lambda={value}", "heads": heads})
+    return {
+        "name": "lambda",
+        "values": [0, 0.001, 0.01],
+        "heads": ["mlp", "dot"],
+        "variants": ["plain", "central", "avg"],
+        "seeds": 1,
+        "source": "made-up <log> & co",
+        "command": "resembed-train --sweep lambda=0,0.001,0.01",
+        "runs": runs,
+    }
+
+
 def write(folder, metrics, curves=None, picture=None):
     for name, value in (("metrics", metrics), ("curves", curves), ("picture", picture)):
         if value is not None:

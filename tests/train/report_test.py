@@ -3,6 +3,7 @@
 
 import html
 import importlib
+import json
 import os
 import random
 import re
@@ -202,6 +203,39 @@ class Report(unittest.TestCase):
         self.assertIn("\u00b1.004", text)
         self.assertNotIn("One seed", text)
         self.assertNotRegex(text.lower(), r">\W*(nan|none)\W*<")
+
+    def test_draws_the_envelope_while_training(self):
+        lines = "".join(json.dumps(line) + "\n" for line in report_sample.envelope_lines())
+        with tempfile.TemporaryDirectory() as folder:
+            report_sample.write(folder, self.metrics)
+            with open(os.path.join(folder, "envelope.jsonl"), "w", encoding="utf-8") as file:
+                file.write(lines + '{"head": "mlp", "va')  # as a crash may leave it
+            done = run_report(folder)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            page = read(folder)
+        self.assertEqual(page.count("Ratio and radius while training, mlp"), 1)
+        self.assertNotIn("Ratio and radius while training, dot", page)
+
+    def test_a_sweep_has_its_page_and_picture(self):
+        sweep = dict(report_sample.sweep(self.metrics), interrupted=True)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "sweep.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(sweep, file)
+            done = run_report(folder)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            page = read(folder)
+            with open(os.path.join(folder, "sweep.svg"), encoding="utf-8") as file:
+                self.assertIn("<svg", file.read())
+            text = text_of(page)
+            self.assertEqual(page.count("data:image/svg+xml;base64,"), 1)
+            self.assertIn("A sweep of lambda", text)
+            self.assertIn("made-up <log> & co", text)
+            self.assertIn('<a href="lambda=0.001/report.html">0.001</a>', text)
+            # avg at the middle value: auc .934, and minus plain's of the same run.
+            self.assertRegex(text, r"<td>avg</td><td class=best>0.001</td><td>\.934</td>.*\+\.011 <small>")
+            self.assertRegex(text, "<td>avg \u2020</td><td>0.01</td>")
+            self.assertIn("The sweep was interrupted", text)
 
     def test_says_what_is_missing(self):
         with tempfile.TemporaryDirectory() as folder:
