@@ -11,6 +11,9 @@
 // where bag b begins at offsets[b] + b. A bag of more than kLongBag items is taken block by block, its
 // partial sums meet in a second pass. Nothing of this shows in the bits.
 //
+// Sums over items of several rows keep embeddings composed lately (item_cache.h), one cache for each
+// task that runs; it is left out where ids hardly come again.
+//
 // With a plan, a table whose items are used often enough has each of its unique items composed once, into
 // [n_unique, dim] of the workspace; its features then pool rows of that plain table by the plan's inverse
 // map.
@@ -19,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "host/cpu/item_cache.h"
 #include "host/cpu/row_ops.h"
 #include "host/executor.h"
 #include "host/plan.h"
@@ -52,6 +56,9 @@ struct ForwardWork {
   float* scratch;     // [n_tasks, 3, max_dim] sum, block, item
   int32_t* argmax;    // [n_tasks, 2, max_dim] best, block; null without MAX
   uint8_t* has_long;  // [n_tasks] a long bag begins in this task
+  ItemCache* caches;  // [n_caches], set up by Forward; a task takes a free one
+  float* cache_rows;  // [n_caches, ItemCache::kFloats]
+  int64_t n_caches;
 };
 
 // Lays the workspace out; with a null base it only counts.
