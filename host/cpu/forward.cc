@@ -212,8 +212,7 @@ class Task {
         const auto n = static_cast<int>(std::min<int64_t>(kItemBatch, length - done));
         const float* weights = feature_.weights != nullptr ? feature_.weights + start + done : nullptr;
         stream.Next(n, weights, &batch);
-        pool(y, batch.items, weights != nullptr ? batch.weights : nullptr, batch.keep, batch.n_items,
-             batch.ahead, batch.n_ahead, dim_);
+        pool(y, batch, dim_);
         count += batch.n_items;
       }
       return count;

@@ -24,7 +24,6 @@ namespace resembed::detail {
 constexpr int64_t kBytesAhead = 16 * 1024;
 constexpr int64_t kListsBefore = 16;
 constexpr int kMaxItemsAhead = 24;
-constexpr int kItemBatch = 8;  // items taken at once
 
 // What a stream may know about a table at compile time: where its central rows come from.
 enum class MapKind { kAny, kNone, kCode, kList };
@@ -50,15 +49,6 @@ struct IdList {
   }
 };
 
-// Up to kItemBatch positions of a stream that are taken at once, for RowOps::pool.
-struct ItemBatch {
-  int n_items, n_ahead;
-  const ItemRows* items[kItemBatch];  // [n_items] those that contribute
-  float weights[kItemBatch];          // [n_items] when the caller has weights
-  float* keep[kItemBatch];            // [n_items] where to keep the embedding, or null
-  const ItemRows* ahead[kItemBatch];  // [n_ahead] items whose rows are due
-};
-
 // Position p is item `first_item + p`.
 struct IdRange {
   int64_t first_item;
@@ -69,7 +59,7 @@ struct IdRange {
 // its calls.
 __attribute__((always_inline)) inline void PrefetchBytes(const char* first, int64_t bytes) {
   const char* line = first - (reinterpret_cast<uintptr_t>(first) & 63);
-  for (; line < first + bytes; line += 64) __builtin_prefetch(line, 0, 1);
+  for (; line < first + bytes; line += 64) __builtin_prefetch(line, 0, 2);
 }
 
 // Positions [first, last) of a list, in order. `table` is resolved and checked, its maps are trusted; it and
@@ -152,9 +142,14 @@ class ItemStream {
   void Next(int n, const float* weights, ItemBatch* batch) {
     const int64_t position = position_;
     position_ += n;
-    batch->n_items = batch->n_ahead = 0;
+    batch->n_items = batch->n_ahead = batch->n_maps = 0;
+    batch->has_weights = weights != nullptr;
     for (int64_t p = position + lists_ahead_; p < position_ + lists_ahead_ && p < last_; ++p) {
-      PrefetchLists(ids_(p));
+      const int64_t item = ids_(p);
+      if (item >= 0)
+        ForMaps(item, [batch](const void* first, int64_t bytes) {
+          batch->maps[batch->n_maps++] = {static_cast<const char*>(first), bytes};
+        });
     }
     for (int64_t p = position + rows_ahead_; p < position_ + rows_ahead_ && p < last_; ++p) {
       if (!Fill(p)) continue;
@@ -205,21 +200,25 @@ class ItemStream {
 
   MapKind Kind() const { return kKind == MapKind::kAny ? kind_ : kKind; }
 
-  __attribute__((always_inline)) void PrefetchLists(int64_t item) const {
-    if (item < 0) return;
+  // use(first, bytes) of at most three parts of maps.
+  template <typename UseT>
+  __attribute__((always_inline)) void ForMaps(int64_t item, const UseT& use) const {
     if (Kind() == MapKind::kList) {
-      PrefetchBytes(reinterpret_cast<const char*>(table_.neighbors + item * table_.neighbors_stride),
-                    width_ * 4);
+      use(table_.neighbors + item * table_.neighbors_stride, width_ * 4);
       if (table_.neighbor_weights != nullptr) {
-        PrefetchBytes(
-            reinterpret_cast<const char*>(table_.neighbor_weights + item * table_.neighbor_weights_stride),
-            width_ * 4);
+        use(table_.neighbor_weights + item * table_.neighbor_weights_stride, width_ * 4);
       }
     } else if (Kind() == MapKind::kCode) {
-      __builtin_prefetch(static_cast<const char*>(table_.center_of) +
-                         item * ElementBytes(table_.center_of_dtype));
+      const int64_t bytes = ElementBytes(table_.center_of_dtype);
+      use(static_cast<const char*>(table_.center_of) + item * bytes, bytes);
     }
-    if (table_.residual_row_of != nullptr) __builtin_prefetch(table_.residual_row_of + item);
+    if (table_.residual_row_of != nullptr) use(table_.residual_row_of + item, 4);
+  }
+  __attribute__((always_inline)) void PrefetchLists(int64_t item) const {
+    if (item < 0) return;
+    ForMaps(
+        item, [](const void* first, int64_t bytes)
+                  __attribute__((always_inline)) { PrefetchBytes(static_cast<const char*>(first), bytes); });
   }
 
   // Reads the maps of the item at `position`; false when it has no rows to send for. Slots past the end of a list

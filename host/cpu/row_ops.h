@@ -22,11 +22,28 @@ struct ItemRows {
   resembed_dtype residual_dtype;
 };
 
-// y[c] += a[0] e_0[c], then a[1] e_1[c], ... of the items' embeddings, each formed first, in registers; null `a` = 1.
-// keep[j]: where embedding j is written, too, or null; a later item of the call may read it as its residual row.
-// In between, rows of ahead[0 .. n_ahead) are sent for; they begin at cache lines and are whole lines long.
-using PoolFunction = void (*)(float* y, const ItemRows* const* items, const float* a, float* const* keep,
-                              int n_items, const ItemRows* const* ahead, int n_ahead, int64_t dim);
+constexpr int kItemBatch = 8;
+
+// Items that are pooled at once, and what to send for meanwhile.
+struct ItemBatch {
+  struct Span {
+    const char* first;
+    int64_t bytes;
+  };
+  int n_items;
+  const ItemRows* items[kItemBatch];
+  bool has_weights;
+  float weights[kItemBatch];  // a of each item
+  float* keep
+      [kItemBatch];  // where its embedding is written, too, or null; a later item may read it as its residual
+  int n_ahead;
+  const ItemRows* ahead[kItemBatch];  // rows begin at cache lines and are whole lines long
+  int n_maps;
+  Span maps[3 * kItemBatch];
+};
+
+// y[c] += a_0 e_0[c], then a_1 e_1[c], ...: each embedding formed first, in registers.
+using PoolFunction = void (*)(float* y, const ItemBatch& batch, int64_t dim);
 using ComposeFunction = void (*)(float* y, float a, const ItemRows& rows, const ItemRows& ahead, int64_t dim);
 
 // Element types are F32, F16, BF16; dim >= 1; any alignment of the element type.

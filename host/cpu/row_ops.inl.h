@@ -162,9 +162,9 @@ RESEMBED_INLINE void Send(const void* row, int64_t col) {
   const char* first = static_cast<const char*>(row) + col * kBytes;
   if constexpr (kColumns * kBytes >= 64) {
 #pragma GCC unroll 8
-    for (int line = 0; line < kColumns * kBytes; line += 64) __builtin_prefetch(first + line, 0, 1);
+    for (int line = 0; line < kColumns * kBytes; line += 64) __builtin_prefetch(first + line, 0, 2);
   } else {
-    if (col * kBytes % 64 == 0) __builtin_prefetch(first, 0, 1);
+    if (col * kBytes % 64 == 0) __builtin_prefetch(first, 0, 2);
   }
 }
 
@@ -250,36 +250,33 @@ void Compose(float* e, const ItemRows& rows, int64_t dim) {
 template <resembed_dtype kCentral, resembed_dtype kResidual, bool kWeighted>
 struct PoolBody {
   float* y;
-  const ItemRows* const* items;
-  const float* a;
-  float* const* keep;
-  int n_items;
-  const ItemRows* const* ahead;
-  int n_ahead;
+  const ItemBatch& batch;
 
   template <int kN, int kCount>
   RESEMBED_INLINE void Tile(int64_t col) const {
     using F = typename Vec<kN>::F;
+    const int n_items = batch.n_items, n_ahead = batch.n_ahead, n_maps = col == 0 ? batch.n_maps : 0;
     F sum[kCount];
 #pragma GCC unroll 8
     for (int part = 0; part < kCount; ++part) Load<kN, RESEMBED_F32>(sum[part], y, col + part * kN);
+    int map = 0;
     for (int item = 0; item < n_items; ++item) {
-      if (item < n_ahead) SendItem<kN * kCount>(*ahead[item], col);
+      for (const int end = map + 3; map < end && map < n_maps; ++map) SendMap(batch.maps[map]);
+      if (item < n_ahead) SendItem<kN * kCount>(*batch.ahead[item], col);
       F e[kCount] = {};
-      ComposeTile<kN, kCount, kCentral, kResidual, false>(e, *items[item], *items[item], col);
-      if (keep[item] != nullptr) {
+      ComposeTile<kN, kCount, kCentral, kResidual, false>(e, *batch.items[item], *batch.items[item], col);
+      if (float* keep = batch.keep[item]; keep != nullptr) {
 #pragma GCC unroll 8
-        for (int part = 0; part < kCount; ++part) {
-          Store<kN, RESEMBED_F32>(keep[item], col + part * kN, e[part]);
-        }
+        for (int part = 0; part < kCount; ++part) Store<kN, RESEMBED_F32>(keep, col + part * kN, e[part]);
       }
 #pragma GCC unroll 8
       for (int part = 0; part < kCount; ++part) {
-        if constexpr (kWeighted) e[part] = Broadcast<kN>(a[item]) * e[part];
+        if constexpr (kWeighted) e[part] = Broadcast<kN>(batch.weights[item]) * e[part];
         sum[part] += e[part];
       }
     }
-    for (int item = n_items; item < n_ahead; ++item) SendItem<kN * kCount>(*ahead[item], col);
+    for (; map < n_maps; ++map) SendMap(batch.maps[map]);
+    for (int item = n_items; item < n_ahead; ++item) SendItem<kN * kCount>(*batch.ahead[item], col);
 #pragma GCC unroll 8
     for (int part = 0; part < kCount; ++part) Store<kN, RESEMBED_F32>(y, col + part * kN, sum[part]);
   }
@@ -289,15 +286,18 @@ struct PoolBody {
     for (int slot = 0; slot < rows.n_central; ++slot) Send<kColumns, kCentral>(rows.central[slot], col);
     if (rows.residual != nullptr) Send<kColumns, kResidual>(rows.residual, col);
   }
+  RESEMBED_INLINE static void SendMap(const ItemBatch::Span& map) {
+    const char* line = map.first - (reinterpret_cast<uintptr_t>(map.first) & 63);
+    for (; line < map.first + map.bytes; line += 64) __builtin_prefetch(line);
+  }
 };
 
 template <resembed_dtype kCentral, resembed_dtype kResidual>
-void PoolTyped(float* y, const ItemRows* const* items, const float* a, float* const* keep, int n_items,
-               const ItemRows* const* ahead, int n_ahead, int64_t dim) {
-  if (a == nullptr) {
-    ForColumns(dim, PoolBody<kCentral, kResidual, false>{y, items, a, keep, n_items, ahead, n_ahead});
+void PoolTyped(float* y, const ItemBatch& batch, int64_t dim) {
+  if (batch.has_weights) {
+    ForColumns(dim, PoolBody<kCentral, kResidual, true>{y, batch});
   } else {
-    ForColumns(dim, PoolBody<kCentral, kResidual, true>{y, items, a, keep, n_items, ahead, n_ahead});
+    ForColumns(dim, PoolBody<kCentral, kResidual, false>{y, batch});
   }
 }
 

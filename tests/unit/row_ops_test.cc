@@ -162,13 +162,18 @@ TEST(RowOps, ComposeGivesTheBitsOfPlainLoopsForEveryDimAndType) {
           std::vector<float> pooled(n + 1, 7.f), kept(n + 1, 7.f);
           std::memcpy(pooled.data() + 1, start.data(), n * 4);
           const ItemRows again = {nullptr, nullptr, 0, kept.data() + 1, central_type, residual_type};
-          const ItemRows* const items[] = {&rows, &rows, &again};
-          const ItemRows* const due[] = {&ahead, &ahead, &ahead, &ahead};
-          float* const keep[] = {nullptr, kept.data() + 1, nullptr};
-          const float weights[] = {a, 1.0f, -.6f};
           const int n_items = residual_type == RESEMBED_F32 ? 3 : 2;
+          ItemBatch batch = {n_items,
+                             {&rows, &rows, &again},
+                             true,
+                             {a, 1.0f, -.6f},
+                             {nullptr, kept.data() + 1, nullptr},
+                             4,
+                             {&ahead, &ahead, &ahead, &ahead},
+                             1,
+                             {{reinterpret_cast<const char*>(weights.data()), 16}}};
           const PoolFunction pool = ops.pool[central_type][residual_type];
-          pool(pooled.data() + 1, items, weights, keep, n_items, due, 4, dim);
+          pool(pooled.data() + 1, batch, dim);
           std::vector<float> want(n), want_ones(n);
           for (size_t col = 0; col < n; ++col) {
             want[col] = sum[col] + e[col];
@@ -183,7 +188,8 @@ TEST(RowOps, ComposeGivesTheBitsOfPlainLoopsForEveryDimAndType) {
           ASSERT_TRUE(SameBits({kept.begin() + 1, kept.end()}, e)) << "isa " << isa << " dim " << dim;
           ASSERT_TRUE(pooled[0] == 7.f && kept[0] == 7.f);
           std::fill(pooled.begin(), pooled.end(), 0.f);
-          pool(pooled.data() + 1, items, nullptr, keep, n_items, due, 1, dim);
+          batch.has_weights = false;
+          pool(pooled.data() + 1, batch, dim);
           ASSERT_TRUE(SameBits({pooled.begin() + 1, pooled.end()}, want_ones))
               << "isa " << isa << " dim " << dim;
         }
