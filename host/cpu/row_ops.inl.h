@@ -234,7 +234,7 @@ void ComposeTyped(float* y, float, const ItemRows& rows, const ItemRows& ahead, 
 }
 
 // [central type][residual type]
-static constexpr ComposeFunction kComposeByType[3][3] = {
+constexpr ComposeFunction kComposeByType[3][3] = {
     {ComposeTyped<RESEMBED_F32, RESEMBED_F32, false>, ComposeTyped<RESEMBED_F32, RESEMBED_F16, false>,
      ComposeTyped<RESEMBED_F32, RESEMBED_BF16, false>},
     {ComposeTyped<RESEMBED_F16, RESEMBED_F32, false>, ComposeTyped<RESEMBED_F16, RESEMBED_F16, false>,
