@@ -90,7 +90,7 @@ inline float* OutRow(const GradOut& out, int64_t run, int64_t row) {
   return out.rows + (out.layout == RESEMBED_GRAD_DENSE ? row : run) * out.stride;
 }
 
-inline void PrefetchRead(const void* first, int64_t bytes) {
+__attribute__((always_inline)) inline void PrefetchRead(const void* first, int64_t bytes) {
   const char* at = static_cast<const char*>(first);
   for (const char* line = at - (reinterpret_cast<uintptr_t>(at) & 63); line < at + bytes; line += 64) {
     __builtin_prefetch(line);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <type_traits>
 
 #include "host/cpu/attention_task.h"
@@ -18,12 +19,42 @@ void Divide(float* y, int64_t count, int64_t dim) {
   for (int64_t col = 0; col < dim; ++col) y[col] /= divisor;
 }
 
+// Sums of bags meet an item again and again.
+bool UsesCache(const resembed_table& table, const resembed_feature& feature) {
+  return (feature.pooling == RESEMBED_POOLING_SUM || feature.pooling == RESEMBED_POOLING_MEAN) &&
+         ItemCache::Serves(table);
+}
+
+// A free cache for a task over `table`, or none.
+class TakenCache {
+ public:
+  TakenCache(const ForwardWork& work, const ForwardFeature& owner) {
+    if (!UsesCache(owner.table, owner.feature)) return;
+    for (int64_t index = 0; index < work.n_caches && cache_ == nullptr; ++index) {
+      if (work.caches[index].TryTake()) cache_ = work.caches + index;
+    }
+    if (cache_ != nullptr) is_used_ = cache_->Begin(owner.table, owner.feature.table);
+  }
+  ~TakenCache() {
+    if (cache_ != nullptr) cache_->Release();
+  }
+  TakenCache(const TakenCache&) = delete;
+  TakenCache& operator=(const TakenCache&) = delete;
+
+  ItemCache* Get() const { return is_used_ ? cache_ : nullptr; }
+
+ private:
+  ItemCache* cache_ = nullptr;
+  bool is_used_ = false;
+};
+
 // One task of one feature: the bags and blocks that begin in its cut.
 template <typename IdT, MapKind kKind>
 class Task {
  public:
   Task(const ForwardWork& work, const ForwardFeature& owner, const RowOps& ops, int64_t global_task)
-      : owner_(owner),
+      : work_(work),
+        owner_(owner),
         table_(owner.table),
         feature_(owner.feature),
         ops_(ops),
@@ -41,7 +72,8 @@ class Task {
     if (feature_.pooling == RESEMBED_POOLING_NONE) return Sequence();
     int64_t begin, end;
     cut_.Stretch(&begin, &end);
-    Stream stream(table_, ops_, Ids(), begin, end);
+    const TakenCache cache(work_, owner_);
+    Stream stream(table_, ops_, Ids(), begin, end, cache.Get());
     cut_.ForSegments([&](int64_t bag, int64_t block, int64_t start, int64_t length) {
       if (block < 0) {
         WholeBag(stream, bag, start, length);
@@ -89,21 +121,14 @@ class Task {
     int64_t count = 0;
     if (!is_max_) {
       std::memset(y, 0, static_cast<size_t>(dim_) * sizeof(float));
-      const ComposeFunction compose_add = ops_.compose_add_ahead[table_.central_dtype][table_.residual_dtype];
-      for (int64_t id = start; id < start + length; ++id) {
-        const ItemRows* ahead;
-        const ItemRows* rows = stream.Next(&ahead);
-        if (rows == nullptr) {
-          stream.SendFor(ahead);
-          continue;
-        }
-        const float a = feature_.weights != nullptr ? feature_.weights[id] : 1.0f;
-        if (ahead != nullptr) {
-          compose_add(y, a, *rows, *ahead, dim_);
-        } else {
-          ops_.compose_add(y, a, *rows, dim_);
-        }
-        ++count;
+      const PoolFunction pool = ops_.pool[table_.central_dtype][table_.residual_dtype];
+      ItemBatch batch;
+      for (int64_t done = 0; done < length; done += kItemBatch) {
+        const auto n = static_cast<int>(std::min<int64_t>(kItemBatch, length - done));
+        const float* weights = feature_.weights != nullptr ? feature_.weights + start + done : nullptr;
+        stream.Next(n, weights, &batch);
+        pool(y, batch, dim_);
+        count += batch.n_items;
       }
       return count;
     }
@@ -192,6 +217,7 @@ class Task {
     }
   }
 
+  const ForwardWork& work_;
   const ForwardFeature& owner_;
   const resembed_table& table_;
   const resembed_feature& feature_;
@@ -315,6 +341,7 @@ ForwardWork CarveForward(const resembed_forward_args& args, const Tables& tables
   work.scratch_rows = 3;
   work.features = workspace->Take<ForwardFeature>(args.n_features);
   bool any_max = false;
+  int64_t cached_uses = 0;
   for (int32_t index = 0; index < args.n_features; ++index) {
     ForwardFeature entry = {};
     entry.table = tables[TableOf(args.features[index])];
@@ -342,6 +369,7 @@ ForwardWork CarveForward(const resembed_forward_args& args, const Tables& tables
     }
     any_max = any_max || is_max;
     if (is_attention) work.scratch_rows = kAttentionScratchRows;
+    if (UsesCache(entry.table, entry.feature)) cached_uses += entry.feature.n_ids;
     work.n_tasks += entry.n_tasks;
     work.max_dim = std::max(work.max_dim, entry.table.dim);
     if (work.features != nullptr) work.features[index] = entry;
@@ -349,6 +377,9 @@ ForwardWork CarveForward(const resembed_forward_args& args, const Tables& tables
   work.scratch = workspace->Take<float>(work.n_tasks * work.scratch_rows * work.max_dim);
   if (any_max) work.argmax = workspace->Take<int32_t>(work.n_tasks * 2 * work.max_dim);
   work.has_long = workspace->Take<uint8_t>(work.n_tasks);
+  work.n_caches = std::min(cached_uses / ItemCache::kIdsEach, ItemCache::kMaxCaches);
+  work.caches = workspace->Take<ItemCache>(work.n_caches);
+  work.cache_rows = workspace->Take<float>(work.n_caches * ItemCache::kFloats);
   return work;
 }
 
@@ -377,6 +408,9 @@ void Forward(const ForwardWork& work, const Plan* plan, const RowOps& ops, const
     owner.feature.id_dtype == RESEMBED_I32 ? of(int32_t{}) : of(int64_t{});
   };
   std::memset(work.has_long, 0, static_cast<size_t>(work.n_tasks));
+  for (int64_t index = 0; index < work.n_caches; ++index) {
+    new (work.caches + index) ItemCache(work.cache_rows + index * ItemCache::kFloats);
+  }
   executor.ParallelFor(work.n_tasks, [&run](int64_t task) { run(task, [](auto&& one) { one.Pool(); }); });
   if (std::find(work.has_long, work.has_long + work.n_tasks, 1) == work.has_long + work.n_tasks) return;
   executor.ParallelFor(work.n_tasks, [&run, &work](int64_t task) {

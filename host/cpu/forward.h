@@ -11,6 +11,9 @@
 //
 // Work is cut by ids plus bags (bag_cuts.h); long bags meet in a second pass. Nothing of this shows in the bits.
 //
+// Sums over items of several rows keep embeddings composed lately (item_cache.h), one cache for each
+// task that runs; it is left out where ids hardly come again.
+//
 // With a plan, a table whose items are used often enough has each of its unique items composed once, into
 // [n_unique, dim] of the workspace; its features then pool rows of that plain table by the plan's inverse
 // map.
@@ -19,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "host/cpu/item_cache.h"
 #include "host/cpu/row_ops.h"
 #include "host/executor.h"
 #include "host/plan.h"
@@ -58,6 +62,9 @@ struct ForwardWork {
   float* scratch;     // [n_tasks, scratch_rows, max_dim] sum, block, item; attention: tile of items
   int32_t* argmax;    // [n_tasks, 2, max_dim] best, block; null without MAX
   uint8_t* has_long;  // [n_tasks] a long bag begins in this task
+  ItemCache* caches;  // [n_caches], set up by Forward; a task takes a free one
+  float* cache_rows;  // [n_caches, ItemCache::kFloats]
+  int64_t n_caches;
 
   float* TaskScratch(int64_t task) const { return scratch + task * scratch_rows * max_dim; }
 };

@@ -22,14 +22,34 @@ struct ItemRows {
   resembed_dtype residual_dtype;
 };
 
+constexpr int kItemBatch = 8;
+
+// Items that are pooled at once, and what to send for meanwhile.
+struct ItemBatch {
+  struct Span {
+    const char* first;
+    int64_t bytes;
+  };
+  int n_items;
+  const ItemRows* items[kItemBatch];
+  bool has_weights;
+  float weights[kItemBatch];  // a of each item
+  float* keep
+      [kItemBatch];  // where its embedding is written, too, or null; a later item may read it as its residual
+  int n_ahead;
+  const ItemRows* ahead[kItemBatch];  // rows begin at cache lines and are whole lines long
+  int n_maps;
+  Span maps[3 * kItemBatch];
+};
+
+// y[c] += a_0 e_0[c], then a_1 e_1[c], ...: each embedding formed first, in registers.
+using PoolFunction = void (*)(float* y, const ItemBatch& batch, int64_t dim);
 using ComposeFunction = void (*)(float* y, float a, const ItemRows& rows, const ItemRows& ahead, int64_t dim);
 
 // Element types are F32, F16, BF16; dim >= 1; any alignment of the element type.
 struct RowOps {
   // e[c] = the item embedding in fp32 (zeros when it has no row at all).
   void (*compose)(float* e, const ItemRows& rows, int64_t dim);
-  // y[c] += a * e[c], the embedding formed first, in registers.
-  void (*compose_add)(float* y, float a, const ItemRows& rows, int64_t dim);
   // y[c] += a * x[c]
   void (*add_scaled)(float* y, float a, const void* x, resembed_dtype x_dtype, int64_t dim);
   // y[c] = a * x[c]
@@ -41,12 +61,12 @@ struct RowOps {
   // Columns where e[c] beats best[c] (first maximum; NaN wins over numbers, the first NaN stays):
   // best[c] = e[c], argmax[c] = position. argmax may be null.
   void (*max_update)(float* best, int32_t* argmax, const float* e, int32_t position, int64_t dim);
-  // As compose and compose_add, for one pair of types: [central type][residual type]. Between the arithmetic
+  // As compose, for one pair of types: [central type][residual type]. Between the arithmetic
   // on a slot's row they send for the same columns of the same slot of `ahead`, so that requests to memory
   // and arithmetic overlap. Rows of `ahead` begin at cache lines and are whole lines long; where it has fewer
   // slots its pointers are valid up to rows.n_central.
   ComposeFunction compose_ahead[3][3];
-  ComposeFunction compose_add_ahead[3][3];
+  PoolFunction pool[3][3];
 };
 
 // `isa` as in resembed_place; BEST resolves to the widest this machine has.

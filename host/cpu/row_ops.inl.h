@@ -162,97 +162,143 @@ RESEMBED_INLINE void Send(const void* row, int64_t col) {
   const char* first = static_cast<const char*>(row) + col * kBytes;
   if constexpr (kColumns * kBytes >= 64) {
 #pragma GCC unroll 8
-    for (int line = 0; line < kColumns * kBytes; line += 64) __builtin_prefetch(first + line, 0, 1);
+    for (int line = 0; line < kColumns * kBytes; line += 64) __builtin_prefetch(first + line, 0, 2);
   } else {
-    if (col * kBytes % 64 == 0) __builtin_prefetch(first, 0, 1);
+    if (col * kBytes % 64 == 0) __builtin_prefetch(first, 0, 2);
   }
 }
 
-// One item embedding, tile by tile in registers: y = e, or y += a * e.
-template <resembed_dtype kCentral, resembed_dtype kResidual, bool kAdd, bool kAhead>
+// Columns [col, col + kCount * kN) of one item embedding in registers.
+template <int kN, int kCount, resembed_dtype kCentral, resembed_dtype kResidual, bool kAhead>
+RESEMBED_INLINE void ComposeTile(typename Vec<kN>::F (&e)[kCount], const ItemRows& rows,
+                                 const ItemRows& ahead, int64_t col) {
+  using F = typename Vec<kN>::F;
+  const int n_central = rows.n_central;
+  const void* const* central = rows.central;
+  const float* weights = rows.weights;
+  if (n_central > 0) {
+    const F first_weight = Broadcast<kN>(weights[0]);
+    if constexpr (kAhead) Send<kN * kCount, kCentral>(ahead.central[0], col);
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) {
+      F row;
+      Load<kN, kCentral>(row, central[0], col + part * kN);
+      e[part] = first_weight * row;
+    }
+    for (int slot = 1; slot < n_central; ++slot) {
+      const F weight = Broadcast<kN>(weights[slot]);
+      if constexpr (kAhead) Send<kN * kCount, kCentral>(ahead.central[slot], col);
+#pragma GCC unroll 8
+      for (int part = 0; part < kCount; ++part) {
+        F row;
+        Load<kN, kCentral>(row, central[slot], col + part * kN);
+        e[part] += weight * row;
+      }
+    }
+  }
+  if constexpr (kAhead) {
+    for (int slot = n_central; slot < ahead.n_central; ++slot) {
+      Send<kN * kCount, kCentral>(ahead.central[slot], col);
+    }
+    if (ahead.residual != nullptr) Send<kN * kCount, kResidual>(ahead.residual, col);
+  }
+  if (rows.residual != nullptr) {
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) {
+      F row;
+      Load<kN, kResidual>(row, rows.residual, col + part * kN);
+      e[part] = n_central > 0 ? e[part] + row : row;
+    }
+  }
+}
+
+// One item embedding, tile by tile: y = e.
+template <resembed_dtype kCentral, resembed_dtype kResidual, bool kAhead>
 struct ComposeBody {
   float* y;
-  float a;
   const ItemRows& rows;
   const ItemRows& ahead;
 
   template <int kN, int kCount>
   RESEMBED_INLINE void Tile(int64_t col) const {
-    using F = typename Vec<kN>::F;
-    F e[kCount] = {};
-    const int n_central = rows.n_central;
-    const void* const* central = rows.central;
-    const float* weights = rows.weights;
-    if (n_central > 0) {
-      const F first_weight = Broadcast<kN>(weights[0]);
-      if constexpr (kAhead) Send<kN * kCount, kCentral>(ahead.central[0], col);
+    typename Vec<kN>::F e[kCount] = {};
+    ComposeTile<kN, kCount, kCentral, kResidual, kAhead>(e, rows, ahead, col);
 #pragma GCC unroll 8
-      for (int part = 0; part < kCount; ++part) {
-        F row;
-        Load<kN, kCentral>(row, central[0], col + part * kN);
-        e[part] = first_weight * row;
-      }
-      for (int slot = 1; slot < n_central; ++slot) {
-        const F weight = Broadcast<kN>(weights[slot]);
-        if constexpr (kAhead) Send<kN * kCount, kCentral>(ahead.central[slot], col);
-#pragma GCC unroll 8
-        for (int part = 0; part < kCount; ++part) {
-          F row;
-          Load<kN, kCentral>(row, central[slot], col + part * kN);
-          e[part] += weight * row;
-        }
-      }
-    }
-    if constexpr (kAhead) {
-      for (int slot = n_central; slot < ahead.n_central; ++slot) {
-        Send<kN * kCount, kCentral>(ahead.central[slot], col);
-      }
-      if (ahead.residual != nullptr) Send<kN * kCount, kResidual>(ahead.residual, col);
-    }
-    if (rows.residual != nullptr) {
-#pragma GCC unroll 8
-      for (int part = 0; part < kCount; ++part) {
-        F row;
-        Load<kN, kResidual>(row, rows.residual, col + part * kN);
-        e[part] = n_central > 0 ? e[part] + row : row;
-      }
-    }
-#pragma GCC unroll 8
-    for (int part = 0; part < kCount; ++part) {
-      F out = e[part];
-      if constexpr (kAdd) {
-        Load<kN, RESEMBED_F32>(out, y, col + part * kN);
-        out += Broadcast<kN>(a) * e[part];
-      }
-      Store<kN, RESEMBED_F32>(y, col + part * kN, out);
-    }
+    for (int part = 0; part < kCount; ++part) Store<kN, RESEMBED_F32>(y, col + part * kN, e[part]);
   }
 };
 
-template <resembed_dtype kCentral, resembed_dtype kResidual, bool kAdd, bool kAhead>
-void ComposeTyped(float* y, float a, const ItemRows& rows, const ItemRows& ahead, int64_t dim) {
-  ForColumns(dim, ComposeBody<kCentral, kResidual, kAdd, kAhead>{y, a, rows, ahead});
+template <resembed_dtype kCentral, resembed_dtype kResidual, bool kAhead>
+void ComposeTyped(float* y, float, const ItemRows& rows, const ItemRows& ahead, int64_t dim) {
+  ForColumns(dim, ComposeBody<kCentral, kResidual, kAhead>{y, rows, ahead});
 }
 
 // [central type][residual type]
-template <bool kAdd>
-struct ComposeByType {
-  static constexpr ComposeFunction kTable[3][3] = {{ComposeTyped<RESEMBED_F32, RESEMBED_F32, kAdd, false>,
-                                                    ComposeTyped<RESEMBED_F32, RESEMBED_F16, kAdd, false>,
-                                                    ComposeTyped<RESEMBED_F32, RESEMBED_BF16, kAdd, false>},
-                                                   {ComposeTyped<RESEMBED_F16, RESEMBED_F32, kAdd, false>,
-                                                    ComposeTyped<RESEMBED_F16, RESEMBED_F16, kAdd, false>,
-                                                    ComposeTyped<RESEMBED_F16, RESEMBED_BF16, kAdd, false>},
-                                                   {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, kAdd, false>,
-                                                    ComposeTyped<RESEMBED_BF16, RESEMBED_F16, kAdd, false>,
-                                                    ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, kAdd, false>}};
-};
+constexpr ComposeFunction kComposeByType[3][3] = {
+    {ComposeTyped<RESEMBED_F32, RESEMBED_F32, false>, ComposeTyped<RESEMBED_F32, RESEMBED_F16, false>,
+     ComposeTyped<RESEMBED_F32, RESEMBED_BF16, false>},
+    {ComposeTyped<RESEMBED_F16, RESEMBED_F32, false>, ComposeTyped<RESEMBED_F16, RESEMBED_F16, false>,
+     ComposeTyped<RESEMBED_F16, RESEMBED_BF16, false>},
+    {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, false>, ComposeTyped<RESEMBED_BF16, RESEMBED_F16, false>,
+     ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, false>}};
 
 void Compose(float* e, const ItemRows& rows, int64_t dim) {
-  ComposeByType<false>::kTable[rows.central_dtype][rows.residual_dtype](e, 1.0f, rows, rows, dim);
+  kComposeByType[rows.central_dtype][rows.residual_dtype](e, 1.0f, rows, rows, dim);
 }
-void ComposeAdd(float* y, float a, const ItemRows& rows, int64_t dim) {
-  ComposeByType<true>::kTable[rows.central_dtype][rows.residual_dtype](y, a, rows, rows, dim);
+
+// The sum of a tile stays in registers over all items.
+template <resembed_dtype kCentral, resembed_dtype kResidual, bool kWeighted>
+struct PoolBody {
+  float* y;
+  const ItemBatch& batch;
+
+  template <int kN, int kCount>
+  RESEMBED_INLINE void Tile(int64_t col) const {
+    using F = typename Vec<kN>::F;
+    const int n_items = batch.n_items, n_ahead = batch.n_ahead, n_maps = col == 0 ? batch.n_maps : 0;
+    F sum[kCount];
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) Load<kN, RESEMBED_F32>(sum[part], y, col + part * kN);
+    int map = 0;
+    for (int item = 0; item < n_items; ++item) {
+      for (const int end = map + 3; map < end && map < n_maps; ++map) SendMap(batch.maps[map]);
+      if (item < n_ahead) SendItem<kN * kCount>(*batch.ahead[item], col);
+      F e[kCount] = {};
+      ComposeTile<kN, kCount, kCentral, kResidual, false>(e, *batch.items[item], *batch.items[item], col);
+      if (float* keep = batch.keep[item]; keep != nullptr) {
+#pragma GCC unroll 8
+        for (int part = 0; part < kCount; ++part) Store<kN, RESEMBED_F32>(keep, col + part * kN, e[part]);
+      }
+#pragma GCC unroll 8
+      for (int part = 0; part < kCount; ++part) {
+        if constexpr (kWeighted) e[part] = Broadcast<kN>(batch.weights[item]) * e[part];
+        sum[part] += e[part];
+      }
+    }
+    for (; map < n_maps; ++map) SendMap(batch.maps[map]);
+    for (int item = n_items; item < n_ahead; ++item) SendItem<kN * kCount>(*batch.ahead[item], col);
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) Store<kN, RESEMBED_F32>(y, col + part * kN, sum[part]);
+  }
+
+  template <int kColumns>
+  RESEMBED_INLINE static void SendItem(const ItemRows& rows, int64_t col) {
+    for (int slot = 0; slot < rows.n_central; ++slot) Send<kColumns, kCentral>(rows.central[slot], col);
+    if (rows.residual != nullptr) Send<kColumns, kResidual>(rows.residual, col);
+  }
+  RESEMBED_INLINE static void SendMap(const ItemBatch::Span& map) {
+    const char* line = map.first - (reinterpret_cast<uintptr_t>(map.first) & 63);
+    for (; line < map.first + map.bytes; line += 64) __builtin_prefetch(line);
+  }
+};
+
+template <resembed_dtype kCentral, resembed_dtype kResidual>
+void PoolTyped(float* y, const ItemBatch& batch, int64_t dim) {
+  if (batch.has_weights) {
+    ForColumns(dim, PoolBody<kCentral, kResidual, true>{y, batch});
+  } else {
+    ForColumns(dim, PoolBody<kCentral, kResidual, false>{y, batch});
+  }
 }
 
 template <resembed_dtype kType, bool kAdd>
@@ -404,31 +450,25 @@ void MaxUpdate(float* best, int32_t* argmax, const float* e, int32_t position, i
 }  // namespace
 
 extern const RowOps kRowOps;
-constexpr RowOps kRowOps = {Compose,
-                            ComposeAdd,
-                            AddScaled,
-                            SetScaled,
-                            StoreRow,
-                            Dot,
-                            MaxUpdate,
-                            {{ComposeTyped<RESEMBED_F32, RESEMBED_F32, false, true>,
-                              ComposeTyped<RESEMBED_F32, RESEMBED_F16, false, true>,
-                              ComposeTyped<RESEMBED_F32, RESEMBED_BF16, false, true>},
-                             {ComposeTyped<RESEMBED_F16, RESEMBED_F32, false, true>,
-                              ComposeTyped<RESEMBED_F16, RESEMBED_F16, false, true>,
-                              ComposeTyped<RESEMBED_F16, RESEMBED_BF16, false, true>},
-                             {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, false, true>,
-                              ComposeTyped<RESEMBED_BF16, RESEMBED_F16, false, true>,
-                              ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, false, true>}},
-                            {{ComposeTyped<RESEMBED_F32, RESEMBED_F32, true, true>,
-                              ComposeTyped<RESEMBED_F32, RESEMBED_F16, true, true>,
-                              ComposeTyped<RESEMBED_F32, RESEMBED_BF16, true, true>},
-                             {ComposeTyped<RESEMBED_F16, RESEMBED_F32, true, true>,
-                              ComposeTyped<RESEMBED_F16, RESEMBED_F16, true, true>,
-                              ComposeTyped<RESEMBED_F16, RESEMBED_BF16, true, true>},
-                             {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, true, true>,
-                              ComposeTyped<RESEMBED_BF16, RESEMBED_F16, true, true>,
-                              ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, true, true>}}};
+constexpr RowOps kRowOps = {
+    Compose,
+    AddScaled,
+    SetScaled,
+    StoreRow,
+    Dot,
+    MaxUpdate,
+    {{ComposeTyped<RESEMBED_F32, RESEMBED_F32, true>, ComposeTyped<RESEMBED_F32, RESEMBED_F16, true>,
+      ComposeTyped<RESEMBED_F32, RESEMBED_BF16, true>},
+     {ComposeTyped<RESEMBED_F16, RESEMBED_F32, true>, ComposeTyped<RESEMBED_F16, RESEMBED_F16, true>,
+      ComposeTyped<RESEMBED_F16, RESEMBED_BF16, true>},
+     {ComposeTyped<RESEMBED_BF16, RESEMBED_F32, true>, ComposeTyped<RESEMBED_BF16, RESEMBED_F16, true>,
+      ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, true>}},
+    {{PoolTyped<RESEMBED_F32, RESEMBED_F32>, PoolTyped<RESEMBED_F32, RESEMBED_F16>,
+      PoolTyped<RESEMBED_F32, RESEMBED_BF16>},
+     {PoolTyped<RESEMBED_F16, RESEMBED_F32>, PoolTyped<RESEMBED_F16, RESEMBED_F16>,
+      PoolTyped<RESEMBED_F16, RESEMBED_BF16>},
+     {PoolTyped<RESEMBED_BF16, RESEMBED_F32>, PoolTyped<RESEMBED_BF16, RESEMBED_F16>,
+      PoolTyped<RESEMBED_BF16, RESEMBED_BF16>}}};
 
 }  // namespace RESEMBED_ISA_NAMESPACE
 }  // namespace resembed::detail

@@ -55,7 +55,7 @@ struct GradRows {
 bool UpdateRow(const MatrixUpdate& update, int64_t id, const float* gradient, float* scratch);
 
 // Asks for the row of `id` and its state, for writing.
-inline void PrefetchForWrite(const char* first, int64_t bytes) {
+__attribute__((always_inline)) inline void PrefetchForWrite(const char* first, int64_t bytes) {
   for (const char* line = first - (reinterpret_cast<uintptr_t>(first) & 63); line < first + bytes;
        line += 64) {
 #if defined(__x86_64__)
@@ -65,7 +65,7 @@ inline void PrefetchForWrite(const char* first, int64_t bytes) {
 #endif
   }
 }
-inline void PrefetchRow(const MatrixUpdate& update, int64_t id) {
+__attribute__((always_inline)) inline void PrefetchRow(const MatrixUpdate& update, int64_t id) {
   const int64_t row = update.RowOf(id);
   if (row < 0) return;
   PrefetchForWrite(update.rows + row * update.row_pitch, update.dim * ElementBytes(update.dtype));

@@ -151,20 +151,47 @@ TEST(RowOps, ComposeGivesTheBitsOfPlainLoopsForEveryDimAndType) {
           const size_t n = static_cast<size_t>(dim);
           const ItemRows ahead = {pointers.data(), weights.data(), 4,
                                   residual.data(), central_type,   residual_type};
-          std::vector<float> out(n + 1, 7.f), added(n + 1, 7.f);
+          std::vector<float> out(n + 1, 7.f), out_ahead(n);
           ops.compose(out.data() + 1, rows, dim);
-          std::memcpy(added.data() + 1, start.data(), n * 4);
-          ops.compose_add(added.data() + 1, a, rows, dim);
-          const std::vector<float> got(out.begin() + 1, out.end()), got_sum(added.begin() + 1, added.end());
+          const std::vector<float> got(out.begin() + 1, out.end());
           ASSERT_TRUE(SameBits(got, e)) << "isa " << isa << " dim " << dim;
-          ASSERT_TRUE(SameBits(got_sum, sum)) << "isa " << isa << " dim " << dim;
-          std::vector<float> out_ahead(n), added_ahead(n);
           ops.compose_ahead[central_type][residual_type](out_ahead.data(), 1.0f, rows, ahead, dim);
-          std::memcpy(added_ahead.data(), start.data(), n * 4);
-          ops.compose_add_ahead[central_type][residual_type](added_ahead.data(), a, rows, ahead, dim);
-          ASSERT_TRUE(SameBits(out_ahead, e) && SameBits(added_ahead, sum))
-              << "isa " << isa << " dim " << dim;
+          ASSERT_TRUE(SameBits(out_ahead, e)) << "isa " << isa << " dim " << dim;
           ASSERT_EQ(out[0], 7.f);
+          // Two items: the second is kept, and is the third of fp32 tables.
+          std::vector<float> pooled(n + 1, 7.f), kept(n + 1, 7.f);
+          std::memcpy(pooled.data() + 1, start.data(), n * 4);
+          const ItemRows again = {nullptr, nullptr, 0, kept.data() + 1, central_type, residual_type};
+          const int n_items = residual_type == RESEMBED_F32 ? 3 : 2;
+          ItemBatch batch = {n_items,
+                             {&rows, &rows, &again},
+                             true,
+                             {a, 1.0f, -.6f},
+                             {nullptr, kept.data() + 1, nullptr},
+                             4,
+                             {&ahead, &ahead, &ahead, &ahead},
+                             1,
+                             {{reinterpret_cast<const char*>(weights.data()), 16}}};
+          const PoolFunction pool = ops.pool[central_type][residual_type];
+          pool(pooled.data() + 1, batch, dim);
+          std::vector<float> want(n), want_ones(n);
+          for (size_t col = 0; col < n; ++col) {
+            want[col] = sum[col] + e[col];
+            want_ones[col] = (0.f + e[col]) + e[col];
+            if (n_items == 3) {
+              const float term = -.6f * e[col];
+              want[col] = want[col] + term;
+              want_ones[col] = want_ones[col] + e[col];
+            }
+          }
+          ASSERT_TRUE(SameBits({pooled.begin() + 1, pooled.end()}, want)) << "isa " << isa << " dim " << dim;
+          ASSERT_TRUE(SameBits({kept.begin() + 1, kept.end()}, e)) << "isa " << isa << " dim " << dim;
+          ASSERT_TRUE(pooled[0] == 7.f && kept[0] == 7.f);
+          std::fill(pooled.begin(), pooled.end(), 0.f);
+          batch.has_weights = false;
+          pool(pooled.data() + 1, batch, dim);
+          ASSERT_TRUE(SameBits({pooled.begin() + 1, pooled.end()}, want_ones))
+              << "isa " << isa << " dim " << dim;
         }
       }
     }
