@@ -12,6 +12,7 @@ set(RESEMBED_KERNEL_SOURCES
   kernels/forward/inst_bf16_f16.cu
   kernels/forward/inst_bf16_bf16.cu
   kernels/forward/service.cu
+  kernels/common/store.cu
   kernels/backward/combine.cu
   kernels/backward/inst_any_narrow.cu
   kernels/backward/inst_any_wide.cu

@@ -2,12 +2,10 @@
 // Kernels that walk over rows of work with a grid of any size: threads, or warps, `stride` apart.
 #pragma once
 
+#include "kernels/common/batch.h"
 #include "kernels/gpu.cuh"
-#include "kernels/plan/plan.h"
 
 namespace resembed::kernels {
-
-constexpr int kLanes = 32;
 
 __device__ __forceinline__ int64_t FirstThread() {
   return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
