@@ -35,6 +35,7 @@ set(RESEMBED_CUDA_HOST_SOURCES
   host/cuda/device.cc
   host/cuda/envelope.cc
   host/cuda/forward.cc
+  host/cuda/gradients.cc
   host/cuda/launch_tables.cc
   host/cuda/plan.cc
   host/cuda/step.cc
@@ -50,6 +51,7 @@ set(RESEMBED_CUDA_TESTS
   tests/cuda/cuda_combine_test.cc
   tests/cuda/cuda_plan_numbering_test.cc
   tests/cuda/cuda_plan_test.cc
+  tests/cuda/cuda_step_batches_test.cc
   tests/cuda/cuda_step_rules_test.cc
   tests/cuda/cuda_step_test.cc
   tests/cuda/cuda_launches_test.cc

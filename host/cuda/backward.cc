@@ -6,14 +6,12 @@
 #include "host/cpu/bags.h"
 #include "host/cuda/device.h"
 #include "host/cuda/forward.h"
-#include "host/cuda/launch_tables.h"
 #include "host/descriptor.h"
 
 namespace resembed::detail::cuda {
 namespace {
 
 using kernels::BackwardParams;
-using kernels::BackwardPass;
 using kernels::BackwardSource;
 
 // Rows of a multiple of 16 floats begin at lines.
@@ -59,14 +57,6 @@ bool IsCompressed(const GradOut& out) {
   return out.rows != nullptr && out.layout == RESEMBED_GRAD_COMPRESSED;
 }
 
-kernels::BackwardLaunch Kernels(const kernels::BackwardVariant& variant) {
-  return kBackwardLaunches[variant.plain][variant.wide];
-}
-
-resembed_status Launched(const char* op, const char* kernel, const kernels::Grid& grid, cudaError_t error) {
-  return error == cudaSuccess ? RESEMBED_OK : LaunchFailure(op, kernel, grid.blocks, grid.threads, error);
-}
-
 // Max without saved positions: forward once more, into memory nobody reads but for them. Calls
 // each(feature index, feature, its workspace) and takes the regions as it goes.
 template <typename Each>
@@ -96,51 +86,6 @@ resembed_status ForRecomputed(const BackwardCall& call, const BackwardWork& work
     RESEMBED_RETURN_IF_ERROR(each(index, args, memory));
   }
   return RESEMBED_OK;
-}
-
-resembed_status StoreSources(const char* op, const BackwardCall& call, const BackwardWork& work,
-                             const BackwardRegions& regions) {
-  kernels::SourceBatch batch = {};
-  batch.to = regions.sources;
-  cudaError_t error = cudaSuccess;
-  const auto flush = [&] {
-    if (batch.n > 0 && error == cudaSuccess) error = kernels::LaunchStoreSources(batch, StreamOf(call.place));
-    batch.to += batch.n;
-    batch.n = 0;
-  };
-  ForSources(call, work.index, [&](int32_t, int32_t index, const BackwardSource& source) {
-    batch.sources[batch.n] = source;
-    Workspace again(regions.recompute);
-    const resembed_status status =
-        ForRecomputed(call, work, &again, [&](int32_t recomputed, const resembed_forward_args& args, void*) {
-          if (recomputed == index) batch.sources[batch.n].argmax = args.features[0]->saved_argmax;
-          return resembed_status{RESEMBED_OK};
-        });
-    static_cast<void>(status);
-    ++batch.n;
-    if (batch.n == kernels::kSourcesPerLaunch) flush();
-  });
-  flush();
-  return Launched(op, "StoreSourcesKernel", {32, 1}, error);
-}
-
-// Ids and count of a compressed gradient, or the fill of a dense one.
-resembed_status StartGradient(const char* op, const BackwardCall& call, const BackwardParams& params,
-                              const GradOut& out, bool central, int64_t table_rows,
-                              const kernels::Grid& grid) {
-  const cudaStream_t stream = StreamOf(call.place);
-  if (out.layout == RESEMBED_GRAD_DENSE) {
-    const kernels::DenseFill fill = {params.counts, out.rows, table_rows, params.dim, out.stride};
-    return Launched(op, "DenseFillKernel", grid, kernels::LaunchDenseFill(fill, grid, stream));
-  }
-  kernels::GradIds ids = {};
-  ids.counts = params.counts;
-  ids.rows = central ? params.central : params.unique;
-  ids.max_rows = central ? params.max_central : params.max_unique;
-  ids.central = central;
-  ids.row_ids = out.row_ids;
-  ids.n_rows = out.n_rows;
-  return Launched(op, "GradIdsKernel", grid, kernels::LaunchGradIds(ids, grid, stream));
 }
 
 void SetOptional(const resembed_table& table, const PlanTable& plan, const BackwardWork& work,
@@ -260,7 +205,8 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
   }
   params.partials =
       workspace->Take<float>(std::max(params.n_use_slots, request.central ? params.n_pair_slots : 0) * dim);
-  regions.items = {wide, plain};
+  const bool one_tile = dim <= kernels::kTileColumns;
+  regions.items = {wide, plain, one_tile};
   if (work.fused && request.central) {
     params.central_stride = Padded(dim);
     params.central_rows = workspace->Take<float>(plan.max_unique_central * params.central_stride);
@@ -270,7 +216,7 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
     params.central_dense = work.central.layout == RESEMBED_GRAD_DENSE;
   }
   wide = wide && IsWideRow(params.central_rows, params.central_stride * 4, RESEMBED_F32);
-  regions.central = {wide, plain && table.form != RESEMBED_CENTRAL_ATTENTION};
+  regions.central = {wide, plain && table.form != RESEMBED_CENTRAL_ATTENTION, one_tile};
   SetOptional(table, plan, work, &regions);
   regions.recompute = workspace->Take<char>(0);
   const resembed_status counted = ForRecomputed(
@@ -280,59 +226,28 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
   return regions;
 }
 
-resembed_status ItemGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
-                              const BackwardRegions& regions, const kernels::Grid& grid) {
-  const BackwardParams& params = regions.params;
-  const cudaStream_t stream = StreamOf(call.place);
-  RESEMBED_RETURN_IF_ERROR(StoreSources(op, call, work, regions));
-  if (work.request.sample_weights) {
-    RESEMBED_RETURN_IF_ERROR(Launched(op, "SampleWeightsKernel", grid,
-                                      kernels::LaunchSampleWeights(regions.optional, grid, stream)));
-  }
-  if (!work.request.items()) return RESEMBED_OK;
-  Workspace again(regions.recompute);
-  RESEMBED_RETURN_IF_ERROR(
-      ForRecomputed(call, work, &again, [&](int32_t, const resembed_forward_args& args, void* memory) {
-        return Forward(op, args, call.tables, memory, call.place);
-      }));
-  if (!work.fused && work.request.residual) {
-    RESEMBED_RETURN_IF_ERROR(
-        StartGradient(op, call, params, work.residual, false, call.tables[work.index].residual_rows, grid));
-  }
-  RESEMBED_RETURN_IF_ERROR(Launched(op, "ChunksKernel", grid,
-                                    Kernels(regions.items)(BackwardPass::kUseChunks, params, grid, stream)));
-  return Launched(op, "ItemsKernel", grid,
-                  Kernels(regions.items)(BackwardPass::kItems, params, grid, stream));
+void StoreSources(const BackwardCall& call, const BackwardWork& work, const BackwardRegions& regions,
+                  DescriptorStore* store) {
+  ForSources(call, work.index, [&](int32_t number, int32_t index, BackwardSource source) {
+    if (source.rows != nullptr && source.argmax == nullptr) {
+      Workspace again(regions.recompute);
+      const resembed_status status = ForRecomputed(
+          call, work, &again, [&](int32_t recomputed, const resembed_forward_args& args, void*) {
+            if (recomputed == index) source.argmax = args.features[0]->saved_argmax;
+            return resembed_status{RESEMBED_OK};
+          });
+      static_cast<void>(status);
+    }
+    store->Put(regions.sources + number, source);
+  });
 }
 
-resembed_status CentralGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
-                                 const BackwardRegions& regions, const kernels::Grid& grid) {
-  const BackwardParams& params = regions.params;
-  const resembed_table table = call.tables[work.index];
-  const cudaStream_t stream = StreamOf(call.place);
-  if (work.request.neighbor_weights) {
-    RESEMBED_RETURN_IF_ERROR(Launched(op, "StoredWeightsKernel", grid,
-                                      kernels::LaunchStoredWeights(regions.optional, grid, stream)));
-  }
-  if (!work.request.central) return RESEMBED_OK;
-  if (table.form == RESEMBED_CENTRAL_ATTENTION) {
-    RESEMBED_RETURN_IF_ERROR(Launched(op, "PrepareAttentionKernel", grid,
-                                      kernels::LaunchPrepareAttention(regions.optional, grid, stream)));
-  }
-  if (!work.fused) {
-    RESEMBED_RETURN_IF_ERROR(StartGradient(op, call, params, work.central, true, table.central_rows, grid));
-  }
-  if (regions.uniform_weight != nullptr) {
-    const kernels::UniformWeights weights = {params.counts,         params.unique,          params.max_unique,
-                                             table.neighbors,       table.neighbors_stride, table.n_neighbors,
-                                             regions.uniform_weight};
-    RESEMBED_RETURN_IF_ERROR(
-        Launched(op, "UniformWeightsKernel", grid, kernels::LaunchUniformWeights(weights, grid, stream)));
-  }
-  RESEMBED_RETURN_IF_ERROR(Launched(
-      op, "ChunksKernel", grid, Kernels(regions.central)(BackwardPass::kPairChunks, params, grid, stream)));
-  return Launched(op, "CentralKernel", grid,
-                  Kernels(regions.central)(BackwardPass::kCentral, params, grid, stream));
+resembed_status RecomputePositions(const char* op, const BackwardCall& call, const BackwardWork& work,
+                                   const BackwardRegions& regions) {
+  Workspace again(regions.recompute);
+  return ForRecomputed(call, work, &again, [&](int32_t, const resembed_forward_args& args, void* memory) {
+    return Forward(op, args, call.tables, memory, call.place);
+  });
 }
 
 }  // namespace resembed::detail::cuda

@@ -27,7 +27,7 @@ struct Regions {
   kernels::PlanCounts* counts;
   unsigned long long* unused;
   kernels::CombineInput* inputs;
-  kernels::RunsParams* runs;
+  EntryList<kernels::RunsParams> runs;
   uint32_t* keys;    // [n] later heads
   uint32_t* places;  // [n] later numbers
   uint32_t* sorted;
@@ -61,7 +61,7 @@ resembed_status Take(const resembed_combine_args& args, Workspace* workspace, Re
   regions.counts = workspace->Take<kernels::PlanCounts>(1);
   regions.unused = workspace->Take<unsigned long long>(1);
   regions.inputs = workspace->Take<kernels::CombineInput>(args.n_inputs);
-  regions.runs = workspace->Take<kernels::RunsParams>(1);
+  regions.runs = {workspace, 1};
   regions.keys = workspace->Take<uint32_t>(n);
   regions.places = workspace->Take<uint32_t>(n);
   regions.sorted = workspace->Take<uint32_t>(n);
@@ -74,7 +74,7 @@ resembed_status Take(const resembed_combine_args& args, Workspace* workspace, Re
 }
 
 // Places sorted by id and cut into runs.
-cudaError_t Sort(const resembed_combine_args& args, const Regions& regions, const kernels::Grid& grid,
+cudaError_t Sort(const resembed_combine_args& args, Regions regions, const kernels::Grid& grid,
                  cudaStream_t stream) {
   size_t bytes = regions.temp_bytes;
   cudaError_t error = kernels::SortPairs(regions.temp, &bytes, regions.keys, regions.sorted, regions.places,
@@ -93,18 +93,18 @@ cudaError_t Sort(const resembed_combine_args& args, const Regions& regions, cons
   runs.counts = regions.counts;
   runs.central = true;
   runs.order = regions.order;
-  kernels::Batch<kernels::RunsParams> batch = {regions.runs, 1, kernels::kEntries, 0};
-  runs.first_block[kernels::kEntries] = kernels::TakeBlocks(runs.n, grid, &batch.n_blocks);
   DescriptorStore store(stream);
-  store.Put(regions.runs, runs);
+  regions.runs.Add(runs, {kernels::BlocksFor(runs.n, grid), 0}, &store);
   if (error == cudaSuccess) error = store.Finish();
-  if (error == cudaSuccess) error = kernels::LaunchMarkHeads(batch, grid, stream);
+  if (error == cudaSuccess)
+    error = kernels::LaunchMarkHeads(regions.runs.Of(kernels::kEntries), grid, stream);
   bytes = regions.temp_bytes;
   if (error == cudaSuccess) {
     error =
         kernels::InclusiveSum(regions.temp, &bytes, regions.keys, regions.places, regions.n_places, stream);
   }
-  if (error == cudaSuccess) error = kernels::LaunchWriteRuns(batch, grid, stream);
+  if (error == cudaSuccess)
+    error = kernels::LaunchWriteRuns(regions.runs.Of(kernels::kEntries), grid, stream);
   return error;
 }
 

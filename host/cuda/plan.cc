@@ -2,7 +2,6 @@
 #include "host/cuda/plan.h"
 
 #include <algorithm>
-#include <iterator>
 
 #include "host/cpu/bags.h"
 #include "host/cpu/sort.h"
@@ -18,10 +17,9 @@ constexpr const char* kOp = "plan";
 
 struct Scratch {
   unsigned long long* first_bad;
-  kernels::PlanFeatureParams* features;
-  kernels::RunsParams* items;
-  kernels::RunsParams* central;
-  kernels::PairsParams* pairs;
+  EntryList<kernels::PlanFeatureParams> features;
+  EntryList<kernels::RunsParams> items, central;
+  EntryList<kernels::PairsParams> pairs;
   uint32_t* keys;            // [n] later the heads of runs
   uint32_t* payload;         // [n] later their numbers
   uint32_t* sorted;          // [n]
@@ -34,10 +32,10 @@ struct Scratch {
 Scratch TakeScratch(Workspace* workspace, const PlanScratchSize& size, size_t temp_bytes) {
   Scratch scratch;
   scratch.first_bad = workspace->Take<unsigned long long>(1);
-  scratch.features = workspace->Take<kernels::PlanFeatureParams>(size.n_features);
-  scratch.items = workspace->Take<kernels::RunsParams>(size.n_tables);
-  scratch.central = workspace->Take<kernels::RunsParams>(size.n_tables);
-  scratch.pairs = workspace->Take<kernels::PairsParams>(size.n_tables);
+  scratch.features = {workspace, size.n_features};
+  scratch.items = {workspace, size.n_tables};
+  scratch.central = {workspace, size.n_tables};
+  scratch.pairs = {workspace, size.n_tables};
   scratch.keys = workspace->Take<uint32_t>(size.n_entries);
   scratch.payload = workspace->Take<uint32_t>(size.n_entries);
   scratch.sorted = workspace->Take<uint32_t>(size.n_entries);
@@ -71,7 +69,7 @@ struct Cursor {
 class Builder {
  public:
   Builder(const PlanBuild& build, const Scratch& scratch, const kernels::Grid& grid)
-      : build_(build), scratch_(scratch), grid_(grid), stream_(StreamOf(build.place)) {}
+      : build_(build), scratch_(scratch), grid_(grid), stream_(StreamOf(build.place)), cursor_{} {}
 
   resembed_status Begin() {
     return Check("PlanBeginKernel",
@@ -81,30 +79,21 @@ class Builder {
 
   // Tables [first, first + batch.n_tables).
   resembed_status Run(int32_t first, const PlanBatch& batch) {
-    Enter(batch);
     RESEMBED_RETURN_IF_ERROR(Check("StoreKernel", Describe(first, batch)));
-    RESEMBED_RETURN_IF_ERROR(
-        Check("EnterUsesKernel", kernels::LaunchEnterUses(Features(kernels::kEnterUses), grid_, stream_)));
-    RESEMBED_RETURN_IF_ERROR(
-        Check("DivisorsKernel", kernels::LaunchDivisors(Features(kernels::kDivisors), grid_, stream_)));
+    const auto uses = scratch_.features.Of(kernels::kEnterUses);
+    RESEMBED_RETURN_IF_ERROR(Check("EnterUsesKernel", kernels::LaunchEnterUses(uses, grid_, stream_)));
+    RESEMBED_RETURN_IF_ERROR(Check(
+        "DivisorsKernel", kernels::LaunchDivisors(scratch_.features.Of(kernels::kDivisors), grid_, stream_)));
     if (build_.args->bad_ids != nullptr && build_.args->bounds != RESEMBED_BOUNDS_TRUST) {
-      RESEMBED_RETURN_IF_ERROR(
-          Check("PlanBadIdsKernel", kernels::LaunchPlanBadIds(Features(kernels::kEnterUses), stream_)));
+      RESEMBED_RETURN_IF_ERROR(Check("PlanBadIdsKernel", kernels::LaunchPlanBadIds(uses, stream_)));
     }
-    RESEMBED_RETURN_IF_ERROR(Runs(scratch_.items, items_, batch.n_uses, batch.n_uses, batch.item_keys));
+    RESEMBED_RETURN_IF_ERROR(Runs(scratch_.items, batch.n_uses, batch.n_uses, batch.item_keys));
     RESEMBED_RETURN_IF_ERROR(
-        Check("EnterPairsKernel",
-              kernels::LaunchEnterPairs({scratch_.pairs, n_central_, 0, n_pair_blocks_}, grid_, stream_)));
-    return Runs(scratch_.central, central_, batch.n_sorted_pairs, batch.n_pairs, batch.sorted_keys);
+        Check("EnterPairsKernel", kernels::LaunchEnterPairs(scratch_.pairs.Of(), grid_, stream_)));
+    return Runs(scratch_.central, batch.n_sorted_pairs, batch.n_pairs, batch.sorted_keys);
   }
 
  private:
-  // Blocks of the launches over one level's runs.
-  struct Level {
-    int32_t n;
-    int64_t n_blocks[kernels::kRunsPasses];
-  };
-
   template <typename T>
   T* At(size_t offset) const {
     return reinterpret_cast<T*>(build_.memory + offset);
@@ -116,46 +105,50 @@ class Builder {
     if (error == cudaSuccess) return RESEMBED_OK;
     return LaunchFailure(kOp, kernel, grid_.blocks, grid_.threads, error);
   }
-  kernels::Batch<kernels::PlanFeatureParams> Features(kernels::PlanFeaturePass pass) const {
-    return {scratch_.features, n_features_, pass, feature_blocks_[pass]};
-  }
-
-  void Enter(const PlanBatch& batch) {
-    cursor_ = {};
-    cursor_.promised_pair = batch.n_sorted_pairs;
-    cursor_.promised_key = batch.sorted_keys;
-    n_features_ = n_central_ = 0;
-    n_pair_blocks_ = 0;
-    std::fill(std::begin(feature_blocks_), std::end(feature_blocks_), 0);
-    items_ = central_ = {};
-  }
 
   // Stores what the kernels read of every table of a batch.
   cudaError_t Describe(int32_t first, const PlanBatch& batch) {
     DescriptorStore store(stream_);
+    cursor_ = {};
+    cursor_.promised_pair = batch.n_sorted_pairs;
+    cursor_.promised_key = batch.sorted_keys;
+    scratch_.features.Clear();
+    scratch_.items.Clear();
+    scratch_.pairs.Clear();
+    scratch_.central.Clear();
     for (int32_t index = first; index < first + static_cast<int32_t>(batch.n_tables); ++index) {
       const PlanRecord& record = build_.records[index];
       const resembed_table table = (*build_.tables)[index];
       for (int32_t number = 0; number < build_.args->n_features; ++number) {
         if (build_.places[number].table != index) continue;
-        store.Put(scratch_.features + n_features_++, Feature(record, table, number));
+        const kernels::PlanFeatureParams feature = Feature(record, table, number);
+        const int64_t n_rows = feature.divisor != nullptr ? feature.n_rows : 0;
+        scratch_.features.Add(feature, {Blocks(feature.n_ids), Blocks(n_rows * kernels::kLanes)}, &store);
       }
-      store.Put(scratch_.items + items_.n++, ItemRuns(index, record, table));
+      AddRuns(ItemRuns(index, record, table), &scratch_.items, &store);
       cursor_.use += record.n_uses;
       cursor_.item_key += static_cast<uint64_t>(table.n_items) + 1;
       if (record.has_central == 0) continue;
       const bool promised = IsPromised(table);
       int64_t* const pair = promised ? &cursor_.promised_pair : &cursor_.sorted_pair;
       uint64_t* const key = promised ? &cursor_.promised_key : &cursor_.sorted_key;
-      store.Put(scratch_.pairs + n_central_++, Pairs(index, record, table, *pair, *key));
-      store.Put(scratch_.central + central_.n++, CentralRuns(index, record, table, *pair, *key));
+      scratch_.pairs.Add(Pairs(index, record, table, *pair, *key), {Blocks(record.max_unique)}, &store);
+      AddRuns(CentralRuns(index, record, table, *pair, *key), &scratch_.central, &store);
       *pair += record.max_pairs;
       *key += static_cast<uint64_t>(table.central_rows) + 1;
     }
     return store.Finish();
   }
 
-  kernels::PlanFeatureParams Feature(const PlanRecord& record, const resembed_table& table, int32_t number) {
+  int64_t Blocks(int64_t n_threads) const { return kernels::BlocksFor(n_threads, grid_); }
+  void AddRuns(const kernels::RunsParams& runs, EntryList<kernels::RunsParams>* to,
+               DescriptorStore* store) const {
+    const int64_t n_runs = kernels::MaxLongChunks(runs.n) > 0 ? runs.max_runs : 0;
+    to->Add(runs, {Blocks(runs.n), Blocks(n_runs)}, store);
+  }
+
+  kernels::PlanFeatureParams Feature(const PlanRecord& record, const resembed_table& table,
+                                     int32_t number) const {
     const resembed_feature feature = ReadFeature(build_.args->features[number], table.dim);
     kernels::PlanFeatureParams params = {};
     params.ids = feature.ids;
@@ -182,11 +175,6 @@ class Builder {
     params.n_slots = record.max_long_items;
     if (build_.args->bounds != RESEMBED_BOUNDS_TRUST) params.bad_ids = build_.args->bad_ids;
     params.first_bad = scratch_.first_bad;
-    const int64_t n_rows = params.divisor != nullptr ? params.n_rows : 0;
-    params.first_block[kernels::kEnterUses] =
-        kernels::TakeBlocks(params.n_ids, grid_, &feature_blocks_[kernels::kEnterUses]);
-    params.first_block[kernels::kDivisors] =
-        kernels::TakeBlocks(n_rows * kernels::kLanes, grid_, &feature_blocks_[kernels::kDivisors]);
     return params;
   }
 
@@ -204,15 +192,7 @@ class Builder {
     runs.counts = Counts(index);
     return runs;
   }
-  void TakeRunBlocks(Level* level, kernels::RunsParams* runs) const {
-    const int64_t n_runs = kernels::MaxLongChunks(runs->n) > 0 ? runs->max_runs : 0;
-    runs->first_block[kernels::kEntries] =
-        kernels::TakeBlocks(runs->n, grid_, &level->n_blocks[kernels::kEntries]);
-    runs->first_block[kernels::kChunks] =
-        kernels::TakeBlocks(n_runs, grid_, &level->n_blocks[kernels::kChunks]);
-  }
-
-  kernels::RunsParams ItemRuns(int32_t index, const PlanRecord& record, const resembed_table& table) {
+  kernels::RunsParams ItemRuns(int32_t index, const PlanRecord& record, const resembed_table& table) const {
     kernels::RunsParams runs = RunsOf(index, cursor_.use, record.n_uses, cursor_.item_key, table.n_items);
     runs.max_runs = record.max_unique;
     runs.rows = At<int32_t>(record.rows);
@@ -222,12 +202,11 @@ class Builder {
     runs.order_row = At<uint32_t>(record.use_row);
     runs.row_of_use = scratch_.row_of_use + cursor_.use;
     runs.inverse = At<int32_t>(record.inverse);
-    TakeRunBlocks(&items_, &runs);
     return runs;
   }
 
   kernels::RunsParams CentralRuns(int32_t index, const PlanRecord& record, const resembed_table& table,
-                                  int64_t first, uint64_t base) {
+                                  int64_t first, uint64_t base) const {
     kernels::RunsParams runs = RunsOf(index, first, record.max_pairs, base, table.central_rows);
     runs.max_runs = record.max_unique_central;
     runs.rows = At<int32_t>(record.central_rows);
@@ -236,12 +215,11 @@ class Builder {
     runs.order = At<uint32_t>(record.pair);
     runs.central = true;
     runs.promised = IsPromised(table);
-    TakeRunBlocks(&central_, &runs);
     return runs;
   }
 
   kernels::PairsParams Pairs(int32_t index, const PlanRecord& record, const resembed_table& table,
-                             int64_t first, uint64_t base) {
+                             int64_t first, uint64_t base) const {
     kernels::PairsParams pairs = {};
     pairs.counts = Counts(index);
     pairs.items = At<int32_t>(record.rows);
@@ -262,12 +240,11 @@ class Builder {
     pairs.pairs = (promised ? scratch_.sorted_payload : scratch_.payload) + first;
     pairs.chunks = At<kernels::PlanChunk>(record.long_pairs);
     pairs.n_chunk_slots = record.max_long_pairs;
-    pairs.first_block[0] = kernels::TakeBlocks(pairs.max_unique, grid_, &n_pair_blocks_);
     return pairs;
   }
 
   // Sorts the first n_sorted entries by n_keys keys, and cuts all n into runs.
-  resembed_status Runs(const kernels::RunsParams* runs, const Level& level, int64_t n_sorted, int64_t n,
+  resembed_status Runs(const EntryList<kernels::RunsParams>& runs, int64_t n_sorted, int64_t n,
                        uint64_t n_keys) const {
     if (n == 0) return RESEMBED_OK;
     size_t bytes = scratch_.temp_bytes;
@@ -277,28 +254,20 @@ class Builder {
                 kernels::SortPairs(scratch_.temp, &bytes, scratch_.keys, scratch_.sorted, scratch_.payload,
                                    scratch_.sorted_payload, n_sorted, BitsFor(n_keys - 1), stream_)));
     }
-    const kernels::Batch<kernels::RunsParams> entries = {runs, level.n, kernels::kEntries,
-                                                         level.n_blocks[kernels::kEntries]};
-    const kernels::Batch<kernels::RunsParams> chunks = {runs, level.n, kernels::kChunks,
-                                                        level.n_blocks[kernels::kChunks]};
+    const auto entries = runs.Of(kernels::kEntries);
     RESEMBED_RETURN_IF_ERROR(Check("MarkHeadsKernel", kernels::LaunchMarkHeads(entries, grid_, stream_)));
     bytes = scratch_.temp_bytes;
     RESEMBED_RETURN_IF_ERROR(Check("the scan", kernels::InclusiveSum(scratch_.temp, &bytes, scratch_.keys,
                                                                      scratch_.payload, n, stream_)));
     RESEMBED_RETURN_IF_ERROR(Check("WriteRunsKernel", kernels::LaunchWriteRuns(entries, grid_, stream_)));
-    return Check("WriteChunksKernel", kernels::LaunchWriteChunks(chunks, grid_, stream_));
+    return Check("WriteChunksKernel", kernels::LaunchWriteChunks(runs.Of(kernels::kChunks), grid_, stream_));
   }
 
   const PlanBuild& build_;
-  const Scratch& scratch_;
+  Scratch scratch_;
   const kernels::Grid& grid_;
   const cudaStream_t stream_;
-  // Of the batch.
   Cursor cursor_;
-  int32_t n_features_, n_central_;
-  int64_t feature_blocks_[kernels::kFeaturePasses];
-  int64_t n_pair_blocks_;
-  Level items_, central_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "host/workspace.h"
 #include "kernels/common/batch.h"
 
 namespace resembed::detail::cuda {
@@ -55,6 +56,35 @@ class DescriptorStore {
   cudaStream_t stream_;
   cudaError_t error_;
   kernels::StoreParams<kernels::kManyWords> pending_;
+};
+
+// The entries of launches over many tables (kernels/common/batch.h), in device memory.
+template <typename Entry>
+class EntryList {
+ public:
+  static constexpr size_t kPasses = std::extent_v<decltype(Entry::first_block)>;
+
+  EntryList() : entries_(nullptr) { Clear(); }
+  EntryList(Workspace* workspace, int64_t most) : entries_(workspace->Take<Entry>(most)) { Clear(); }
+
+  void Clear() {
+    n_ = 0;
+    for (int64_t& n : n_blocks_) n = 0;
+  }
+  // n_blocks: of the entry, by pass.
+  void Add(Entry entry, const int64_t (&n_blocks)[kPasses], DescriptorStore* store) {
+    for (size_t pass = 0; pass < kPasses; ++pass) {
+      entry.first_block[pass] = n_blocks_[pass];
+      n_blocks_[pass] += n_blocks[pass];
+    }
+    store->Put(entries_ + n_++, entry);
+  }
+  kernels::Batch<Entry> Of(int32_t pass = 0) const { return {entries_, n_, pass, n_blocks_[pass]}; }
+
+ private:
+  Entry* entries_;
+  int32_t n_;
+  int64_t n_blocks_[kPasses];
 };
 
 }  // namespace resembed::detail::cuda

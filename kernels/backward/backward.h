@@ -89,29 +89,28 @@ struct BackwardParams {
   float* central_rows;  // dC: by run, or with central_dense by row of C
   int64_t central_stride;
   bool central_dense;
+  int64_t first_block[4];  // by BackwardPass
 };
 
-// Which kernel: 4 columns a lane, rows and strides aligned for it; every output gradient fp32 and no maximum.
+// Which kernel: 4 columns a lane, rows and strides aligned for it; every output gradient fp32 and no maximum; rows of
+// one tile of 32 columns. Tables of one variant share a launch.
 struct BackwardVariant {
-  bool wide, plain;
+  bool wide, plain, one_tile;
+  int Number() const { return (plain * 2 + wide) * 2 + one_tile; }
 };
+constexpr int kBackwardVariants = 8;
+// Tiles that a group takes of a longer row.
+constexpr int kTilesOfGroup = 4;
 
 enum class BackwardPass : int32_t { kUseChunks, kItems, kPairChunks, kCentral };
-using BackwardLaunch = cudaError_t (*)(BackwardPass pass, const BackwardParams& params, const Grid& grid,
-                                       cudaStream_t stream);
+using BackwardLaunch = cudaError_t (*)(BackwardPass pass, const Batch<BackwardParams>& batch, bool one_tile,
+                                       const Grid& grid, cudaStream_t stream);
 // Instantiated for plain and any gradients, 1 and 4 columns a lane, in inst_*.cu.
 template <bool kPlain, int kCols>
-cudaError_t LaunchBackward(BackwardPass pass, const BackwardParams& params, const Grid& grid,
-                           cudaStream_t stream);
-
-// Copies up to kSourcesPerLaunch sources into device memory: they come as parameters, so nothing waits.
-constexpr int kSourcesPerLaunch = 24;
-struct SourceBatch {
-  BackwardSource sources[kSourcesPerLaunch];
-  int32_t n;
-  BackwardSource* to;
-};
-cudaError_t LaunchStoreSources(const SourceBatch& batch, cudaStream_t stream);
+cudaError_t LaunchBackward(BackwardPass pass, const Batch<BackwardParams>& batch, bool one_tile,
+                           const Grid& grid, cudaStream_t stream);
+// Blocks of one table in such a launch, for n runs or chunks.
+int64_t BackwardBlocks(const BackwardVariant& variant, int64_t n, int64_t dim, const Grid& grid);
 
 // Ids and count of a compressed gradient. With a broken promise *n_rows is -1, which no step takes.
 struct GradIds {
@@ -121,16 +120,18 @@ struct GradIds {
   bool central;
   int64_t* row_ids;
   int64_t* n_rows;
+  int64_t first_block[1];
 };
-cudaError_t LaunchGradIds(const GradIds& params, const Grid& grid, cudaStream_t stream);
+cudaError_t LaunchGradIds(const Batch<GradIds>& batch, const Grid& grid, cudaStream_t stream);
 
 // A dense gradient before its rows come: zeros; with a broken promise NaN, which every step leaves out.
 struct DenseFill {
   const PlanCounts* counts;
   float* rows;
   int64_t n_rows, dim, stride;
+  int64_t first_block[1];
 };
-cudaError_t LaunchDenseFill(const DenseFill& params, const Grid& grid, cudaStream_t stream);
+cudaError_t LaunchDenseFill(const Batch<DenseFill>& batch, const Grid& grid, cudaStream_t stream);
 
 // weight[u] = 1 / (length of item u's list), 0 without a neighbor.
 struct UniformWeights {
@@ -141,7 +142,8 @@ struct UniformWeights {
   int64_t neighbors_stride;
   int32_t n_neighbors;
   float* weight;
+  int64_t first_block[1];
 };
-cudaError_t LaunchUniformWeights(const UniformWeights& params, const Grid& grid, cudaStream_t stream);
+cudaError_t LaunchUniformWeights(const Batch<UniformWeights>& batch, const Grid& grid, cudaStream_t stream);
 
 }  // namespace resembed::kernels

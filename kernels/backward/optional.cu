@@ -7,6 +7,7 @@ namespace resembed::kernels {
 namespace {
 
 constexpr int kWarpsOfBlock = 8;
+using Tables = Batch<OptionalParams>;
 
 __device__ __forceinline__ float Element(const void* row, resembed_dtype dtype, int64_t column) {
   float value[1];
@@ -71,29 +72,32 @@ __device__ __forceinline__ void Softmax(const TableRows& table, int64_t item, co
   __syncwarp();
 }
 
-__global__ void __launch_bounds__(256) ZeroUnusedKernel(const __grid_constant__ OptionalParams params) {
-  if (params.counts->status != 0) return;
-  for (int64_t use = FirstThread(); use < params.n_uses; use += ThreadStride()) {
-    if (params.inverse[use] >= 0) continue;
+__global__ void __launch_bounds__(256) ZeroUnusedKernel(const __grid_constant__ Tables batch) {
+  ForEntries(batch, [](const OptionalParams& params, int64_t block) {
+    const int64_t use = ThreadOf(block);
+    if (params.counts->status != 0 || use >= params.n_uses) return;
+    if (params.inverse[use] >= 0) return;
     int source = 0;
     while (source + 1 < params.n_sources && params.sources[source + 1].first_use <= use) ++source;
     const BackwardSource& from = params.sources[source];
     if (from.grad_weights != nullptr) from.grad_weights[use - from.first_use] = 0.0f;
-  }
+  });
 }
 
-__global__ void __launch_bounds__(256, 2) SampleWeightsKernel(const __grid_constant__ OptionalParams params) {
+__global__ void __launch_bounds__(256, 4) SampleWeightsKernel(const __grid_constant__ Tables batch) {
   RESEMBED_SHARED(float, all_weights, [kWarpsOfBlock][RESEMBED_MAX_NEIGHBORS]);
   float* const weights = all_weights[threadIdx.x / kLanes];
-  const TableRows& table = params.table;
-  const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
-  const int64_t n_uses = n_unique == 0 ? 0 : params.use_begin[n_unique];
-  for (int64_t at = FirstWarp(); at < n_uses; at += WarpStride()) {
+  ForEntries(batch, [weights](const OptionalParams& params, int64_t block) {
+    const TableRows& table = params.table;
+    const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
+    const int64_t n_uses = n_unique == 0 ? 0 : params.use_begin[n_unique];
+    const int64_t at = WarpOf(block);
+    if (at >= n_uses) return;
     const int64_t use = params.use[at];
     int number = 0;
     while (number + 1 < params.n_sources && params.sources[number + 1].first_use <= use) ++number;
     const BackwardSource& source = params.sources[number];
-    if (source.grad_weights == nullptr) continue;
+    if (source.grad_weights == nullptr) return;
     const int64_t item = params.unique[params.inverse[use]];
     int64_t center, row = item;
     const int count = CountCentral(table, item, &center);
@@ -123,7 +127,7 @@ __global__ void __launch_bounds__(256, 2) SampleWeightsKernel(const __grid_const
     if (source.divisor != nullptr) value = value / source.divisor[out_row];
     if (LaneOfWarp() == 0) source.grad_weights[use - source.first_use] = value;
     __syncwarp();  // the weights of the next item replace these
-  }
+  });
 }
 
 // dE of a unique item.
@@ -134,10 +138,12 @@ struct ItemRow {
   }
 };
 
-__global__ void __launch_bounds__(256, 2) StoredWeightsKernel(const __grid_constant__ OptionalParams params) {
-  const TableRows& table = params.table;
-  const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
-  for (int64_t unique = FirstWarp(); unique < n_unique; unique += WarpStride()) {
+__global__ void __launch_bounds__(256, 2) StoredWeightsKernel(const __grid_constant__ Tables batch) {
+  ForEntries(batch, [](const OptionalParams& params, int64_t block) {
+    const TableRows& table = params.table;
+    const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
+    const int64_t unique = WarpOf(block);
+    if (unique >= n_unique) return;
     const int32_t* list = table.neighbors + params.unique[unique] * table.neighbors_stride;
     const ItemRow g = {params.items[unique]};
     bool in_list = true;
@@ -150,22 +156,24 @@ __global__ void __launch_bounds__(256, 2) StoredWeightsKernel(const __grid_const
       }
       if (LaneOfWarp() == 0) params.grad_stored[unique * table.n_neighbors + slot] = value;
     }
-  }
+  });
 }
 
-__global__ void __launch_bounds__(256, 2) PrepareAttentionKernel(const __grid_constant__ OptionalParams params) {
+__global__ void __launch_bounds__(256, 4) PrepareAttentionKernel(const __grid_constant__ Tables batch) {
   RESEMBED_SHARED(float, all_weights, [kWarpsOfBlock][RESEMBED_MAX_NEIGHBORS]);
   RESEMBED_SHARED(float, all_slopes, [kWarpsOfBlock][RESEMBED_MAX_NEIGHBORS]);
   float* const weights = all_weights[threadIdx.x / kLanes];
   float* const slopes = all_slopes[threadIdx.x / kLanes];
-  const TableRows& table = params.table;
-  const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
-  for (int64_t unique = FirstWarp(); unique < n_unique; unique += WarpStride()) {
+  ForEntries(batch, [weights, slopes](const OptionalParams& params, int64_t block) {
+    const TableRows& table = params.table;
+    const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
+    const int64_t unique = WarpOf(block);
+    if (unique >= n_unique) return;
     const int64_t item = params.unique[unique];
     const int32_t* list = table.neighbors + item * table.neighbors_stride;
     int64_t center;
     const int count = CountCentral(table, item, &center);
-    if (count == 0) continue;
+    if (count == 0) return;
     Softmax(table, item, list, count, weights);
     const ItemRow g = {params.items[unique]};
     float mean = 0.0f;
@@ -195,20 +203,22 @@ __global__ void __launch_bounds__(256, 2) PrepareAttentionKernel(const __grid_co
       params.own[unique * table.dim + column] = Element(own, table.central_dtype, column);
     }
     __syncwarp();
-  }
+  });
 }
 
 }  // namespace
 
-cudaError_t LaunchSampleWeights(const OptionalParams& params, const Grid& grid, cudaStream_t stream) {
-  const cudaError_t error = LaunchThreads(ZeroUnusedKernel, params.n_uses, grid, stream, params);
-  return error != cudaSuccess ? error : LaunchWarps(SampleWeightsKernel, params.n_uses, grid, stream, params);
-}
-cudaError_t LaunchStoredWeights(const OptionalParams& params, const Grid& grid, cudaStream_t stream) {
-  return LaunchWarps(StoredWeightsKernel, params.max_unique, grid, stream, params);
-}
-cudaError_t LaunchPrepareAttention(const OptionalParams& params, const Grid& grid, cudaStream_t stream) {
-  return LaunchWarps(PrepareAttentionKernel, params.max_unique, grid, stream, params);
+cudaError_t LaunchOptional(const Tables& batch, const Grid& grid, cudaStream_t stream) {
+  switch (batch.pass) {
+    case kZeroUnused:
+      return LaunchEntries(ZeroUnusedKernel, batch, grid, stream);
+    case kSampleWeights:
+      return LaunchEntries(SampleWeightsKernel, batch, grid, stream);
+    case kStoredWeights:
+      return LaunchEntries(StoredWeightsKernel, batch, grid, stream);
+    default:
+      return LaunchEntries(PrepareAttentionKernel, batch, grid, stream);
+  }
 }
 
 }  // namespace resembed::kernels

@@ -35,6 +35,7 @@ __device__ __forceinline__ void ForEntries(const Batch<Entry>& batch, const Body
 __device__ __forceinline__ int64_t ThreadOf(int64_t block) {
   return block * static_cast<int64_t>(blockDim.x) + threadIdx.x;
 }
+__device__ __forceinline__ int64_t WarpOf(int64_t block) { return ThreadOf(block) / kLanes; }
 
 // Nothing is launched for no work.
 template <typename Entry>

@@ -10,6 +10,8 @@ namespace resembed::kernels {
 
 // Threads of a warp.
 constexpr int kLanes = 32;
+// Columns that a group of lanes takes of a row at a time (rows.cuh).
+constexpr int kTileColumns = 32;
 
 // Threads of a block, and most blocks of a grid; kernels walk over what is left.
 struct Grid {
@@ -26,11 +28,9 @@ struct Batch {
   int64_t n_blocks;  // of all entries; the grid may be smaller and walks over them
 };
 
-// Where the next entry's blocks begin, for as many threads; *next counts the blocks of the pass.
-inline int64_t TakeBlocks(int64_t n_threads, const Grid& grid, int64_t* next) {
-  const int64_t first = *next;
-  if (n_threads > 0) *next += (n_threads + grid.threads - 1) / grid.threads;
-  return first;
+// Blocks that hold so many threads.
+inline int64_t BlocksFor(int64_t n_threads, const Grid& grid) {
+  return n_threads <= 0 ? 0 : (n_threads + grid.threads - 1) / grid.threads;
 }
 
 // Values of 8-byte words and where they go. They are the parameters of a launch, so nothing waits and a captured

@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(256) EnterUsesKernel(const __grid_constant__ F
 __global__ void __launch_bounds__(256) DivisorsKernel(const __grid_constant__ Features batch) {
   ForEntries(batch, [](const PlanFeatureParams& feature, int64_t block) {
     const int lane = LaneOfWarp();
-    const int64_t row = ThreadOf(block) / kLanes;
+    const int64_t row = WarpOf(block);
     if (row >= feature.n_rows) return;
     int count = feature.averaged ? 0 : 1;
     if (feature.averaged) {
