@@ -70,7 +70,7 @@ resembed_status ReadBackwardCall(const char* op, const resembed_plan_header* pla
 
 bool WantsSampleWeights(const BackwardCall& call, int32_t table) {
   for (int32_t index = 0; index < call.args.n_features; ++index) {
-    if (TableOf(call.args.features[index]) != table || call.args.feature_grads[index] == nullptr) continue;
+    if (call.plan.feature(index).table != table || call.args.feature_grads[index] == nullptr) continue;
     if (ReadDescriptor(call.args.feature_grads[index]).grad_weights != nullptr) return true;
   }
   return false;

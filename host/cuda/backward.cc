@@ -25,7 +25,7 @@ void ForSources(const BackwardCall& call, int32_t table, const Each& each) {
   const int64_t dim = call.tables[table].dim;
   int32_t number = 0;
   for (int32_t index = 0; index < args.n_features; ++index) {
-    if (TableOf(args.features[index]) != table) continue;
+    if (call.plan.feature(index).table != table) continue;
     const resembed_feature feature = ReadFeature(args.features[index], dim);
     BackwardSource source = {};
     source.first_use = call.plan.feature(index).first_use;
@@ -65,9 +65,7 @@ resembed_status ForRecomputed(const BackwardCall& call, const BackwardWork& work
   if (!work.request.items()) return RESEMBED_OK;
   const int64_t dim = call.tables[work.index].dim;
   for (int32_t index = 0; index < call.args.n_features; ++index) {
-    if (TableOf(call.args.features[index]) != work.index || call.args.feature_grads[index] == nullptr) {
-      continue;
-    }
+    if (call.plan.feature(index).table != work.index || call.args.feature_grads[index] == nullptr) continue;
     resembed_feature feature = ReadFeature(call.args.features[index], dim);
     if (feature.pooling != RESEMBED_POOLING_MAX || feature.saved_argmax != nullptr) continue;
     feature.output = workspace->Take<float>(feature.n_bags * dim);
