@@ -29,6 +29,7 @@ struct BackwardRegions {
   float* uniform_weight;                    // or null
   kernels::OptionalParams optional;
   void* recompute;  // where the regions of RecomputeArgmax begin
+  void* attention;  // where those of the scores of attention pooling begin
 };
 BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work, Workspace* workspace);
 
