@@ -7,6 +7,7 @@
 #include "bench/support/main.h"
 #include "bench/support/scenario.h"
 #include "bench/support/unfused.h"
+#include "bench/support/updater.h"
 
 namespace resembed::bench {
 namespace {
@@ -26,21 +27,6 @@ const char* OptimizerName(resembed_optimizer_kind kind) {
   return kNames[kind];
 }
 
-StateShape StateOf(resembed_optimizer_kind kind) {
-  switch (kind) {
-    case RESEMBED_ADAGRAD:
-      return {0, 1};
-    case RESEMBED_ROWWISE_ADAGRAD:
-      return {1, 0};
-    case RESEMBED_ADAM:
-      return {0, 2};
-    case RESEMBED_PARTIAL_ROWWISE_ADAM:
-      return {1, 1};
-    default:
-      return {0, 0};
-  }
-}
-
 std::string Name(const UpdateCase& c) {
   char zipf[16];
   std::snprintf(zipf, sizeof(zipf), "%g", c.table.alpha);
@@ -50,97 +36,6 @@ std::string Name(const UpdateCase& c) {
                      "/zipf:" + zipf + "/rows:" + CountName(c.table.rows);
   if (c.table.pages == Pages::kSmall) name += "/pages:small";
   return c.table.form == RESEMBED_CENTRAL_NONE ? name : name + "/k:" + std::to_string(c.table.k);
-}
-
-// One part's optimizer with its state over the whole table.
-struct Part {
-  Part(resembed_optimizer_kind kind, int64_t rows, int64_t dim, Pages pages = Pages::kHuge) {
-    const StateShape shape = StateOf(kind);
-    descriptor.struct_size = sizeof(descriptor);
-    descriptor.kind = kind;
-    descriptor.lr = 1e-3f;
-    descriptor.beta1 = 0.9f;
-    descriptor.beta2 = 0.999f;
-    descriptor.eps = 1e-8f;
-    descriptor.step = 1;
-    const bool adam = kind == RESEMBED_ADAM || kind == RESEMBED_PARTIAL_ROWWISE_ADAM;
-    if (shape.row_floats + shape.element_floats > 0) {
-      state1 = HugeArray<float>(shape.element_floats > 0 ? rows * dim : rows, pages);
-      descriptor.state1 = state1.data();
-    }
-    if (adam) {
-      state2 = HugeArray<float>(shape.row_floats > 0 ? rows : rows * dim, pages);
-      descriptor.state2 = state2.data();
-    }
-    // Pages are there before the first timed step.
-    for (const HugeArray<float>* state : {&state1, &state2}) {
-      for (int64_t at = 0; at < state->size(); at += 1024) (*state)[at] = 1e-3f;
-    }
-  }
-  resembed_optimizer descriptor = {};
-  HugeArray<float> state1, state2;
-};
-
-// Plan and fused step of one feature over one table, with all the memory they take.
-class Updater {
- public:
-  Updater(const resembed_tables& tables, const resembed_feature* first, const float* grad, Part* residual,
-          Part* central)
-      : feature_(first), place_(CpuPlace()) {
-    plan_args_.struct_size = sizeof(plan_args_);
-    plan_args_.tables = &tables;
-    plan_args_.features = &feature_;
-    plan_args_.n_features = 1;
-    size_t bytes = 0, workspace_bytes = 0;
-    Check(resembed_plan_size(&plan_args_, &place_, &bytes, &workspace_bytes));
-    plan_memory_ = HugeArray<char>(static_cast<int64_t>(bytes));
-    plan_workspace_ = HugeArray<char>(static_cast<int64_t>(workspace_bytes));
-    plan_.struct_size = sizeof(plan_);
-    Plan(first);
-    feature_grad_.struct_size = sizeof(feature_grad_);
-    feature_grad_.grad_output = grad;
-    feature_grad_.grad_output_dtype = RESEMBED_F32;
-    step_.struct_size = sizeof(step_);
-    step_.residual = &residual->descriptor;
-    step_.central = central == nullptr ? nullptr : &central->descriptor;
-    args_.struct_size = sizeof(args_);
-    args_.plan = &plan_;
-    args_.tables = &tables;
-    args_.features = &feature_;
-    args_.n_features = 1;
-    args_.feature_grads = &feature_grads_;
-    args_.steps = &steps_;
-    Check(resembed_backward_step_workspace_size(&args_, &place_, &bytes));
-    workspace_ = HugeArray<char>(static_cast<int64_t>(bytes));
-  }
-  Updater(const Updater&) = delete;
-
-  void Plan(const resembed_feature* feature) {
-    feature_ = feature;
-    Check(resembed_plan(&plan_args_, plan_memory_.data(), static_cast<size_t>(plan_memory_.size()), &plan_,
-                        plan_workspace_.data(), static_cast<size_t>(plan_workspace_.size()), &place_));
-  }
-  void Step() {
-    Check(resembed_backward_step(&args_, workspace_.data(), static_cast<size_t>(workspace_.size()), &place_));
-  }
-
- private:
-  const resembed_feature* feature_;
-  const resembed_place place_;
-  resembed_plan_args plan_args_ = {};
-  resembed_plan_header plan_ = {};
-  resembed_feature_grad feature_grad_ = {};
-  const resembed_feature_grad* feature_grads_ = &feature_grad_;
-  resembed_table_step step_ = {};
-  const resembed_table_step* steps_ = &step_;
-  resembed_backward_step_args args_ = {};
-  HugeArray<char> plan_memory_, plan_workspace_, workspace_;
-};
-
-HugeArray<float> OutputGradients(int64_t n) {
-  HugeArray<float> grad(n);
-  for (int64_t i = 0; i < n; ++i) grad[i] = 1e-3f * static_cast<float>(i % 101 - 50);
-  return grad;
 }
 
 void PlanBackwardStep(benchmark::State& state, const UpdateCase& c) {
@@ -155,7 +50,7 @@ void PlanBackwardStep(benchmark::State& state, const UpdateCase& c) {
   const bool central = c.table.form != RESEMBED_CENTRAL_NONE;
   Part residual_part(c.optimizer, c.table.rows, dim, c.table.pages),
       central_part(c.optimizer, central ? c.table.rows : 1, dim, c.table.pages);
-  Updater updater(scenario.tables(), &batches[0].feature, grad.data(), &residual_part,
+  Updater updater(scenario.tables(), &batches[0].feature, GradOf(grad.data()), &residual_part,
                   central ? &central_part : nullptr);
 
   const MemoryTable limit_of = MemoryTableOf(c.table.rows, dim * ElementBytes(c.table.dtype));
@@ -282,8 +177,8 @@ void CenterMajor(benchmark::State& state, const NumberingCase& c) {
   HugeArray<int32_t> translated(c.n_ids);
   resembed_feature feature = batches[0].feature;
   feature.ids = translated.data();
-  Updater plain(scenario.tables(), &batches[0].feature, grad.data(), &residual_part, &central_part),
-      numbered(tables, &feature, grad.data(), &residual_part, &central_part);
+  Updater plain(scenario.tables(), &batches[0].feature, GradOf(grad.data()), &residual_part, &central_part),
+      numbered(tables, &feature, GradOf(grad.data()), &residual_part, &central_part);
   resembed_translate_args translate = {};
   translate.struct_size = sizeof(translate);
   translate.id_dtype = RESEMBED_I32;

@@ -139,6 +139,7 @@ BackwardRequest RequestOf(const Call& call, int32_t index) {
   request.central = grad.central != nullptr;
   request.neighbor_weights = grad.neighbor_weights != nullptr;
   request.sample_weights = WantsSampleWeights(call.backward, index);
+  request.scores = WantsScoreGradients(call.backward, index);
   request.keeps_item_rows =
       request.residual && ReadDescriptor(grad.residual).layout == RESEMBED_GRAD_COMPRESSED;
   return request;
@@ -182,6 +183,7 @@ void RunTable(const Call& call, int32_t index, TableBackward work, Workspace* wo
   }
   if (grad.central != nullptr) central = OutOf(grad.central, work.table.dim);
   RecomputeArgmax(backward.args, index, &work, backward.place, workspace);
+  ScoreGradients(backward.args, index, &work, backward.place, workspace);
   SampleWeightGradients(work, executor);
   ItemGradients(work, grad.residual != nullptr ? &residual : nullptr, nullptr, executor);
   if (grad.neighbor_weights != nullptr) NeighborWeightGradients(work, grad.neighbor_weights, executor);
@@ -197,10 +199,11 @@ size_t WorkspaceBytes(const Call& call) {
   size_t bytes = 0;
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
-    if (!request.items() && !request.sample_weights) continue;
+    if (!request.any()) continue;
     Workspace count(nullptr);
     TableBackward work = TakeBackward(call.backward.args, index, request, call.backward.place, &count);
     RecomputeArgmax(call.backward.args, index, &work, call.backward.place, &count);
+    ScoreGradients(call.backward.args, index, &work, call.backward.place, &count);
     bytes = std::max(bytes, count.used());
   }
   return bytes;
@@ -236,7 +239,7 @@ resembed_status resembed_backward(const resembed_backward_args* args, void* work
 #endif
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
-    if (!request.items() && !request.sample_weights) continue;
+    if (!request.any()) continue;
     Workspace carve(workspace);
     const TableBackward work = TakeBackward(batch, index, request, call.backward.place, &carve);
     RunTable(call, index, work, &carve);

@@ -9,6 +9,51 @@ namespace {
 
 using ll = long long;
 
+// The fields of pooling attention.
+resembed_status CheckAttentionGrad(const char* op, int32_t index, const resembed_feature_grad& grad,
+                                   const resembed_feature& feature, int64_t dim) {
+  const auto bad = [op, index](const char* field, const char* seen, const char* rule) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: feature_grads[%d].%s is %s; needs %s", op, index, field, seen,
+                rule);
+  };
+  if (feature.pooling != RESEMBED_POOLING_ATTENTION) {
+    if (grad.grad_query != nullptr) return bad("grad_query", "given", "pooling attention");
+    if (grad.grad_scores != nullptr) return bad("grad_scores", "given", "pooling attention");
+    return RESEMBED_OK;
+  }
+  RESEMBED_RETURN_IF_ERROR(CheckQuery(op, index, feature, dim));
+  if (grad.grad_weights != nullptr) return bad("grad_weights", "given", "null with pooling attention");
+  const int64_t stride = grad.grad_query_stride == 0 ? dim : grad.grad_query_stride;
+  if (stride < dim) {
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "%s: feature_grads[%d].grad_query_stride is %lld; needs at least dim (%lld)", op, index,
+                static_cast<ll>(stride), static_cast<ll>(dim));
+  }
+  if (!FitsInMemory(feature.n_bags, stride, RESEMBED_F32)) {
+    return bad("grad_query_stride", "too long", "rows below 2^62 bytes");
+  }
+  if (!IsAligned(grad.grad_query, RESEMBED_F32))
+    return bad("grad_query", "misaligned", "the alignment of f32");
+  if (!IsAligned(grad.grad_scores, RESEMBED_F32)) {
+    return bad("grad_scores", "misaligned", "the alignment of f32");
+  }
+  if (grad.grad_scores_ready != 0) {
+    if (grad.grad_scores == nullptr && feature.n_ids > 0) {
+      return bad("grad_scores", "null", "[n_ids] floats with grad_scores_ready");
+    }
+    if (grad.grad_query != nullptr) return bad("grad_query", "given", "null with grad_scores_ready");
+  }
+  const Matrix query_grad = {grad.grad_query, feature.n_bags, dim, stride, RESEMBED_F32};
+  const Matrix query = {feature.query, feature.n_bags, dim, feature.query_stride, RESEMBED_F32};
+  const Matrix output_grad = {grad.grad_output, feature.n_bags, dim,
+                              grad.grad_output_stride == 0 ? dim : grad.grad_output_stride,
+                              grad.grad_output_dtype};
+  if (Overlaps(query_grad, query) || Overlaps(query_grad, output_grad)) {
+    return bad("grad_query", "overlapping query or grad_output", "memory of its own");
+  }
+  return RESEMBED_OK;
+}
+
 resembed_status CheckFeatureGrad(const char* op, int32_t index, const resembed_feature_grad* given,
                                  const resembed_feature& feature, int64_t dim) {
   const auto bad = [op, index](const char* field, const char* seen, const char* rule) {
@@ -42,7 +87,7 @@ resembed_status CheckFeatureGrad(const char* op, int32_t index, const resembed_f
   }
   if (!IsAligned(grad.grad_weights, RESEMBED_F32))
     return bad("grad_weights", "misaligned", "the alignment of f32");
-  return RESEMBED_OK;
+  return CheckAttentionGrad(op, index, grad, feature, dim);
 }
 
 }  // namespace
@@ -66,6 +111,16 @@ resembed_status ReadBackwardCall(const char* op, const resembed_plan_header* pla
   }
   out->args = {&out->tables, features, n_features, feature_grads, &out->plan};
   return RESEMBED_OK;
+}
+
+bool WantsScoreGradients(const BackwardCall& call, int32_t table) {
+  for (int32_t index = 0; index < call.args.n_features; ++index) {
+    if (TableOf(call.args.features[index]) != table || call.args.feature_grads[index] == nullptr) continue;
+    const resembed_feature_grad grad = ReadDescriptor(call.args.feature_grads[index]);
+    if (grad.grad_query != nullptr || (grad.grad_scores != nullptr && grad.grad_scores_ready == 0))
+      return true;
+  }
+  return false;
 }
 
 bool WantsSampleWeights(const BackwardCall& call, int32_t table) {

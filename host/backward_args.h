@@ -24,6 +24,9 @@ resembed_status ReadBackwardCall(const char* op, const resembed_plan_header* pla
 // Some feature of the table asks for the gradient of its per-sample weights.
 bool WantsSampleWeights(const BackwardCall& call, int32_t table);
 
+// Some feature of the table asks for the gradient of its query or of its scores.
+bool WantsScoreGradients(const BackwardCall& call, int32_t table);
+
 // Fails when the plan was made without the central part of the table.
 resembed_status CheckPlanHasCentral(const char* op, const BackwardCall& call, int32_t table,
                                     const char* argument);

@@ -46,8 +46,8 @@ resembed_status CheckOutput(int32_t index, const resembed_feature& feature, int6
   return RESEMBED_OK;
 }
 
-// Against every table and list of the call, and the outputs before it.
-resembed_status CheckOutputMemory(int32_t index, const resembed_feature* const* features,
+// Against every table, list and query of the call, and the outputs before it.
+resembed_status CheckOutputMemory(int32_t index, const resembed_feature* const* features, int32_t n_features,
                                   const Tables& tables) {
   const resembed_feature feature =
       ReadFeature(features[index], tables[ReadDescriptor(features[index]).table].dim);
@@ -73,6 +73,16 @@ resembed_status CheckOutputMemory(int32_t index, const resembed_feature* const* 
     return Fail(RESEMBED_INVALID_ARGUMENT,
                 "%s: features[%d].output is overlapping its ids, offsets or weights; needs memory of its own",
                 kOp, index);
+  }
+  for (int32_t other = 0; other < n_features; ++other) {
+    const resembed_feature asks =
+        ReadFeature(features[other], tables[ReadDescriptor(features[other]).table].dim);
+    if (asks.pooling != RESEMBED_POOLING_ATTENTION) continue;
+    const Matrix query = {asks.query, asks.n_bags, tables[asks.table].dim, asks.query_stride, RESEMBED_F32};
+    if (Overlaps(output, query)) return bad("the query of features", other);
+    if (Overlaps(output.data, output_bytes, asks.saved_attention, asks.n_ids * 4)) {
+      return bad("saved_attention of features", other);
+    }
   }
   for (int32_t other = 0; other < index; ++other) {
     const resembed_feature before =
@@ -146,10 +156,12 @@ resembed_status resembed_forward(const resembed_forward_args* args, void* worksp
   RESEMBED_RETURN_IF_ERROR(CheckShapes(args, place, &given, &where, &tables));
   for (int32_t index = 0; index < given.n_features; ++index) {
     const int64_t dim = tables[ReadDescriptor(given.features[index]).table].dim;
-    RESEMBED_RETURN_IF_ERROR(CheckOutput(index, ReadFeature(given.features[index], dim), dim));
+    const resembed_feature feature = ReadFeature(given.features[index], dim);
+    RESEMBED_RETURN_IF_ERROR(CheckOutput(index, feature, dim));
+    RESEMBED_RETURN_IF_ERROR(CheckQuery(kOp, index, feature, dim));
   }
   for (int32_t index = 0; index < given.n_features; ++index) {
-    RESEMBED_RETURN_IF_ERROR(CheckOutputMemory(index, given.features, tables));
+    RESEMBED_RETURN_IF_ERROR(CheckOutputMemory(index, given.features, given.n_features, tables));
   }
   size_t needed = 0;
   RESEMBED_RETURN_IF_ERROR(CountWorkspace(given, tables, where, &needed));

@@ -170,6 +170,7 @@ BackwardRequest RequestOf(const FusedCall& call, int32_t index) {
   request.residual = step.residual != nullptr;
   request.central = step.central != nullptr;
   request.sample_weights = WantsSampleWeights(call.backward, index);
+  request.scores = WantsScoreGradients(call.backward, index);
   return request;
 }
 
@@ -203,10 +204,11 @@ size_t FusedBytes(const FusedCall& call) {
   size_t bytes = 0;
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
-    if (!request.items() && !request.sample_weights) continue;
+    if (!request.any()) continue;
     Workspace count(nullptr);
     TableBackward work = TakeBackward(call.backward.args, index, request, call.backward.place, &count);
     RecomputeArgmax(call.backward.args, index, &work, call.backward.place, &count);
+    ScoreGradients(call.backward.args, index, &work, call.backward.place, &count);
     bytes = std::max(bytes, count.used());
   }
   return bytes;
@@ -219,6 +221,7 @@ void RunFused(const FusedCall& call, int32_t index, TableBackward work, Workspac
   const Executor executor(backward.place);
   const TableUpdate update = ResolveStep(call.args.steps[index], work.table, backward.place);
   RecomputeArgmax(backward.args, index, &work, backward.place, workspace);
+  ScoreGradients(backward.args, index, &work, backward.place, workspace);
   SampleWeightGradients(work, executor);
   if (!update.has_residual && !update.has_central) return;
   ItemGradients(work, nullptr, update.has_residual ? &update.residual : nullptr, executor);
@@ -292,7 +295,7 @@ resembed_status resembed_backward_step(const resembed_backward_step_args* args, 
 #endif
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
-    if (!request.items() && !request.sample_weights) continue;
+    if (!request.any()) continue;
     Workspace carve(workspace);
     const TableBackward work = TakeBackward(batch, index, request, call.backward.place, &carve);
     RunFused(call, index, work, &carve);

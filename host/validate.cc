@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/validate.h"
 
+#include <cmath>
+
 #include "host/cpu/row_ops.h"
 #include "host/descriptor.h"
 #include "host/table_set.h"
@@ -165,6 +167,8 @@ resembed_feature ReadFeature(const resembed_feature* feature, int64_t dim) {
     out.n_bags = out.n_ids;
     out.bag_length = 1;
   }
+  if (out.query_stride == 0) out.query_stride = dim;
+  if (out.attention_scale == 0.0f) out.attention_scale = 1.0f;
   return out;
 }
 
@@ -318,8 +322,8 @@ resembed_status CheckFeature(const char* op, int32_t index, const resembed_featu
     return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].table is %d; needs 0 .. %d (n_tables - 1)", op,
                 index, feature.table, tables.size() - 1);
   }
-  if (feature.pooling < RESEMBED_POOLING_NONE || feature.pooling > RESEMBED_POOLING_MAX) {
-    return bad("pooling", feature.pooling, "none, sum, mean or max");
+  if (feature.pooling < RESEMBED_POOLING_NONE || feature.pooling > RESEMBED_POOLING_ATTENTION) {
+    return bad("pooling", feature.pooling, "none, sum, mean, max or attention");
   }
   if (feature.n_ids < 0) return bad("n_ids", feature.n_ids, "0 or more");
   if (feature.ids == nullptr && feature.n_ids > 0) return bad_word("ids", "null", "[n_ids] ids");
@@ -352,11 +356,46 @@ resembed_status CheckFeature(const char* op, int32_t index, const resembed_featu
   if (feature.weights != nullptr && feature.pooling == RESEMBED_POOLING_MAX) {
     return bad_word("weights", "given", "null with pooling max");
   }
+  if (feature.weights != nullptr && feature.pooling == RESEMBED_POOLING_ATTENTION) {
+    return bad_word("weights", "given", "null with pooling attention");
+  }
   if (!IsAligned(feature.weights, RESEMBED_F32)) {
     return bad_word("weights", "misaligned", "the alignment of f32");
   }
   if (feature.pooling == RESEMBED_POOLING_MAX && feature.n_ids > kMaxInt32) {
     return bad("n_ids", feature.n_ids, "at most 2^31 - 1 with pooling max (positions are int32)");
+  }
+  return RESEMBED_OK;
+}
+
+resembed_status CheckQuery(const char* op, int32_t index, const resembed_feature& feature, int64_t dim) {
+  if (feature.pooling != RESEMBED_POOLING_ATTENTION) return RESEMBED_OK;
+  const auto bad = [op, index](const char* field, const char* seen, const char* rule) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].%s is %s; needs %s", op, index, field, seen,
+                rule);
+  };
+  if (feature.query == nullptr && feature.n_bags > 0) {
+    return bad("query", "null", "[n_bags, dim] floats with pooling attention");
+  }
+  if (feature.query_stride < dim) {
+    return Fail(RESEMBED_INVALID_ARGUMENT, "%s: features[%d].query_stride is %lld; needs at least dim (%lld)",
+                op, index, static_cast<ll>(feature.query_stride), static_cast<ll>(dim));
+  }
+  if (!FitsInMemory(feature.n_bags, feature.query_stride, RESEMBED_F32)) {
+    return bad("query_stride", "too long", "rows below 2^62 bytes");
+  }
+  if (!IsAligned(feature.query, RESEMBED_F32)) return bad("query", "misaligned", "the alignment of f32");
+  if (!IsAligned(feature.saved_attention, RESEMBED_F32)) {
+    return bad("saved_attention", "misaligned", "the alignment of f32");
+  }
+  if (feature.attention_activation != RESEMBED_ATTENTION_SOFTMAX &&
+      feature.attention_activation != RESEMBED_ATTENTION_SIGMOID) {
+    return Fail(RESEMBED_INVALID_ARGUMENT,
+                "%s: features[%d].attention_activation is %d; needs softmax or sigmoid", op, index,
+                feature.attention_activation);
+  }
+  if (!std::isfinite(feature.attention_scale)) {
+    return bad("attention_scale", "not finite", "a finite number (0 means 1)");
   }
   return RESEMBED_OK;
 }

@@ -29,7 +29,8 @@ class Tables {
 // Copies with every default resolved and fields that do not apply cleared:
 //   table    strides 0 -> dim or K; residual_rows -> n_items without residual_row_of; no central pointers
 //            under form NONE; n_neighbors 0 for forms without a list
-//   feature  output_stride 0 -> dim; pooling NONE -> n_ids bags of one id, offsets null
+//   feature  output_stride, query_stride 0 -> dim; attention_scale 0 -> 1; pooling NONE -> n_ids bags of one id,
+//            offsets null
 resembed_table ReadTable(const resembed_table* table);
 resembed_feature ReadFeature(const resembed_feature* feature, int64_t dim);
 
@@ -51,6 +52,8 @@ resembed_status CheckFeature(const char* op, int32_t index, const resembed_featu
 // The array, each entry's null and struct_size, then CheckFeature on each.
 resembed_status CheckFeatures(const char* op, const resembed_feature* const* features, int32_t n_features,
                               const Tables& tables);
+// What forward and backward read of a feature with pooling ATTENTION; `feature` is resolved.
+resembed_status CheckQuery(const char* op, int32_t index, const resembed_feature& feature, int64_t dim);
 resembed_status CheckWorkspace(const char* op, const void* workspace, size_t workspace_bytes, size_t needed);
 
 bool IsFloatType(resembed_dtype dtype);                     // F32, F16, BF16

@@ -1,6 +1,7 @@
 # Sources of the cuda backend, from the root of the project. Kernels are compiled by nvcc for the library and by
 # the host compiler, with the emulator, for tests; host/cuda is host code on both sides.
 set(RESEMBED_KERNEL_SOURCES
+  kernels/attention/attention.cu
   kernels/envelope/envelope.cu
   kernels/forward/inst_f32_f32.cu
   kernels/forward/inst_f32_f16.cu
@@ -30,6 +31,7 @@ set(RESEMBED_KERNEL_SOURCES
   kernels/step/service.cu
 )
 set(RESEMBED_CUDA_HOST_SOURCES
+  host/cuda/attention.cc
   host/cuda/backward.cc
   host/cuda/combine.cc
   host/cuda/device.cc
@@ -41,6 +43,7 @@ set(RESEMBED_CUDA_HOST_SOURCES
   host/cuda/step.cc
 )
 set(RESEMBED_CUDA_TESTS
+  tests/cuda/cuda_attention_test.cc
   tests/cuda/cuda_envelope_test.cc
   tests/cuda/cuda_forward_rules_test.cc
   tests/cuda/cuda_forward_test.cc

@@ -54,6 +54,7 @@ TableBackward TakeBackward(const BackwardArgs& args, int32_t table, const Backwa
     work.n_sources += TableOf(args.features[index]) == table;
   work.sources = workspace->Take<GradSource>(work.n_sources);
   int32_t next = 0;
+  bool any_attention = false;
   for (int32_t index = 0; index < args.n_features; ++index) {
     if (TableOf(args.features[index]) != table) continue;
     GradSource source = {};
@@ -61,6 +62,7 @@ TableBackward TakeBackward(const BackwardArgs& args, int32_t table, const Backwa
     const PlanFeature& place_of = args.plan->feature(index);
     source.first_use = place_of.first_use;
     source.first_row = place_of.first_row;
+    source.weights = source.feature.weights;
     if (args.feature_grads[index] != nullptr) {
       const resembed_feature_grad grad = ReadDescriptor(args.feature_grads[index]);
       source.rows = static_cast<const char*>(grad.grad_output);
@@ -72,6 +74,7 @@ TableBackward TakeBackward(const BackwardArgs& args, int32_t table, const Backwa
     if (plan.divisor != nullptr && source.feature.pooling == RESEMBED_POOLING_MEAN) {
       source.divisor = plan.divisor + source.first_row;
     }
+    any_attention = any_attention || source.feature.pooling == RESEMBED_POOLING_ATTENTION;
     if (source.feature.pooling == RESEMBED_POOLING_MAX) {
       source.argmax = source.feature.saved_argmax;
       work.any_max = true;
@@ -82,6 +85,7 @@ TableBackward TakeBackward(const BackwardArgs& args, int32_t table, const Backwa
   const bool items = request.items();
   const bool asks = work.table.form == RESEMBED_CENTRAL_ATTENTION;
   work.items = workspace->Take<ItemGrad>(items ? plan.max_unique : 0);
+  if (items && any_attention) work.queries = workspace->Take<ScaledRow>(plan.max_unique);
   work.item_stride = PaddedDim(dim);
   work.item_rows =
       workspace->Take<float>(items && !request.keeps_item_rows ? plan.max_unique * work.item_stride : 0);
@@ -193,6 +197,7 @@ void UpdateRunsInRegisters(const TableBackward& work, const PlanRuns& runs, cons
   all.slot_bits = work.plan.slot_bits;
   all.weight_shift = work.table.form == RESEMBED_CENTRAL_UNIFORM ? work.plan.slot_bits : 0;
   all.items = work.items;
+  all.queries = work.queries;
   all.weights = pair == nullptr ? nullptr : work.pair_weight;
   all.rule = &update.rule;
   all.dim = work.table.dim;

@@ -2,6 +2,7 @@
 // Gradients of one table from the output gradients of its features, over a plan.
 //
 //   dE[i] = sum over uses of coefficient * dy, uses in plan order    coefficient = a / divisor, rounded
+//           attention pooling: p * dy + dz * q (backward_attention.cc)
 //   dR[i] = dE[i]
 //   dC[j] = sum over (unique item, slot) pairs in plan order of w * dE[i]
 //   attention (a = softmax_k(C[i] . C[n_k]), t_k = dE[i] . C[n_k], ds_k = a_k (t_k - sum_k a_k t_k)):
@@ -32,6 +33,10 @@ struct GradSource {
   const float* divisor;   // plan's, from first_row on; null unless averaged
   const int32_t* argmax;  // [n_bags, dim], max only
   float* grad_weights;    // dL/da [n_ids], or null
+  const float* weights;   // [n_ids] a, or p of attention pooling; null = all 1
+  const float* query;     // [n_bags, query_stride], attention pooling only
+  int64_t query_stride;
+  const float* score_grads;  // [n_ids] dz, attention pooling only
 };
 
 // What is asked of one table.
@@ -40,9 +45,11 @@ struct BackwardRequest {
   bool central;
   bool neighbor_weights;
   bool sample_weights;
+  bool scores;           // gradients of queries or scores of attention pooling
   bool keeps_item_rows;  // the caller's memory holds dE row by row (compressed gradient of R)
 
   bool items() const { return residual || central || neighbor_weights; }
+  bool any() const { return items() || sample_weights || scores; }
 };
 
 // One gradient the caller receives.
@@ -65,7 +72,8 @@ struct TableBackward {
   int32_t n_sources;
   bool any_max;
 
-  ItemGrad* items;  // [max_unique]
+  ItemGrad* items;     // [max_unique]
+  ScaledRow* queries;  // [max_unique] of attention pooling, or null
   float*
       item_rows;  // [max_unique, item_stride] dE of items used more than once (of all when the caller keeps them)
   int64_t item_stride;
@@ -92,10 +100,12 @@ struct BackwardArgs {
 TableBackward TakeBackward(const BackwardArgs& args, int32_t table, const BackwardRequest& request,
                            const resembed_place& place, Workspace* workspace);
 
-// In this order. The first three read R and C and write neither; so does PreparePairs.
+// In this order. The first three read R and C and write neither; so does PreparePairs. The first two take their
+// regions even while counting.
 void RecomputeArgmax(const BackwardArgs& args, int32_t table, TableBackward* work,
-                     const resembed_place& place,
-                     Workspace* workspace);  // takes its regions even while counting
+                     const resembed_place& place, Workspace* workspace);
+void ScoreGradients(const BackwardArgs& args, int32_t table, TableBackward* work, const resembed_place& place,
+                    Workspace* workspace);
 void SampleWeightGradients(const TableBackward& work, const Executor& executor);
 // dE of every unique item; then R's gradient into *out or R's update, each where given.
 void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUpdate* update,

@@ -23,11 +23,15 @@ struct UniqueItems {
   int64_t operator()(int64_t run) const { return items[run]; }
 };
 
+ScaledRow QueryOf(const TableBackward& work, int64_t unique) {
+  return work.queries == nullptr ? ScaledRow{} : work.queries[unique];
+}
+
 // dE of a unique item in memory; row null is zero.
 void ItemRow(const TableBackward& work, int64_t unique, float* g) {
   const ItemGrad& item = work.items[unique];
   if (item.row == nullptr) return Zero(g, work.table.dim);
-  const GradTerm term = {item.row, nullptr, item.a, 1.0f, 0.0f, item.dtype};
+  const GradTerm term = {item.row, item.a, 1.0f, QueryOf(work, unique), {}, item.dtype};
   work.step_ops->sum_terms(g, &term, 1, work.table.dim);
 }
 
@@ -79,7 +83,7 @@ int64_t PairTerms(const TableBackward& work, int64_t first, int64_t last, GradTe
     const uint32_t number = plan.pair[at];
     const uint32_t unique = number >> plan.slot_bits;
     if (work.query != nullptr && (number & slot_mask) == static_cast<uint32_t>(work.table.n_neighbors)) {
-      terms[n_terms++] = {work.query + unique * dim, nullptr, 1.0f, 1.0f, 0.0f, RESEMBED_F32};
+      terms[n_terms++] = {work.query + unique * dim, 1.0f, 1.0f, {}, {}, RESEMBED_F32};
       continue;
     }
     const ItemGrad& item = work.items[unique];
@@ -89,11 +93,8 @@ int64_t PairTerms(const TableBackward& work, int64_t first, int64_t last, GradTe
       weight = work.pair_weight[work.table.form == RESEMBED_CENTRAL_UNIFORM ? unique : number];
     }
     GradTerm& term = terms[n_terms++];
-    term = {item.row, nullptr, item.a, weight, 0.0f, item.dtype};
-    if (work.pair_slope != nullptr) {
-      term.second = work.own + unique * dim;
-      term.second_w = work.pair_slope[number];
-    }
+    term = {item.row, item.a, weight, QueryOf(work, unique), {}, item.dtype};
+    if (work.pair_slope != nullptr) term.second = {work.own + unique * dim, work.pair_slope[number]};
   }
   return n_terms;
 }

@@ -24,12 +24,17 @@ Use UseAt(const TableBackward& work, int64_t at) {
   return {&source, use - source.first_use, work.plan.use_row[at] - source.first_row};
 }
 
-// The use's term as a scaled row of dy, columns of a max bag included that another item won.
+// The use's term as a scaled row of dy, columns of a max bag included that another item won; attention pooling adds a
+// scaled query.
 GradTerm TermOf(const Use& use) {
   const GradSource& source = *use.source;
-  float a = source.feature.weights != nullptr ? source.feature.weights[use.use] : 1.0f;
+  float a = source.weights != nullptr ? source.weights[use.use] : 1.0f;
   if (source.divisor != nullptr) a = a / source.divisor[use.row];
-  return {source.rows + use.row * source.pitch, nullptr, a, 1.0f, 0.0f, source.dtype};
+  ScaledRow query = {};
+  if (source.query != nullptr) {
+    query = {source.query + use.row * source.query_stride, source.score_grads[use.use]};
+  }
+  return {source.rows + use.row * source.pitch, a, 1.0f, query, {}, source.dtype};
 }
 
 // Columns where this use holds the maximum of its bag: dy; the others: +0.
@@ -113,11 +118,12 @@ void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUp
       if (last - first == 1 && use.source->rows != nullptr && use.source->argmax == nullptr) {
         const GradTerm term = TermOf(use);
         item = {term.row, term.a, term.dtype};
+        if (work.queries != nullptr) work.queries[run] = term.query;
         if (work.request.keeps_item_rows) {
           work.step_ops->sum_terms(g, &term, 1, dim);
         } else if (update != nullptr || dense) {
           // 1 * x is x: the row of dy itself serves as gradient.
-          if (term.a == 1.0f && term.dtype == RESEMBED_F32) {
+          if (term.a == 1.0f && term.query.row == nullptr && term.dtype == RESEMBED_F32) {
             gradient = static_cast<const float*>(term.row);
           } else {
             work.step_ops->sum_terms(once, &term, 1, dim);
@@ -132,6 +138,7 @@ void ItemGradients(const TableBackward& work, const GradOut* out, const MatrixUp
           any = SumUses(work, first, last, g, once + PaddedDim(dim));
         }
         item = {any ? g : nullptr, 1.0f, RESEMBED_F32};
+        if (work.queries != nullptr) work.queries[run] = {};
       }
       if (dense) {
         const int64_t row = work.table.residual_row_of == nullptr

@@ -3,64 +3,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
+#include "host/cpu/attention_task.h"
+#include "host/cpu/bag_cuts.h"
 #include "host/cpu/bags.h"
 #include "host/cpu/item_stream.h"
 
 namespace resembed::detail::cpu {
 namespace {
-
-constexpr int64_t kBlock = RESEMBED_SUM_BLOCK;
-constexpr int64_t kLongBag = 4 * kBlock;
-// A task reads about so many bytes of rows: long beside the cost of starting it, short beside a batch.
-constexpr int64_t kTaskBytes = 512 * 1024;
-constexpr int64_t kMaxTasks = 512;  // of one feature
-
-int64_t BlocksOf(int64_t length) { return (length + kBlock - 1) / kBlock; }
-
-bool MayHaveLongBags(const resembed_feature& feature) {
-  if (feature.pooling == RESEMBED_POOLING_NONE) return false;
-  return (feature.offsets != nullptr ? feature.n_ids : feature.bag_length) > kLongBag;
-}
-
-int64_t TasksOf(const resembed_table& table, const resembed_feature& feature) {
-  const int64_t rows = (table.form == RESEMBED_CENTRAL_ASSIGNMENT ? 1 : table.n_neighbors) + 1;
-  const int64_t item_bytes = std::max<int64_t>(1, rows * table.dim * 4);
-  const int64_t items = std::clamp<int64_t>(kTaskBytes / item_bytes, 64, 8192);
-  return std::clamp<int64_t>((feature.n_ids + feature.n_bags) / items, 1, kMaxTasks);
-}
-
-// Where bags begin: offsets[b], or b * bag_length.
-struct BagStarts {
-  explicit BagStarts(const resembed_feature& feature)
-      : offsets(feature.offsets),
-        dtype(feature.offset_dtype),
-        length(feature.bag_length),
-        n_bags(feature.n_bags) {}
-  int64_t operator()(int64_t bag) const {
-    return offsets == nullptr ? bag * length : ReadIndex(offsets, dtype, bag);
-  }
-  // First bag whose merged start (*this)(b) + b is at least x; n_bags when there is none.
-  int64_t FirstFrom(int64_t x) const {
-    int64_t low = 0, high = n_bags;
-    while (low < high) {
-      const int64_t middle = low + (high - low) / 2;
-      if ((*this)(middle) + middle < x) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
-    }
-    return low;
-  }
-  const void* offsets;
-  resembed_dtype dtype;
-  int64_t length, n_bags;
-};
-
-int64_t Cut(int64_t total, int64_t n_tasks, int64_t task) {
-  return total / n_tasks * task + std::min(task, total % n_tasks);
-}
 
 void Divide(float* y, int64_t count, int64_t dim) {
   const float divisor = static_cast<float>(count);
@@ -76,41 +27,28 @@ class Task {
         table_(owner.table),
         feature_(owner.feature),
         ops_(ops),
-        starts_(owner.feature),
+        cut_(owner.feature, owner.n_tasks, global_task - owner.first_task),
         dim_(owner.table.dim),
         is_max_(owner.feature.pooling == RESEMBED_POOLING_MAX),
-        sum_(work.scratch + global_task * 3 * work.max_dim),
+        sum_(work.TaskScratch(global_task)),
         block_(sum_ + work.max_dim),
         item_(block_ + work.max_dim),
         argmax_(work.argmax == nullptr ? nullptr : work.argmax + global_task * 2 * work.max_dim),
         block_argmax_(work.argmax == nullptr ? nullptr : argmax_ + work.max_dim),
-        has_long_(work.has_long + global_task) {
-    const int64_t total = feature_.n_ids + feature_.n_bags;
-    const int64_t task = global_task - owner.first_task;
-    low_ = Cut(total, owner.n_tasks, task);
-    high_ = Cut(total, owner.n_tasks, task + 1);
-    // The end of the ids belongs to the last task: trailing empty bags begin there.
-    if (task + 1 == owner.n_tasks) high_ = total + 1;
-  }
+        has_long_(work.has_long + global_task) {}
 
   void Pool() {
     if (feature_.pooling == RESEMBED_POOLING_NONE) return Sequence();
-    const int64_t first = starts_.FirstFrom(low_), last = starts_.FirstFrom(high_);
-    const int64_t from = std::max<int64_t>(first - 1, 0);  // a long bag may reach into the cut
-    // Items of the task are one stretch of ids.
-    int64_t begin = -1, end = -1;
-    ForSegments(from, first, last, [&](int64_t, int64_t, int64_t start, int64_t length) {
-      if (begin < 0) begin = start;
-      end = start + length;
-    });
-    Stream stream(table_, ops_, Ids(), begin < 0 ? 0 : begin, begin < 0 ? 0 : end);
-    ForSegments(from, first, last, [&](int64_t bag, int64_t block, int64_t start, int64_t length) {
+    int64_t begin, end;
+    cut_.Stretch(&begin, &end);
+    Stream stream(table_, ops_, Ids(), begin, end);
+    cut_.ForSegments([&](int64_t bag, int64_t block, int64_t start, int64_t length) {
       if (block < 0) {
         WholeBag(stream, bag, start, length);
         return;
       }
       if (block == 0) *has_long_ = 1;
-      const int64_t slot = Slot(start, block);
+      const int64_t slot = BlockSlot(start, block);
       float* partial = owner_.partials + slot * dim_;
       int32_t* argmax = is_max_ ? owner_.partial_argmax + slot * dim_ : nullptr;
       owner_.partial_counts[slot] = Block(stream, start, length, block * kBlock, partial, argmax);
@@ -119,13 +57,12 @@ class Task {
 
   // Second pass: long bags that begin in the cut.
   void Meet() {
-    const int64_t last = starts_.FirstFrom(high_);
-    for (int64_t bag = starts_.FirstFrom(low_); bag < last; ++bag) {
-      const int64_t start = starts_(bag), length = starts_(bag + 1) - start;
+    for (int64_t bag = cut_.first_bag; bag < cut_.last_bag; ++bag) {
+      const int64_t start = cut_.starts(bag), length = cut_.starts(bag + 1) - start;
       if (length <= kLongBag) continue;
       int64_t count = 0;
       for (int64_t block = 0; block < BlocksOf(length); ++block) {
-        const int64_t slot = Slot(start + block * kBlock, block);
+        const int64_t slot = BlockSlot(start + block * kBlock, block);
         const int32_t* argmax = is_max_ ? owner_.partial_argmax + slot * dim_ : nullptr;
         Add(block == 0, count, owner_.partial_counts[slot], owner_.partials + slot * dim_, argmax, sum_);
         count += owner_.partial_counts[slot];
@@ -141,31 +78,9 @@ class Task {
     return {static_cast<const IdT*>(feature_.ids), table_.n_items, feature_.has_padding != 0,
             feature_.padding_id};
   }
-  static int64_t Slot(int64_t start, int64_t block) { return 2 * (start / kBlock) + (block == 0 ? 1 : 0); }
   char* OutputRow(int64_t row) const {
     return static_cast<char*>(feature_.output) +
            row * feature_.output_stride * ElementBytes(feature_.output_dtype);
-  }
-
-  // segment(bag, block, first id, ids); block -1 = the whole bag.
-  template <typename SegmentT>
-  void ForSegments(int64_t from, int64_t first, int64_t last, const SegmentT& segment) const {
-    if (from >= last) return;
-    int64_t start = starts_(from);
-    for (int64_t bag = from; bag < last; ++bag) {
-      const int64_t next = starts_(bag + 1), length = next - start;
-      if (length <= kLongBag) {
-        if (bag >= first) segment(bag, -1, start, length);
-      } else {
-        const int64_t merged = start + bag;
-        const int64_t end_block = std::min(BlocksOf(length), BlocksOf(high_ - merged));
-        for (int64_t block = bag >= first ? 0 : BlocksOf(low_ - merged); block < end_block; ++block) {
-          const int64_t offset = block * kBlock;
-          segment(bag, block, start + offset, std::min(kBlock, length - offset));
-        }
-      }
-      start = next;
-    }
   }
 
   // Sum or maximum of `length` <= 256 ids from `start`, position `offset` of their bag. Returns how many
@@ -260,7 +175,7 @@ class Task {
 
   // Pooling NONE: each id is its own output row. The cut counts every id twice (as an id and as a bag).
   void Sequence() {
-    const int64_t first = (low_ + 1) / 2, last = std::min(feature_.n_ids, (high_ + 1) / 2);
+    const int64_t first = (cut_.low + 1) / 2, last = std::min(feature_.n_ids, (cut_.high + 1) / 2);
     Stream stream(table_, ops_, Ids(), first, std::max(first, last));
     for (int64_t id = first; id < last; ++id) {
       float* y = feature_.output_dtype == RESEMBED_F32 ? reinterpret_cast<float*>(OutputRow(id)) : sum_;
@@ -281,13 +196,12 @@ class Task {
   const resembed_table& table_;
   const resembed_feature& feature_;
   const RowOps& ops_;
-  const BagStarts starts_;
+  const BagCut cut_;
   const int64_t dim_;
   const bool is_max_;
   float *sum_, *block_, *item_;
   int32_t *argmax_, *block_argmax_;
   uint8_t* has_long_;
-  int64_t low_, high_;
 };
 
 // The feature that task `task` of the call belongs to.
@@ -398,6 +312,7 @@ void UsePlan(const ForwardWork& work, const Plan& plan, const RowOps& ops, const
 ForwardWork CarveForward(const resembed_forward_args& args, const Tables& tables, Workspace* workspace) {
   ForwardWork work = {};
   work.n_features = args.n_features;
+  work.scratch_rows = 3;
   work.features = workspace->Take<ForwardFeature>(args.n_features);
   bool any_max = false;
   for (int32_t index = 0; index < args.n_features; ++index) {
@@ -405,13 +320,15 @@ ForwardWork CarveForward(const resembed_forward_args& args, const Tables& tables
     entry.table = tables[TableOf(args.features[index])];
     entry.feature = ReadFeature(args.features[index], entry.table.dim);
     entry.first_task = work.n_tasks;
-    entry.n_tasks = TasksOf(entry.table, entry.feature);
+    entry.n_tasks = BagTasks(entry.table, entry.feature);
     const bool is_max = entry.feature.pooling == RESEMBED_POOLING_MAX;
+    const bool is_attention = entry.feature.pooling == RESEMBED_POOLING_ATTENTION;
     if (MayHaveLongBags(entry.feature)) {
-      const int64_t slots = 2 * (entry.feature.n_ids / kBlock + 1);
+      const int64_t slots = BlockSlots(entry.feature);
       entry.partials = workspace->Take<float>(slots * entry.table.dim);
       entry.partial_counts = workspace->Take<int64_t>(slots);
       if (is_max) entry.partial_argmax = workspace->Take<int32_t>(slots * entry.table.dim);
+      if (is_attention) entry.partial_softmax = workspace->Take<SoftmaxSums>(slots);
     }
     entry.composed_owner = -1;
     if (args.plan != nullptr) {
@@ -424,11 +341,12 @@ ForwardWork CarveForward(const resembed_forward_args& args, const Tables& tables
       entry.composed_owner = owner;
     }
     any_max = any_max || is_max;
+    if (is_attention) work.scratch_rows = kAttentionScratchRows;
     work.n_tasks += entry.n_tasks;
     work.max_dim = std::max(work.max_dim, entry.table.dim);
     if (work.features != nullptr) work.features[index] = entry;
   }
-  work.scratch = workspace->Take<float>(work.n_tasks * 3 * work.max_dim);
+  work.scratch = workspace->Take<float>(work.n_tasks * work.scratch_rows * work.max_dim);
   if (any_max) work.argmax = workspace->Take<int32_t>(work.n_tasks * 2 * work.max_dim);
   work.has_long = workspace->Take<uint8_t>(work.n_tasks);
   return work;
@@ -438,18 +356,25 @@ void Forward(const ForwardWork& work, const Plan* plan, const RowOps& ops, const
   if (plan != nullptr) UsePlan(work, *plan, ops, executor);
   const auto run = [&work, &ops](int64_t task, auto member) {
     const ForwardFeature& owner = OwnerOf(work, task);
-    const auto with = [&](auto id) {
+    const auto with = [&](auto id, auto kind) {
       using IdT = decltype(id);
+      constexpr MapKind kKind = decltype(kind)::value;
+      if (owner.feature.pooling == RESEMBED_POOLING_ATTENTION) {
+        return member(AttentionTask<IdT, kKind>(work, owner, ops, task));
+      }
+      return member(Task<IdT, kKind>(work, owner, ops, task));
+    };
+    const auto of = [&](auto id) {
       switch (MapKindOf(owner.table)) {
         case MapKind::kNone:
-          return member(Task<IdT, MapKind::kNone>(work, owner, ops, task));
+          return with(id, std::integral_constant<MapKind, MapKind::kNone>());
         case MapKind::kCode:
-          return member(Task<IdT, MapKind::kCode>(work, owner, ops, task));
+          return with(id, std::integral_constant<MapKind, MapKind::kCode>());
         default:
-          return member(Task<IdT, MapKind::kList>(work, owner, ops, task));
+          return with(id, std::integral_constant<MapKind, MapKind::kList>());
       }
     };
-    owner.feature.id_dtype == RESEMBED_I32 ? with(int32_t{}) : with(int64_t{});
+    owner.feature.id_dtype == RESEMBED_I32 ? of(int32_t{}) : of(int64_t{});
   };
   std::memset(work.has_long, 0, static_cast<size_t>(work.n_tasks));
   executor.ParallelFor(work.n_tasks, [&run](int64_t task) { run(task, [](auto&& one) { one.Pool(); }); });

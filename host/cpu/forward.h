@@ -7,9 +7,9 @@
 //   y  = (p_0 + p_1) + ...; mean: y / number of items that contributed; NONE: y = a * e, or e without weights
 // Padding ids, and bad ids under SKIP, are counted as positions but add nothing.
 //
-// Work is cut by ids plus bags, not by bags: task t of a feature takes the merged positions [x_t, x_{t+1}),
-// where bag b begins at offsets[b] + b. A bag of more than kLongBag items is taken block by block, its
-// partial sums meet in a second pass. Nothing of this shows in the bits.
+// Attention pooling has its own order: attention_task.h.
+//
+// Work is cut by ids plus bags (bag_cuts.h); long bags meet in a second pass. Nothing of this shows in the bits.
 //
 // With a plan, a table whose items are used often enough has each of its unique items composed once, into
 // [n_unique, dim] of the workspace; its features then pool rows of that plain table by the plan's inverse
@@ -28,16 +28,21 @@
 
 namespace resembed::detail::cpu {
 
+// What a softmax over items needs to go on: the largest score and the sum of exp(score - largest).
+struct SoftmaxSums {
+  float largest, total;
+};
+
 // One feature of the call, resolved, and its share of the workspace.
 struct ForwardFeature {
   resembed_table table;
   resembed_feature feature;
   int64_t n_tasks, first_task;
-  // Long bags; null when the shapes rule them out. Slot 2 * (p / 256) + (block == 0) of a block that starts
-  // at id p: at most one first and one later block start within 256 ids.
-  float* partials;          // [slots, dim]
-  int32_t* partial_argmax;  // [slots, dim], MAX only
-  int64_t* partial_counts;  // [slots], items that contributed
+  // Long bags, by BlockSlot; null when the shapes rule them out.
+  float* partials;               // [slots, dim]
+  int32_t* partial_argmax;       // [slots, dim], MAX only
+  int64_t* partial_counts;       // [slots], items that contributed
+  SoftmaxSums* partial_softmax;  // [slots], ATTENTION only
   // Composed unique items of the table, shared by its features: those of the first feature over it.
   int32_t composed_owner;  // index of that feature; -1 = items are composed at each use
   float* composed;         // [composed_capacity, dim], the owner's only
@@ -49,9 +54,12 @@ struct ForwardWork {
   int32_t n_features;
   int64_t n_tasks;
   int64_t max_dim;
-  float* scratch;     // [n_tasks, 3, max_dim] sum, block, item
+  int64_t scratch_rows;
+  float* scratch;     // [n_tasks, scratch_rows, max_dim] sum, block, item; attention: tile of items
   int32_t* argmax;    // [n_tasks, 2, max_dim] best, block; null without MAX
   uint8_t* has_long;  // [n_tasks] a long bag begins in this task
+
+  float* TaskScratch(int64_t task) const { return scratch + task * scratch_rows * max_dim; }
 };
 
 // Lays the workspace out; with a null base it only counts.

@@ -9,14 +9,20 @@
 
 namespace resembed::detail {
 
-// One term of a row's gradient: w * (a * row[c]), plus second_w * second[c] where `second` is given. Each product
-// and the sum of the two are rounded.
+// A scaled fp32 row: w * row[c]; row null = none.
+struct ScaledRow {
+  const float* row;
+  float w;
+};
+
+// One term of a row's gradient: w * (a * row[c] + query[c]) + second[c], scaled rows only where they are given. Each
+// product and each sum is rounded.
 struct GradTerm {
   const void* row;
-  const float* second;
   float a;
   float w;
-  float second_w;
+  ScaledRow query;  // attention pooling
+  ScaledRow second;
   resembed_dtype dtype;  // of row
 };
 
@@ -43,7 +49,7 @@ struct UpdateRule {
   float max_norm;  // 0 = none
 };
 
-// Gradient of one unique item: a * row[c]; row null = zero.
+// Gradient of one unique item: a * row[c]; row null = zero. Attention pooling adds a scaled query.
 struct ItemGrad {
   const void* row;
   float a;
@@ -60,6 +66,7 @@ struct RunUpdates {
   const uint32_t* pair;
   int32_t slot_bits, weight_shift;
   const ItemGrad* items;
+  const ScaledRow* queries;  // by item, or null
   const float* weights;
   const UpdateRule* rule;
   int64_t dim;

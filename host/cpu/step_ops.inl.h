@@ -37,6 +37,14 @@ RESEMBED_INLINE void Sqrt(typename Vec<kN>::F& x) {
 
 // ---- sums of gradient rows
 
+template <int kN>
+RESEMBED_INLINE void AddScaled(typename Vec<kN>::F& out, const ScaledRow& scaled, int64_t col) {
+  if (scaled.row == nullptr) return;
+  typename Vec<kN>::F row;
+  Load<kN, RESEMBED_F32>(row, scaled.row, col);
+  out = out + Broadcast<kN>(scaled.w) * row;
+}
+
 template <bool kPlain>
 struct SumBody {
   float* g;
@@ -58,12 +66,10 @@ struct SumBody {
       } else {
         Load<kN, RESEMBED_BF16>(row, term.row, col);
       }
-      out = Broadcast<kN>(term.w) * (Broadcast<kN>(term.a) * row);
-      if (term.second != nullptr) {
-        F second;
-        Load<kN, RESEMBED_F32>(second, term.second, col);
-        out = out + Broadcast<kN>(term.second_w) * second;
-      }
+      row = Broadcast<kN>(term.a) * row;
+      AddScaled<kN>(row, term.query, col);
+      out = Broadcast<kN>(term.w) * row;
+      AddScaled<kN>(out, term.second, col);
     }
   }
 
@@ -89,7 +95,8 @@ struct SumBody {
 void SumTerms(float* g, const GradTerm* terms, int64_t n_terms, int64_t dim) {
   bool plain = true;
   for (int64_t index = 0; index < n_terms; ++index) {
-    plain = plain && terms[index].dtype == RESEMBED_F32 && terms[index].second == nullptr;
+    plain = plain && terms[index].dtype == RESEMBED_F32 && terms[index].query.row == nullptr &&
+            terms[index].second.row == nullptr;
   }
   if (plain) {
     ForColumns(dim, SumBody<true>{g, terms, n_terms});

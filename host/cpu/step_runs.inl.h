@@ -88,7 +88,7 @@ struct RunUpdater {
       return;
     }
     if (runs.pair == nullptr) {
-      Term(g, runs.items[run], 1.0f);
+      Term(g, run, 1.0f);
       return;
     }
     PairTerm(g, runs.pair[first]);
@@ -101,17 +101,33 @@ struct RunUpdater {
   }
 
   RESEMBED_INLINE void PairTerm(F* term, uint32_t number) const {
-    Term(term, runs.items[number >> runs.slot_bits],
+    Term(term, number >> runs.slot_bits,
          runs.weights == nullptr ? 1.0f : runs.weights[number >> runs.weight_shift]);
   }
 
-  static RESEMBED_INLINE void Term(F* term, const ItemGrad& item, float w) {
+  RESEMBED_INLINE void Term(F* term, int64_t number, float w) const {
+    const ItemGrad& item = runs.items[number];
 #pragma GCC unroll 16
     for (int part = 0; part < kCount; ++part) {
       F row;
       Load<kLanes, RESEMBED_F32>(row, item.row, part * kLanes);
-      term[part] = Broadcast<kLanes>(w) * (Broadcast<kLanes>(item.a) * row);
+      term[part] = Broadcast<kLanes>(item.a) * row;
     }
+    if (runs.queries != nullptr) {
+#pragma GCC unroll 16
+      for (int part = 0; part < kCount; ++part) {
+        AddScaled<kLanes>(term[part], runs.queries[number], part * kLanes);
+      }
+    }
+#pragma GCC unroll 16
+    for (int part = 0; part < kCount; ++part) term[part] = Broadcast<kLanes>(w) * term[part];
+  }
+
+  // What the term of an item reads.
+  RESEMBED_INLINE void SendTerm(int64_t number) const {
+    PrefetchLines(static_cast<const char*>(runs.items[number].row), kDim * 4);
+    if (runs.queries == nullptr || runs.queries[number].row == nullptr) return;
+    PrefetchLines(reinterpret_cast<const char*>(runs.queries[number].row), kDim * 4);
   }
 
   RESEMBED_INLINE bool Update(F* g, float* row, float* state1, float* state2) {
@@ -188,9 +204,7 @@ struct RunUpdater {
       }
     }
     if (runs.pair == nullptr) {
-      if (run + kTermsAhead < last_run) {
-        PrefetchLines(static_cast<const char*>(runs.items[run + kTermsAhead].row), kDim * 4);
-      }
+      if (run + kTermsAhead < last_run) SendTerm(run + kTermsAhead);
       return;
     }
     const int64_t end = runs.begin[last_run];
@@ -199,8 +213,8 @@ struct RunUpdater {
       const uint32_t later = runs.pair[at + kPairsAhead];
       __builtin_prefetch(runs.items + (later >> runs.slot_bits));
       if (runs.weights != nullptr) __builtin_prefetch(runs.weights + (later >> runs.weight_shift));
-      const ItemGrad& item = runs.items[runs.pair[at + kTermsAhead] >> runs.slot_bits];
-      PrefetchLines(static_cast<const char*>(item.row), kDim * 4);
+      if (runs.queries != nullptr) __builtin_prefetch(runs.queries + (later >> runs.slot_bits));
+      SendTerm(runs.pair[at + kTermsAhead] >> runs.slot_bits);
     }
   }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "host/cpu/bags.h"
+#include "host/cuda/attention.h"
 #include "host/cuda/device.h"
 #include "host/cuda/forward.h"
 #include "host/descriptor.h"
@@ -49,6 +50,10 @@ void ForSources(const BackwardCall& call, int32_t table, const Each& each) {
       source.wide_offsets = feature.offset_dtype == RESEMBED_I64;
       source.bag_length = feature.bag_length;
     }
+    if (feature.pooling == RESEMBED_POOLING_ATTENTION) {
+      source.query = feature.query;
+      source.query_stride = feature.query_stride;
+    }
     each(number++, index, source);
   }
 }
@@ -86,26 +91,70 @@ resembed_status ForRecomputed(const BackwardCall& call, const BackwardWork& work
   return RESEMBED_OK;
 }
 
+// Scores of one feature with attention pooling.
+struct Attention {
+  resembed_table table;
+  resembed_feature feature;
+  resembed_feature_grad grad;
+  float* p;
+  float* dz;
+  bool recompute_p, ready;
+  void* sum_memory;  // of the pooled sum that dq is
+
+  // dq = sum dz e: forward with other weights. The features of the args are `list`.
+  resembed_forward_args Sum(resembed_feature* sum, const resembed_feature** list) const {
+    *sum = feature;
+    sum->pooling = RESEMBED_POOLING_SUM;
+    sum->weights = dz;
+    sum->output = grad.grad_query;
+    sum->output_stride = grad.grad_query_stride;
+    sum->output_dtype = RESEMBED_F32;
+    *list = sum;
+    resembed_forward_args args = {};
+    args.struct_size = sizeof(args);
+    args.features = list;
+    args.n_features = 1;
+    args.bounds = RESEMBED_BOUNDS_SKIP;
+    return args;
+  }
+};
+
+// Calls each(feature index, scores) for the features whose scores this call needs, and takes their regions.
+template <typename Each>
+resembed_status ForAttention(const BackwardCall& call, const BackwardWork& work, Workspace* workspace,
+                             const Each& each) {
+  for (int32_t index = 0; index < call.args.n_features; ++index) {
+    if (call.plan.feature(index).table != work.index || call.args.feature_grads[index] == nullptr) continue;
+    Attention one = {};
+    one.table = call.tables[work.index];
+    one.feature = ReadFeature(call.args.features[index], one.table.dim);
+    if (one.feature.pooling != RESEMBED_POOLING_ATTENTION) continue;
+    one.grad = ReadDescriptor(call.args.feature_grads[index]);
+    one.ready = one.grad.grad_scores_ready != 0;
+    const bool asked = one.grad.grad_query != nullptr || (one.grad.grad_scores != nullptr && !one.ready);
+    if (!asked && !work.request.items()) continue;
+    one.p = one.feature.saved_attention;
+    one.recompute_p = one.p == nullptr;
+    if (one.recompute_p) one.p = workspace->Take<float>(one.feature.n_ids);
+    one.dz = one.grad.grad_scores;
+    if (one.dz == nullptr) one.dz = workspace->Take<float>(one.feature.n_ids);
+    if (one.grad.grad_query != nullptr) {
+      resembed_feature sum;
+      const resembed_feature* list;
+      Workspace count(nullptr);
+      CarveForward(one.Sum(&sum, &list), call.tables, &count);
+      one.sum_memory = workspace->Take<char>(static_cast<int64_t>(count.used()));
+    }
+    RESEMBED_RETURN_IF_ERROR(each(index, one));
+  }
+  return RESEMBED_OK;
+}
+
 void SetOptional(const resembed_table& table, const PlanTable& plan, const BackwardWork& work,
                  BackwardRegions* regions) {
   kernels::OptionalParams& out = regions->optional;
   const BackwardParams& params = regions->params;
-  out.table.form = table.form;
-  out.table.dim = table.dim;
-  out.table.residual = static_cast<const char*>(table.residual);
-  out.table.residual_pitch = table.residual_stride * ElementBytes(table.residual_dtype);
-  out.table.residual_dtype = table.residual_dtype;
-  out.table.residual_row_of = table.residual_row_of;
-  out.table.central = static_cast<const char*>(table.central);
-  out.table.central_pitch = table.central_stride * ElementBytes(table.central_dtype);
-  out.table.central_dtype = table.central_dtype;
-  out.table.center_of = table.center_of;
-  out.table.narrow_centers = table.center_of_dtype == RESEMBED_U16;
-  out.table.neighbors = table.neighbors;
-  out.table.neighbors_stride = table.neighbors_stride;
-  out.table.n_neighbors = table.n_neighbors;
-  out.table.stored = table.neighbor_weights;
-  out.table.stored_stride = table.neighbor_weights_stride;
+  out.table = RowsOf(table);
   out.counts = params.counts;
   out.max_unique = params.max_unique;
   out.unique = params.unique;
@@ -158,7 +207,7 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
     ++params.n_sources;
     if (source.rows == nullptr) return;
     wide = wide && IsWideRow(source.rows, source.pitch, source.dtype);
-    plain = plain && source.dtype == RESEMBED_F32 &&
+    plain = plain && source.dtype == RESEMBED_F32 && source.query == nullptr &&
             ReadDescriptor(call.args.features[index]).pooling != RESEMBED_POOLING_MAX;
   });
   regions.sources = workspace->Take<BackwardSource>(params.n_sources);
@@ -221,6 +270,10 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
       call, work, workspace,
       [](int32_t, const resembed_forward_args&, void*) { return resembed_status{RESEMBED_OK}; });
   static_cast<void>(counted);
+  regions.attention = workspace->Take<char>(0);
+  const resembed_status scores = ForAttention(
+      call, work, workspace, [](int32_t, const Attention&) { return resembed_status{RESEMBED_OK}; });
+  static_cast<void>(scores);
   return regions;
 }
 
@@ -236,6 +289,18 @@ void StoreSources(const BackwardCall& call, const BackwardWork& work, const Back
           });
       static_cast<void>(status);
     }
+    if (source.rows != nullptr && source.query != nullptr) {
+      Workspace scores(regions.attention);
+      const resembed_status found =
+          ForAttention(call, work, &scores, [&](int32_t attends, const Attention& one) {
+            if (attends == index) {
+              source.weights = one.p;
+              source.score_grads = one.dz;
+            }
+            return resembed_status{RESEMBED_OK};
+          });
+      static_cast<void>(found);
+    }
     store->Put(regions.sources + number, source);
   });
 }
@@ -245,6 +310,24 @@ resembed_status RecomputePositions(const char* op, const BackwardCall& call, con
   Workspace again(regions.recompute);
   return ForRecomputed(call, work, &again, [&](int32_t, const resembed_forward_args& args, void* memory) {
     return Forward(op, args, call.tables, memory, call.place);
+  });
+}
+
+resembed_status AttentionGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
+                                   const BackwardRegions& regions) {
+  const cudaStream_t stream = StreamOf(call.place);
+  Workspace workspace(regions.attention);
+  return ForAttention(call, work, &workspace, [&](int32_t, const Attention& one) -> resembed_status {
+    if (one.recompute_p) {
+      RESEMBED_RETURN_IF_ERROR(AttentionWeights(op, one.table, one.feature, false, one.p, stream));
+    }
+    if (!one.ready) {
+      RESEMBED_RETURN_IF_ERROR(ScoreGradients(op, one.table, one.feature, one.grad, one.p, one.dz, stream));
+    }
+    if (one.grad.grad_query == nullptr) return RESEMBED_OK;
+    resembed_feature sum;
+    const resembed_feature* list;
+    return Forward(op, one.Sum(&sum, &list), call.tables, one.sum_memory, call.place);
   });
 }
 

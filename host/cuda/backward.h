@@ -30,6 +30,7 @@ struct BackwardRegions {
   float* uniform_weight;                    // or null
   kernels::OptionalParams optional;
   void* recompute;  // where the regions of RecomputeArgmax begin
+  void* attention;  // where those of the scores of attention pooling begin
 };
 BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work, Workspace* workspace);
 
@@ -38,6 +39,11 @@ void StoreSources(const BackwardCall& call, const BackwardWork& work, const Back
                   DescriptorStore* store);
 // Positions of maxima that nobody saved: forward once more for each feature that needs them. The device is current.
 resembed_status RecomputePositions(const char* op, const BackwardCall& call, const BackwardWork& work,
+                                   const BackwardRegions& regions);
+
+// Scores of attention pooling, their gradients and those of the queries. Reads tables and writes none. The device is
+// current.
+resembed_status AttentionGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
                                    const BackwardRegions& regions);
 
 }  // namespace resembed::detail::cuda

@@ -37,6 +37,7 @@ class GradientBatch {
     const BackwardRequest& request = work.request;
     StoreSources(call_, work, regions, &store_);
     AddOptional(work, regions);
+    RESEMBED_RETURN_IF_ERROR(AttentionGradients(task_.op, call_, work, regions));
     if (!request.items()) return RESEMBED_OK;
     RESEMBED_RETURN_IF_ERROR(RecomputePositions(task_.op, call_, work, regions));
     AddSums(work, regions);
@@ -184,7 +185,7 @@ resembed_status ForTables(const GradientTask& task, char* memory, size_t front, 
   *bytes = front;
   for (int32_t index = 0; index < task.call->tables.size(); ++index) {
     const BackwardWork work = task.work(index);
-    if (!work.request.items() && !work.request.sample_weights) continue;
+    if (!work.request.any()) continue;
     const auto take = [&](BackwardRegions* regions, kernels::ResolvedRule** rules) {
       Workspace carve(memory == nullptr ? nullptr : memory + used);
       *regions = TakeBackward(*task.call, work, &carve);

@@ -3,7 +3,7 @@
  * resembed: residual embeddings for recommender training. The C ABI, the one exported surface.
  *
  *     e_i  =  sum_k w_ik * C[n_ik]  +  R[i]               central part + residual part
- *     y_b  =  pool over t in bag b of  a_bt * e_{i_bt}    none | sum | mean | max
+ *     y_b  =  pool over t in bag b of  a_bt * e_{i_bt}    none | sum | mean | max | attention to a query
  *
  * Every operation comes as a pair:
  *     resembed_<op>_workspace_size(args, place, &bytes)   pure, host only, reads no device memory
@@ -111,9 +111,11 @@ RESEMBED_API resembed_status resembed_plan_view(const resembed_plan_header* plan
 
 /* ---- backward and step ---------------------------------------------------------------------- */
 
-/* Gradients of R and C from one read of the output gradients; gradients of per-sample weights and of
- * stored neighbor weights only where a pointer asks for them.
- *   dE[i] = sum over uses of a * dy (mean: / divisor; max: the columns whose argmax it is)
+/* Gradients of R and C from one read of the output gradients; gradients of per-sample weights, of stored
+ * neighbor weights and of the queries of attention pooling only where a pointer asks for them. Each may be asked
+ * for alone.
+ *   dE[i] = sum over uses of a * dy (mean: / divisor; max: the columns whose argmax it is; attention: p * dy + dz * q,
+ *           see resembed_feature_grad)
  *   dR[i] = dE[i];  dC = W^T dE over unique items;  attention as in docs/concepts.md
  * Same bits on every run and thread count. */
 RESEMBED_API resembed_status resembed_backward_workspace_size(const resembed_backward_args* args,

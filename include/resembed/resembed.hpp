@@ -172,6 +172,20 @@ struct Feature : Descriptor<resembed_feature> {
     weights = a;
     return *this;
   }
+  /// Pooling ATTENTION: q [n_bags, dim]; scores are scale * (q . e).
+  Feature& Query(const float* q, resembed_attention_activation activation = RESEMBED_ATTENTION_SOFTMAX,
+                 float scale = 1.0f, int64_t stride = 0) {
+    query = q;
+    query_stride = stride;
+    attention_activation = activation;
+    attention_scale = scale;
+    return *this;
+  }
+  /// Pooling ATTENTION: p [n_ids], written by forward and read by backward.
+  Feature& SavedAttention(float* p) {
+    saved_attention = p;
+    return *this;
+  }
   Feature& Padding(int64_t id) {
     has_padding = 1;
     padding_id = id;
@@ -186,13 +200,25 @@ struct Feature : Descriptor<resembed_feature> {
   }
 };
 
-/// dL/dy of one feature, and where dL/da goes when it is asked for.
+/// dL/dy of one feature, and where dL/da and dL/dq go when they are asked for.
 struct FeatureGrad : Descriptor<resembed_feature_grad> {
   FeatureGrad() = default;
   explicit FeatureGrad(const void* dy, resembed_dtype dtype = RESEMBED_F32, int64_t stride = 0) {
     grad_output = dy;
     grad_output_dtype = dtype;
     grad_output_stride = stride;
+  }
+  /// Pooling ATTENTION: dL/dq [n_bags, dim].
+  FeatureGrad& Query(float* dq, int64_t stride = 0) {
+    grad_query = dq;
+    grad_query_stride = stride;
+    return *this;
+  }
+  /// Pooling ATTENTION: gradients of the scores [n_ids], written; or, when `ready`, read.
+  FeatureGrad& Scores(float* dz, bool ready = false) {
+    grad_scores = dz;
+    grad_scores_ready = ready ? 1 : 0;
+    return *this;
   }
 };
 

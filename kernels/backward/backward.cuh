@@ -11,7 +11,8 @@
 
 namespace resembed::kernels {
 
-// One term: w * (a * row[c]), plus second_w * second[c] (attention), or +0 where argmax[c] is not `position` (max).
+// One term: w * (a * row[c]), plus second_w * second[c] (attention, and a query of attention pooling), or +0 where
+// argmax[c] is not `position` (max).
 struct Term {
   const void* row;  // null = no term
   float a, w;
@@ -58,6 +59,10 @@ __device__ __forceinline__ Term UseTerm(const BackwardParams& params, int64_t at
     if (source.argmax != nullptr) {
       term.argmax = source.argmax + row * params.dim;
       term.position = position - BagStart(source, row);
+    }
+    if (source.query != nullptr) {
+      term.second = source.query + row * source.query_stride;
+      term.second_w = source.score_grads[position];
     }
   }
   return term;
@@ -240,7 +245,7 @@ __global__ void __launch_bounds__(256, kLeastBlocks<kPlain, kCols, kTiles>) Item
     bool once = end - begin == 1;
     if (once) {
       const Term term = UseTerm<kPlain>(params, begin);
-      once = term.row != nullptr && (kPlain || term.argmax == nullptr);
+      once = term.row != nullptr && (kPlain || (term.argmax == nullptr && term.second == nullptr));
       if (once && names) params.items[run] = {term.row, term.a, term.dtype};
     }
     const bool stores = params.item_rows != nullptr && (params.keeps_rows || !once);

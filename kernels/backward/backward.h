@@ -2,6 +2,7 @@
 // Backward on the GPU, as host code sees it.
 //
 //   dE[i] = sum over uses of coefficient * dy, uses in plan order    coefficient = a / divisor, rounded
+//           attention pooling: p * dy + dz * q
 //   dC[j] = sum over (unique item, slot) pairs in plan order of w * dE[i]
 //   attention: dC[n_k] += a_k dE[i] + ds_k C[i];    dC[i] += sum_k ds_k C[n_k]
 //
@@ -10,7 +11,7 @@
 // chunk in a launch of its own, into partials; so no group of lanes walks over more than 256 terms, and the bits
 // depend on no tuning. No atomics, no zero-fill.
 // An item used once is read from dy itself, by the update and by the second level: its row is never written unless
-// the caller asked for it.
+// the caller asked for it, or there are two rows to add (attention pooling).
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -31,7 +32,10 @@ struct BackwardSource {
   const int32_t* argmax;  // max: [rows, dim] position in the bag
   const void* offsets;    // max: [bags + 1] or null: bags of bag_length
   int64_t bag_length;
-  float* grad_weights;  // [n_ids] or null
+  float* grad_weights;       // [n_ids] or null
+  const float* query;        // attention pooling: [rows, query_stride], added to dy with score_grads
+  const float* score_grads;  // [n_ids] dz; weights are p
+  int64_t query_stride;
   int64_t n_ids;
   resembed_dtype dtype;
   bool wide_offsets;
@@ -92,8 +96,8 @@ struct BackwardParams {
   int64_t first_block[4];  // by BackwardPass
 };
 
-// Which kernel: 4 columns a lane, rows and strides aligned for it; every output gradient fp32 and no maximum; rows of
-// one tile of 32 columns. Tables of one variant share a launch.
+// Which kernel: 4 columns a lane, rows and strides aligned for it; every output gradient fp32, no maximum and no
+// attention pooling; rows of one tile of 32 columns. Tables of one variant share a launch.
 struct BackwardVariant {
   bool wide, plain, one_tile;
   int Number() const { return (plain * 2 + wide) * 2 + one_tile; }

@@ -1,76 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/backward/optional.h"
 
-#include "kernels/common/rows.cuh"
+#include "kernels/common/items.cuh"
 
 namespace resembed::kernels {
 namespace {
 
 constexpr int kWarpsOfBlock = 8;
 using Tables = Batch<OptionalParams>;
-
-__device__ __forceinline__ float Element(const void* row, resembed_dtype dtype, int64_t column) {
-  float value[1];
-  LoadColumns(value, row, dtype, column);
-  return value[0];
-}
-
-// sum_c left(c) right(c), in every lane of the warp.
-template <typename Left, typename Right>
-__device__ __forceinline__ float WarpDot(int64_t dim, const Left& left, const Right& right) {
-  float partial[1] = {0.0f};
-  for (int64_t column = LaneOfWarp(); column < dim; column += kLanes) {
-    partial[0] += left(column) * right(column);
-  }
-  return TreeSum(partial);
-}
-
-__device__ __forceinline__ const char* CentralRow(const TableRows& table, int64_t row) {
-  return table.central + row * table.central_pitch;
-}
-
-// Central rows of an item: the center of an assignment counts as a list of one.
-__device__ __forceinline__ int CountCentral(const TableRows& table, int64_t item, int64_t* center) {
-  *center = -1;
-  if (table.form == RESEMBED_CENTRAL_NONE) return 0;
-  if (table.form == RESEMBED_CENTRAL_ASSIGNMENT) {
-    if (table.narrow_centers) {
-      const int32_t code = static_cast<const uint16_t*>(table.center_of)[item];
-      *center = code == 65535 ? -1 : code;
-    } else {
-      *center = static_cast<const int32_t*>(table.center_of)[item];
-    }
-    return *center >= 0 ? 1 : 0;
-  }
-  const int32_t* list = table.neighbors + item * table.neighbors_stride;
-  int count = 0;
-  while (count < table.n_neighbors && list[count] >= 0) ++count;
-  return count;
-}
-
-// weights = softmax over the list; the whole warp calls this, `weights` is its own shared memory.
-__device__ __forceinline__ void Softmax(const TableRows& table, int64_t item, const int32_t* list, int count,
-                                        float* weights) {
-  const char* query = CentralRow(table, item);
-  for (int k = 0; k < count; ++k) {
-    const char* key = CentralRow(table, list[k]);
-    const float score = WarpDot(
-        table.dim, [&](int64_t column) { return Element(query, table.central_dtype, column); },
-        [&](int64_t column) { return Element(key, table.central_dtype, column); });
-    if (LaneOfWarp() == 0) weights[k] = score;
-  }
-  __syncwarp();
-  float largest = weights[0];
-  for (int k = 1; k < count; ++k) largest = weights[k] > largest ? weights[k] : largest;
-  __syncwarp();
-  for (int k = LaneOfWarp(); k < count; k += kLanes) weights[k] = expf(weights[k] - largest);
-  __syncwarp();
-  float sum = 0.0f;
-  for (int k = 0; k < count; ++k) sum += weights[k];
-  __syncwarp();
-  for (int k = LaneOfWarp(); k < count; k += kLanes) weights[k] = weights[k] / sum;
-  __syncwarp();
-}
 
 __global__ void __launch_bounds__(256) ZeroUnusedKernel(const __grid_constant__ Tables batch) {
   ForEntries(batch, [](const OptionalParams& params, int64_t block) {
@@ -99,31 +36,11 @@ __global__ void __launch_bounds__(256, 4) SampleWeightsKernel(const __grid_const
     const BackwardSource& source = params.sources[number];
     if (source.grad_weights == nullptr) return;
     const int64_t item = params.unique[params.inverse[use]];
-    int64_t center, row = item;
-    const int count = CountCentral(table, item, &center);
-    const int32_t* list = table.neighbors == nullptr ? nullptr : table.neighbors + item * table.neighbors_stride;
-    if (table.form == RESEMBED_CENTRAL_ATTENTION && count > 0) Softmax(table, item, list, count, weights);
-    if (table.residual_row_of != nullptr) row = table.residual_row_of[item];
-    if (table.residual == nullptr) row = -1;
-    const auto embedding = [&](int64_t column) {
-      float e = 0.0f;
-      for (int k = 0; k < count; ++k) {
-        const int64_t central = center >= 0 ? center : list[k];
-        float w = 1.0f;
-        if (table.form == RESEMBED_CENTRAL_UNIFORM) w = 1.0f / static_cast<float>(count);
-        if (table.form == RESEMBED_CENTRAL_STORED) w = table.stored[item * table.stored_stride + k];
-        if (table.form == RESEMBED_CENTRAL_ATTENTION) w = weights[k];
-        const float term = w * Element(CentralRow(table, central), table.central_dtype, column);
-        e = k == 0 ? term : e + term;
-      }
-      if (row < 0) return e;
-      const float residual = Element(table.residual + row * table.residual_pitch, table.residual_dtype, column);
-      return count > 0 ? e + residual : residual;
-    };
+    const Embedding e = EmbeddingOf(table, item, weights);
     const int64_t out_row = params.use_row[at] - source.first_row;
     const char* dy = source.rows + out_row * source.pitch;
     float value =
-        WarpDot(table.dim, [&](int64_t column) { return Element(dy, source.dtype, column); }, embedding);
+        WarpDot(table.dim, [&](int64_t column) { return Element(dy, source.dtype, column); }, e);
     if (source.divisor != nullptr) value = value / source.divisor[out_row];
     if (LaneOfWarp() == 0) source.grad_weights[use - source.first_use] = value;
     __syncwarp();  // the weights of the next item replace these

@@ -4,7 +4,7 @@ add_library(resembed_gradient_support STATIC oracle/backward.cc oracle/step.cc s
 target_link_libraries(resembed_gradient_support PUBLIC resembed_flags GTest::gtest)
 target_include_directories(resembed_gradient_support PUBLIC ${PROJECT_SOURCE_DIR}/include)
 
-foreach(op IN ITEMS adjoint backward combine plan rejects_backward rejects_services rejects_step step)
+foreach(op IN ITEMS adjoint backward combine plan rejects_attention rejects_backward rejects_services rejects_step step)
   resembed_test(${op}_test cpu op/${op}_test.cc)
   target_link_libraries(${op}_test PRIVATE resembed_gradient_support)
 endforeach()

@@ -75,7 +75,7 @@ TEST(NoAllocation, NoOperationAllocates) {
   constexpr int64_t kItems = 400, kDim = 20, kBags = 30, kIds = 3000;
   constexpr int32_t kNeighbors = 5;
   std::vector<float> residual(kItems * kDim, 0.5f), central(kItems * kDim, 0.25f), y(kBags * kDim),
-      dy(kBags * kDim, 1.0f);
+      dy(kBags * kDim, 1.0f), attended(kBags * kDim), dq(kBags * kDim);
   std::vector<float> r_state(kItems), c_state(kItems), weights(kItems * kNeighbors, 0.2f), a(kIds, 0.5f),
       da(kIds);
   std::vector<float> r_rows(kItems * kDim), c_rows(kItems * kDim), w_rows(kItems * kNeighbors),
@@ -106,8 +106,11 @@ TEST(NoAllocation, NoOperationAllocates) {
     if (form == RESEMBED_CENTRAL_ATTENTION) table.Attention(map.data(), kNeighbors);
     Feature feature;
     feature.Ids(ids.data(), kIds).Offsets(offsets.data(), kBags).Weights(a.data()).Output(y.data());
+    Feature attention(0,
+                      RESEMBED_POOLING_ATTENTION);  // what forward saves is left out: backward recomputes it
+    attention.Ids(ids.data(), kIds).Offsets(offsets.data(), kBags).Query(dy.data()).Output(attended.data());
     const resembed_table* table_pointers[] = {&table};
-    const resembed_feature* features[] = {&feature};
+    const resembed_feature* features[] = {&feature, &attention};
     Descriptor<resembed_tables> tables;
     tables.tables = table_pointers;
     tables.n_tables = 1;
@@ -115,7 +118,7 @@ TEST(NoAllocation, NoOperationAllocates) {
     Descriptor<resembed_plan_args> plan_args;
     plan_args.tables = &tables;
     plan_args.features = features;
-    plan_args.n_features = 1;
+    plan_args.n_features = 2;
     size_t plan_bytes = 0, work_bytes = 0;
     ASSERT_EQ(resembed_plan_size(&plan_args, &place, &plan_bytes, &work_bytes), RESEMBED_OK);
     Memory plan_memory, work;
@@ -132,14 +135,16 @@ TEST(NoAllocation, NoOperationAllocates) {
       Descriptor<resembed_forward_args> args;
       args.tables = &tables;
       args.features = features;
-      args.n_features = 1;
+      args.n_features = 2;
       args.plan = with_plan;
       EXPECT_EQ(AllocationsOf(args, place, resembed_forward_workspace_size, resembed_forward), 0);
     }
 
     FeatureGrad grad(dy.data());
     grad.grad_weights = da.data();
-    const resembed_feature_grad* grads[] = {&grad};
+    FeatureGrad attention_grad(dy.data());
+    attention_grad.Query(dq.data());
+    const resembed_feature_grad* grads[] = {&grad, &attention_grad};
     const Grad r_grad = Grad::Compressed(r_rows.data(), r_ids.data(), &n_r, kItems);
     const Grad c_grad = Grad::Compressed(c_rows.data(), c_ids.data(), &n_c, kItems);
     TableGrad table_grad(&r_grad, has_central ? &c_grad : nullptr);
@@ -149,7 +154,7 @@ TEST(NoAllocation, NoOperationAllocates) {
     backward.plan = &plan;
     backward.tables = &tables;
     backward.features = features;
-    backward.n_features = 1;
+    backward.n_features = 2;
     backward.feature_grads = grads;
     backward.table_grads = table_grads;
     EXPECT_EQ(AllocationsOf(backward, place, resembed_backward_workspace_size, resembed_backward), 0);
@@ -168,7 +173,7 @@ TEST(NoAllocation, NoOperationAllocates) {
     fused.plan = &plan;
     fused.tables = &tables;
     fused.features = features;
-    fused.n_features = 1;
+    fused.n_features = 2;
     fused.feature_grads = grads;
     fused.steps = steps;
     EXPECT_EQ(AllocationsOf(fused, place, resembed_backward_step_workspace_size, resembed_backward_step), 0);

@@ -249,8 +249,8 @@ const Case kCases[] = {
     // features
     {"FeatureTable", kNone, [](Call& c) { c.feature.table = 1; }, kInvalid,
      "features[0].table is 1; needs 0 .. 0"},
-    {"Pooling", kNone, [](Call& c) { c.feature.pooling = 4; }, kInvalid,
-     "features[0].pooling is 4; needs none, sum, mean or max"},
+    {"Pooling", kNone, [](Call& c) { c.feature.pooling = 5; }, kInvalid,
+     "features[0].pooling is 5; needs none, sum, mean, max or attention"},
     {"IdsCount", kNone, [](Call& c) { c.feature.n_ids = -6; }, kInvalid,
      "features[0].n_ids is -6; needs 0 or more"},
     {"IdsNull", kNone, [](Call& c) { c.feature.ids = nullptr; }, kInvalid, "features[0].ids is null"},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/oracle/backward.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace resembed::testing {
@@ -72,6 +73,53 @@ std::vector<int64_t> MaxPositions(const OracleTable& table, const OracleFeature&
     }
   }
   return where;
+}
+
+// Pooling attention: de_t = p_t dy + dz_t q; dz_t = scale p_t (dp_t - D) or scale p_t (1 - p_t) dp_t; dq = sum dz_t e_t.
+// What rounding makes of a score is relative to the score's magnitude, and so is p: magnitudes grow by that.
+void AddAttentionUses(const OracleTable& table, const OracleFeature& feature, OracleTableGrad* out,
+                      std::vector<OracleSum>* queries, std::vector<OracleSum>* scores) {
+  const int64_t dim = table.dim;
+  const bool softmax = feature.activation == RESEMBED_ATTENTION_SOFTMAX;
+  for (const Bag& bag : BagsOf(table, feature)) {
+    const OracleBagAttention attention = OracleAttend(table, feature, bag.row);
+    const double growth = 1 + 2 * attention.score_magnitude;
+    std::vector<double> dp(attention.p.size()), dp_magnitude(attention.p.size());
+    double mean = 0, mean_magnitude = 0;
+    for (int64_t at = bag.first; at < bag.last; ++at) {
+      const int64_t id = feature.ids[static_cast<size_t>(at)];
+      if (!TakesPart(table, feature, id)) continue;
+      const std::vector<double> e = OracleEmbedding(table, id);
+      const auto index = static_cast<size_t>(at - bag.first);
+      for (int64_t col = 0; col < dim; ++col) {
+        const double term = feature.grad[At(bag.row, dim, col)] * e[static_cast<size_t>(col)];
+        dp[index] += term;
+        dp_magnitude[index] += std::abs(term);
+      }
+      mean += attention.p[index] * dp[index];
+      mean_magnitude += attention.p[index] * dp_magnitude[index];
+    }
+    for (int64_t at = bag.first; at < bag.last; ++at) {
+      const int64_t id = feature.ids[static_cast<size_t>(at)];
+      if (!TakesPart(table, feature, id)) continue;
+      const std::vector<double> e = OracleEmbedding(table, id);
+      const auto index = static_cast<size_t>(at - bag.first);
+      const double p = attention.p[index];
+      const double slope = feature.scale * p * (softmax ? dp[index] - mean : (1 - p) * dp[index]);
+      const double slope_magnitude =
+          std::abs(feature.scale) * p * growth * (dp_magnitude[index] + (softmax ? mean_magnitude : 0));
+      (*scores)[static_cast<size_t>(at)].Add(slope, slope_magnitude);
+      OracleRow& row = out->items[id];
+      row.resize(static_cast<size_t>(dim));
+      for (int64_t col = 0; col < dim; ++col) {
+        const double dy = feature.grad[At(bag.row, dim, col)], q = feature.query[At(bag.row, dim, col)];
+        row[static_cast<size_t>(col)].Add(p * dy, p * growth * std::abs(dy));
+        row[static_cast<size_t>(col)].Add(slope * q, slope_magnitude * std::abs(q));
+        (*queries)[At(bag.row, dim, col)].Add(slope * e[static_cast<size_t>(col)],
+                                              slope_magnitude * std::abs(e[static_cast<size_t>(col)]));
+      }
+    }
+  }
 }
 
 void AddUses(const OracleTable& table, const OracleFeature& feature, OracleTableGrad* out,
@@ -160,6 +208,44 @@ std::vector<double> OracleAttention(const OracleTable& table, int64_t item) {
   return weights;
 }
 
+OracleBagAttention OracleAttend(const OracleTable& table, const OracleFeature& feature, int64_t bag) {
+  const int64_t first = feature.offsets[static_cast<size_t>(bag)];
+  const int64_t last = feature.offsets[static_cast<size_t>(bag) + 1];
+  OracleBagAttention out;
+  out.p.resize(static_cast<size_t>(last - first));
+  std::vector<double> scores(out.p.size());
+  double largest = -INFINITY, sum = 0;
+  for (int64_t at = first; at < last; ++at) {
+    const int64_t id = feature.ids[static_cast<size_t>(at)];
+    if (!TakesPart(table, feature, id)) continue;
+    const std::vector<double> e = OracleEmbedding(table, id);
+    double& score = scores[static_cast<size_t>(at - first)];
+    double magnitude = 0;
+    for (int64_t col = 0; col < table.dim; ++col) {
+      const double term =
+          feature.scale * feature.query[At(bag, table.dim, col)] * e[static_cast<size_t>(col)];
+      score += term;
+      magnitude += std::abs(term);
+    }
+    largest = std::max(largest, score);
+    out.score_magnitude = std::max(out.score_magnitude, magnitude);
+  }
+  for (int64_t at = first; at < last; ++at) {
+    if (!TakesPart(table, feature, feature.ids[static_cast<size_t>(at)])) continue;
+    const auto index = static_cast<size_t>(at - first);
+    if (feature.activation == RESEMBED_ATTENTION_SIGMOID) {
+      out.p[index] = 1 / (1 + std::exp(-scores[index]));
+    } else {
+      out.p[index] = std::exp(scores[index] - largest);
+      sum += out.p[index];
+    }
+  }
+  if (feature.activation == RESEMBED_ATTENTION_SOFTMAX) {
+    for (double& p : out.p) p = sum > 0 ? p / sum : 0;
+  }
+  return out;
+}
+
 std::vector<double> OracleEmbedding(const OracleTable& table, int64_t item) {
   std::vector<double> e(static_cast<size_t>(table.dim));
   if (table.form != RESEMBED_CENTRAL_NONE) {
@@ -194,12 +280,16 @@ std::vector<double> OracleForward(const OracleTable& table, const OracleFeature&
       continue;
     }
     const double divisor = feature.pooling == RESEMBED_POOLING_MEAN ? static_cast<double>(bag.count) : 1.0;
+    OracleBagAttention attention;
+    const bool attends = feature.pooling == RESEMBED_POOLING_ATTENTION;
+    if (attends) attention = OracleAttend(table, feature, bag.row);
     for (int64_t at = bag.first; at < bag.last; ++at) {
       const int64_t id = feature.ids[static_cast<size_t>(at)];
       if (!TakesPart(table, feature, id)) continue;
       const std::vector<double> e = OracleEmbedding(table, id);
+      const double a = attends ? attention.p[static_cast<size_t>(at - bag.first)] : WeightAt(feature, at);
       for (int64_t col = 0; col < dim; ++col) {
-        y[At(bag.row, dim, col)] += WeightAt(feature, at) * e[static_cast<size_t>(col)] / divisor;
+        y[At(bag.row, dim, col)] += a * e[static_cast<size_t>(col)] / divisor;
       }
     }
   }
@@ -223,6 +313,13 @@ OracleGrads OracleBackward(const std::vector<OracleTable>& tables,
   for (const OracleFeature& feature : features) {
     grads.sample_weights.emplace_back(feature.ids.size());
     const auto table = static_cast<size_t>(feature.table);
+    grads.queries.emplace_back(feature.query.size());
+    grads.scores.emplace_back(feature.query.empty() ? 0 : feature.ids.size());
+    if (feature.pooling == RESEMBED_POOLING_ATTENTION && feature.has_grad) {
+      AddAttentionUses(tables[table], feature, &grads.tables[table], &grads.queries.back(),
+                       &grads.scores.back());
+      continue;
+    }
     AddUses(tables[table], feature, &grads.tables[table], &grads.sample_weights.back());
   }
   for (size_t table = 0; table < tables.size(); ++table) {

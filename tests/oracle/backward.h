@@ -30,7 +30,10 @@ struct OracleFeature {
   bool has_padding = false;
   int64_t padding_id = 0;
   bool has_grad = true;
-  std::vector<double> grad;  // dL/dy
+  std::vector<double> grad;   // dL/dy
+  std::vector<double> query;  // [n_bags, dim], pooling attention
+  resembed_attention_activation activation = RESEMBED_ATTENTION_SOFTMAX;
+  double scale = 1;
 
   int64_t n_rows() const {
     return static_cast<int64_t>(pooling == RESEMBED_POOLING_NONE ? ids.size() : offsets.size() - 1);
@@ -59,7 +62,16 @@ struct OracleTableGrad {
 struct OracleGrads {
   std::vector<OracleTableGrad> tables;
   std::vector<std::vector<OracleSum>> sample_weights;  // [features][ids]
+  std::vector<std::vector<OracleSum>> queries;         // [features][n_bags * dim], pooling attention
+  std::vector<std::vector<OracleSum>> scores;          // [features][ids]
 };
+
+// Target attention over the ids [first, last) of a bag.
+struct OracleBagAttention {
+  std::vector<double> p;       // [last - first], 0 where an id takes no part
+  double score_magnitude = 0;  // largest scale * sum_c |q_c e_c|: what the rounding of scores is relative to
+};
+OracleBagAttention OracleAttend(const OracleTable& table, const OracleFeature& feature, int64_t bag);
 
 // e of one item.
 std::vector<double> OracleEmbedding(const OracleTable& table, int64_t item);

@@ -83,11 +83,39 @@ OracleOutput OracleForwardBounded(const OracleTable& table, const OracleFeature&
     BoundedRow y(static_cast<size_t>(table.dim));
     std::vector<int64_t> argmax(static_cast<size_t>(table.dim), -1);
     int64_t count = 0;
+    const bool attends = feature.pooling == RESEMBED_POOLING_ATTENTION;
+    OracleBagAttention attention;
+    double score_error = 0;
+    if (attends) {
+      attention = OracleAttend(table, feature, bag);
+      // Of the dot product, and of the items in it.
+      double item_error = 0;
+      for (int64_t at = first; at < last; ++at) {
+        const int64_t id = feature.ids[static_cast<size_t>(at)];
+        if (id < 0 || id >= table.n_items) continue;
+        const BoundedRow e = OracleItem(table, id);
+        double error = 0;
+        for (int64_t col = 0; col < table.dim; ++col) {
+          error += std::fabs(feature.query[static_cast<size_t>(bag * table.dim + col)]) *
+                   e[static_cast<size_t>(col)].error;
+        }
+        item_error = std::max(item_error, error);
+      }
+      score_error = std::fabs(feature.scale) * item_error +
+                    (static_cast<double>(table.dim) / 32 + 10) * kUnit * attention.score_magnitude;
+    }
     for (int64_t at = first; at < last; ++at) {
       const int64_t id = feature.ids[static_cast<size_t>(at)];
       if (id < 0 || id >= table.n_items || (feature.has_padding && id == feature.padding_id)) continue;
       const BoundedRow e = OracleItem(table, id);
-      const double a = feature.weights.empty() ? 1.0 : feature.weights[static_cast<size_t>(at)];
+      double a = feature.weights.empty() ? 1.0 : feature.weights[static_cast<size_t>(at)];
+      double relative_error = 0;
+      if (attends) {
+        a = attention.p[static_cast<size_t>(at - first)];
+        // Of the scores, of exp, of the sum it is divided by and of the rescaling, once for 8 items at most.
+        relative_error = 2 * score_error +
+                         kUnit * (3 * static_cast<double>(last - first) + 64 + 8 * attention.score_magnitude);
+      }
       ++count;
       for (size_t col = 0; col < y.size(); ++col) {
         if (feature.pooling == RESEMBED_POOLING_MAX) {
@@ -102,7 +130,7 @@ OracleOutput OracleForwardBounded(const OracleTable& table, const OracleFeature&
         } else {
           y[col].value += a * e[col].value;
           y[col].magnitude += std::fabs(a) * e[col].magnitude;
-          y[col].error += std::fabs(a) * e[col].error;
+          y[col].error += std::fabs(a) * (e[col].error + relative_error * e[col].magnitude);
         }
       }
     }

@@ -41,15 +41,23 @@ inline void ExpectMatchesOracle(const GradientProblem& problem, const Grads& got
   const OracleGrads want = OracleBackward(problem.OracleTables(), problem.OracleFeatures());
   int64_t n_uses = 0;
   for (const auto& feature : problem.features) n_uses += feature->descriptor.n_ids;
+  bool attends = false;  // pooling attention: each p is of dots over dim, of exp and of a sum over the bag
+  for (const auto& feature : problem.features) {
+    attends = attends || feature->spec.pooling == RESEMBED_POOLING_ATTENTION;
+  }
   for (int32_t index = 0; index < problem.n_tables(); ++index) {
     const auto at = static_cast<size_t>(index);
     const TableSpec& spec = problem.tables[at]->spec;
     SCOPED_TRACE("table " + std::to_string(index));
-    if (spec.residual) ExpectRows(got.tables[at].residual, want.tables[at].items, spec.dim, 8, "dR");
+    const int64_t pooling_roundings = attends ? 8 * (spec.dim + spec.n_neighbors) + 64 + n_uses : 0;
+    if (spec.residual) {
+      ExpectRows(got.tables[at].residual, want.tables[at].items, spec.dim, 8 + pooling_roundings, "dR");
+    }
     if (spec.form == RESEMBED_CENTRAL_NONE) continue;
     // dE was rounded as a sum of its own; attention adds dots over dim, the softmax and exp.
     const bool attention = spec.form == RESEMBED_CENTRAL_ATTENTION;
-    const int64_t roundings = 8 + n_uses + (attention ? 8 * (spec.dim + spec.n_neighbors) + 64 : 0);
+    const int64_t roundings =
+        8 + n_uses + pooling_roundings + (attention ? 8 * (spec.dim + spec.n_neighbors) + 64 : 0);
     ExpectRows(got.tables[at].central, want.tables[at].central, spec.dim, roundings, "dC");
     if (spec.form != RESEMBED_CENTRAL_STORED) continue;
     size_t unique = 0;
@@ -70,6 +78,19 @@ inline void ExpectMatchesOracle(const GradientProblem& problem, const Grads& got
   }
   for (size_t feature = 0; feature < problem.features.size(); ++feature) {
     const TableSpec& spec = problem.tables[static_cast<size_t>(problem.features[feature]->spec.table)]->spec;
+    const auto expect_sums = [&](const std::vector<float>& values, const std::vector<OracleSum>& sums,
+                                 const char* what) {
+      if (values.empty()) return;
+      ASSERT_EQ(values.size(), sums.size()) << what;
+      for (size_t position = 0; position < values.size(); ++position) {
+        const int64_t roundings = 8 * (spec.dim + spec.n_neighbors) + 64 + n_uses;
+        ASSERT_NEAR(static_cast<double>(values[position]), sums[position].value,
+                    Tolerance(sums[position], roundings))
+            << what << " of feature " << feature << ", position " << position;
+      }
+    };
+    expect_sums(got.queries[feature], want.queries[feature], "dq");
+    expect_sums(got.scores[feature], want.scores[feature], "dz");
     for (size_t id = 0; id < got.sample_weights[feature].size(); ++id) {
       const OracleSum& sum = want.sample_weights[feature][id];
       // The embedding itself is a rounded sum of K + 1 rows; attention rounds its weights as well.

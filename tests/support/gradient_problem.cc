@@ -193,6 +193,13 @@ void MakeFeature(const FeatureSpec& spec, const TableSpec& table, Random* random
     }
   }
   if (spec.weights) feature.weights = out->weights.data();
+  if (spec.pooling == RESEMBED_POOLING_ATTENTION) {
+    feature.query_stride = table.dim + 3;
+    for (int64_t at = 0; at < n_bags * feature.query_stride; ++at) out->query.push_back(random->Value());
+    feature.query = out->query.data();
+    feature.attention_activation = spec.activation;
+    feature.attention_scale = spec.attention_scale;
+  }
   feature.has_padding = spec.padding ? 1 : 0;
   feature.padding_id = padding;
   out->grad = {};
@@ -343,6 +350,14 @@ std::vector<OracleFeature> GradientProblem::OracleFeatures() const {
     feature.padding_id = data->descriptor.padding_id;
     feature.has_grad = data->spec.has_grad;
     const int64_t dim = tables[static_cast<size_t>(feature.table)]->spec.dim;
+    for (size_t at = 0; at < data->query.size(); ++at) {
+      if (at % static_cast<size_t>(dim + 3) < static_cast<size_t>(dim)) {
+        feature.query.push_back(static_cast<double>(data->query[at]));
+      }
+    }
+    feature.activation = data->spec.activation;
+    feature.scale =
+        data->spec.attention_scale == 0.0f ? 1.0 : static_cast<double>(data->spec.attention_scale);
     const auto element = detail::ElementBytes(data->spec.grad_dtype);
     for (int64_t row = 0; row < feature.n_rows(); ++row) {
       const std::vector<double> values =

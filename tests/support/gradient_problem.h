@@ -39,6 +39,11 @@ struct TestExecutor {
 resembed_place PlaceOf(const TestExecutor* executor, resembed_cpu_isa isa = RESEMBED_ISA_BEST);
 std::vector<resembed_cpu_isa> AvailableIsas();
 
+// Whether per-sample weights, and so their gradients, go with a pooling.
+inline bool HasSampleWeights(resembed_pooling pooling) {
+  return pooling != RESEMBED_POOLING_MAX && pooling != RESEMBED_POOLING_ATTENTION;
+}
+
 struct TableSpec {
   resembed_central_form form = RESEMBED_CENTRAL_NONE;
   int64_t n_items = 50, dim = 7, central_rows = 40;
@@ -58,6 +63,9 @@ struct FeatureSpec {
   double same_id = 0;  // share of ids that are item 0
   resembed_dtype id_dtype = RESEMBED_I64, offset_dtype = RESEMBED_I64, grad_dtype = RESEMBED_F32;
   std::vector<int64_t> ids, offsets;  // given instead of random ones
+  // Pooling attention.
+  resembed_attention_activation activation = RESEMBED_ATTENTION_SOFTMAX;
+  float attention_scale = 0;
 };
 
 // One table's memory: rows as the caller would hold them.
@@ -79,6 +87,7 @@ struct FeatureData {
   std::vector<int64_t> ids, offsets;  // as numbers; the memory the library sees follows
   std::vector<unsigned char> id_bytes, offset_bytes, grad_bytes;
   std::vector<float> weights;
+  std::vector<float> query;  // [n_bags, dim + 3], pooling attention
   resembed_feature descriptor;
   resembed_feature_grad grad;
 };
@@ -133,10 +142,12 @@ struct TableGrads {
 struct Grads {
   std::vector<TableGrads> tables;
   std::vector<std::vector<float>> sample_weights;
+  std::vector<std::vector<float>> queries, scores;  // dq, dz of features with pooling attention
 };
 
 struct Asked {
   bool residual = true, central = true, neighbor_weights = true, sample_weights = true;
+  bool queries = true, scores = true;
   resembed_grad_layout layout = RESEMBED_GRAD_COMPRESSED;
 };
 

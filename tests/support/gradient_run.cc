@@ -91,15 +91,22 @@ Grads RunBackward(const GradientProblem& problem, const resembed_place& place, c
   std::vector<const resembed_table_grad*> table_grad_list;
   for (const resembed_table_grad& grad : table_grads) table_grad_list.push_back(&grad);
 
-  std::vector<Guarded> sample_weights;
+  std::vector<Guarded> sample_weights, queries, scores;
   std::vector<resembed_feature_grad> feature_grads;
   std::vector<const resembed_feature_grad*> feature_grad_list;
   for (const auto& feature : problem.features) {
     sample_weights.emplace_back(static_cast<size_t>(feature->descriptor.n_ids) * 4);
+    const int64_t dim = problem.tables[static_cast<size_t>(feature->spec.table)]->descriptor.dim;
+    queries.emplace_back(static_cast<size_t>(feature->descriptor.n_bags * dim) * 4);
+    scores.emplace_back(static_cast<size_t>(feature->descriptor.n_ids) * 4);
   }
   for (size_t index = 0; index < problem.features.size(); ++index) {
     feature_grads.push_back(problem.features[index]->grad);
-    if (asked.sample_weights && problem.features[index]->spec.pooling != RESEMBED_POOLING_MAX) {
+    const resembed_pooling pooling = problem.features[index]->spec.pooling;
+    if (pooling == RESEMBED_POOLING_ATTENTION) {
+      if (asked.queries) feature_grads.back().grad_query = static_cast<float*>(queries[index].data());
+      if (asked.scores) feature_grads.back().grad_scores = static_cast<float*>(scores[index].data());
+    } else if (asked.sample_weights && HasSampleWeights(pooling)) {
       feature_grads.back().grad_weights = static_cast<float*>(sample_weights[index].data());
     }
   }
@@ -138,6 +145,17 @@ Grads RunBackward(const GradientProblem& problem, const resembed_place& place, c
     out.tables.push_back(std::move(grads));
   }
   for (size_t index = 0; index < problem.features.size(); ++index) {
+    out.queries.emplace_back();
+    out.scores.emplace_back();
+    const auto read = [](Guarded& memory, std::vector<float>* values) {
+      const auto* first = static_cast<const float*>(memory.data());
+      values->assign(first, first + memory.size() / 4);
+      EXPECT_TRUE(memory.Intact());
+    };
+    if (feature_grad_list[index] != nullptr) {
+      if (feature_grads[index].grad_query != nullptr) read(queries[index], &out.queries.back());
+      if (feature_grads[index].grad_scores != nullptr) read(scores[index], &out.scores.back());
+    }
     out.sample_weights.emplace_back();
     if (feature_grad_list[index] == nullptr || feature_grads[index].grad_weights == nullptr) continue;
     const auto* first = static_cast<const float*>(sample_weights[index].data());
@@ -165,6 +183,10 @@ bool SameBits(const Grads& a, const Grads& b) {
   }
   for (size_t index = 0; index < a.sample_weights.size(); ++index) {
     if (!SameBits(a.sample_weights[index], b.sample_weights[index])) return false;
+  }
+  for (size_t index = 0; index < a.queries.size() && index < b.queries.size(); ++index) {
+    if (!SameBits(a.queries[index], b.queries[index]) || !SameBits(a.scores[index], b.scores[index]))
+      return false;
   }
   return true;
 }

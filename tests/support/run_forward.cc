@@ -15,7 +15,7 @@ ForwardResult RunForward(GradientProblem* problem, const resembed_place& place,
                          const ForwardOptions& options) {
   ForwardResult result;
   const int64_t element = detail::ElementBytes(options.output_dtype);
-  std::vector<Guarded> outputs, argmax;
+  std::vector<Guarded> outputs, argmax, attention;
   std::vector<int64_t> rows, strides;
   for (const auto& data : problem->features) {
     resembed_feature& feature = data->descriptor;
@@ -25,6 +25,8 @@ ForwardResult RunForward(GradientProblem* problem, const resembed_place& place,
     outputs.emplace_back(static_cast<size_t>(rows.back() * strides.back() * element));
     const bool save = feature.pooling == RESEMBED_POOLING_MAX && options.saved_argmax;
     argmax.emplace_back(save ? static_cast<size_t>(rows.back() * dim) * 4 : 0);
+    const bool keep = feature.pooling == RESEMBED_POOLING_ATTENTION && options.saved_attention;
+    attention.emplace_back(keep ? static_cast<size_t>(feature.n_ids) * 4 : 0);
   }
   for (size_t index = 0; index < outputs.size(); ++index) {
     resembed_feature& feature = problem->features[index]->descriptor;
@@ -32,6 +34,8 @@ ForwardResult RunForward(GradientProblem* problem, const resembed_place& place,
     feature.output_stride = strides[index];
     feature.output_dtype = options.output_dtype;
     feature.saved_argmax = argmax[index].size() > 0 ? static_cast<int32_t*>(argmax[index].data()) : nullptr;
+    feature.saved_attention =
+        attention[index].size() > 0 ? static_cast<float*>(attention[index].data()) : nullptr;
   }
   resembed_forward_args args = {};
   args.struct_size = sizeof(args);
@@ -55,7 +59,8 @@ ForwardResult RunForward(GradientProblem* problem, const resembed_place& place,
     resembed_feature& feature = problem->features[index]->descriptor;
     const int64_t dim = problem->tables[static_cast<size_t>(feature.table)]->descriptor.dim;
     const auto* first = static_cast<const unsigned char*>(outputs[index].data());
-    EXPECT_TRUE(outputs[index].Intact() && argmax[index].Intact()) << "an output was written past its end";
+    EXPECT_TRUE(outputs[index].Intact() && argmax[index].Intact() && attention[index].Intact())
+        << "an output was written past its end";
     FeatureOutput out;
     for (int64_t row = 0; row < rows[index]; ++row) {
       const unsigned char* row_bytes = first + row * strides[index] * element;
@@ -69,8 +74,11 @@ ForwardResult RunForward(GradientProblem* problem, const resembed_place& place,
     out.values = Decode(out.bytes.data(), options.output_dtype, rows[index] * dim);
     const auto* saved = static_cast<const int32_t*>(argmax[index].data());
     out.argmax.assign(saved, saved + argmax[index].size() / 4);
+    const auto* kept = static_cast<const float*>(attention[index].data());
+    out.attention.assign(kept, kept + attention[index].size() / 4);
     result.features.push_back(std::move(out));
     feature.output = nullptr;
+    feature.saved_attention = nullptr;
     feature.saved_argmax = nullptr;
   }
   return result;

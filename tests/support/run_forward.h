@@ -15,6 +15,7 @@ struct ForwardOptions {
   resembed_dtype output_dtype = RESEMBED_F32;
   int64_t extra_stride = 0;
   bool saved_argmax = true;  // for features that pool by maximum
+  bool saved_attention = true;
   resembed_bounds bounds = RESEMBED_BOUNDS_SKIP;
   resembed_bad_ids* bad_ids = nullptr;
   const resembed_plan_header* plan = nullptr;
@@ -24,8 +25,11 @@ struct ForwardOptions {
 struct FeatureOutput {
   std::vector<unsigned char> bytes;  // [rows, dim] as stored, padding between rows dropped
   std::vector<int32_t> argmax;       // [bags, dim] or empty
+  std::vector<float> attention;      // [ids] or empty
   std::vector<double> values;        // the same as numbers
-  bool operator==(const FeatureOutput& other) const { return bytes == other.bytes && argmax == other.argmax; }
+  bool operator==(const FeatureOutput& other) const {
+    return bytes == other.bytes && argmax == other.argmax && attention == other.attention;
+  }
 };
 
 struct ForwardResult {

@@ -118,7 +118,7 @@ void Training::Fused(const resembed_place& place) {
   std::vector<const resembed_feature_grad*> grad_list;
   for (size_t index = 0; index < problem.features.size(); ++index) {
     grads.push_back(problem.features[index]->grad);
-    if (wants_sample_weights && problem.features[index]->spec.pooling != RESEMBED_POOLING_MAX) {
+    if (wants_sample_weights && HasSampleWeights(problem.features[index]->spec.pooling)) {
       grads.back().grad_weights = sample_weights[index].data();
     }
   }
@@ -151,7 +151,7 @@ void Training::Separate(const resembed_place& place) {
   std::vector<const resembed_feature_grad*> grad_list;
   for (size_t index = 0; index < problem.features.size(); ++index) {
     grads.push_back(problem.features[index]->grad);
-    if (wants_sample_weights && problem.features[index]->spec.pooling != RESEMBED_POOLING_MAX) {
+    if (wants_sample_weights && HasSampleWeights(problem.features[index]->spec.pooling)) {
       grads.back().grad_weights = sample_weights[index].data();
     }
   }
