@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/backward_args.h"
 #ifdef RESEMBED_WITH_CUDA
-#include "host/cuda/backward.h"
 #include "host/cuda/device.h"
+#include "host/cuda/gradients.h"
 #endif
 #include "host/descriptor.h"
 #include "host/nvtx.h"
@@ -158,19 +158,14 @@ cuda::BackwardWork WorkOf(const Call& call, int32_t index) {
   return work;
 }
 
+cuda::GradientTask TaskOf(const Call& call) {
+  return {"backward", &call.backward, [&call](int32_t index) { return WorkOf(call, index); }, nullptr};
+}
+
 resembed_status RunOnGpu(const Call& call, void* workspace) {
-  const resembed_place& place = call.backward.place;
-  const cuda::DeviceScope scope("backward", place.device);
+  const cuda::DeviceScope scope("backward", call.backward.place.device);
   RESEMBED_RETURN_IF_ERROR(scope.status());
-  for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
-    const cuda::BackwardWork work = WorkOf(call, index);
-    if (!work.request.any()) continue;
-    Workspace carve(workspace);
-    const cuda::BackwardRegions regions = cuda::TakeBackward(call.backward, work, &carve);
-    RESEMBED_RETURN_IF_ERROR(cuda::ItemGradients("backward", call.backward, work, regions, {}));
-    RESEMBED_RETURN_IF_ERROR(cuda::CentralGradients("backward", call.backward, work, regions, {}));
-  }
-  return cuda::FinishLaunches("backward", cuda::StreamOf(place));
+  return cuda::RunGradients(TaskOf(call), workspace);
 }
 #endif
 
@@ -196,21 +191,16 @@ void RunTable(const Call& call, int32_t index, TableBackward work, Workspace* wo
   CentralGradients(work, grad.central != nullptr ? &central : nullptr, nullptr, executor);
 }
 
-// Tables run one after the other and share the workspace.
+// On the CPU tables run one after the other and share the workspace.
 size_t WorkspaceBytes(const Call& call) {
+#ifdef RESEMBED_WITH_CUDA
+  if (call.backward.place.backend == RESEMBED_CUDA) return cuda::GradientBytes(TaskOf(call));
+#endif
   size_t bytes = 0;
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
     if (!request.any()) continue;
     Workspace count(nullptr);
-#ifdef RESEMBED_WITH_CUDA
-    if (call.backward.place.backend == RESEMBED_CUDA) {
-      const cuda::BackwardWork work = WorkOf(call, index);
-      cuda::TakeBackward(call.backward, work, &count);
-      bytes = std::max(bytes, count.used());
-      continue;
-    }
-#endif
     TableBackward work = TakeBackward(call.backward.args, index, request, call.backward.place, &count);
     RecomputeArgmax(call.backward.args, index, &work, call.backward.place, &count);
     ScoreGradients(call.backward.args, index, &work, call.backward.place, &count);

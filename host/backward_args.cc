@@ -109,12 +109,6 @@ resembed_status ReadBackwardCall(const char* op, const resembed_plan_header* pla
     RESEMBED_RETURN_IF_ERROR(
         CheckFeatureGrad(op, index, feature_grads[index], ReadFeature(features[index], dim), dim));
   }
-  for (int32_t index = 0; out->place.backend == RESEMBED_CUDA && index < n_features; ++index) {
-    if (ReadDescriptor(features[index]).pooling == RESEMBED_POOLING_ATTENTION) {
-      return Fail(RESEMBED_UNSUPPORTED, "%s: features[%d].pooling is attention; needs cpu (no cuda kernels)",
-                  op, index);
-    }
-  }
   out->args = {&out->tables, features, n_features, feature_grads, &out->plan};
   return RESEMBED_OK;
 }
@@ -131,7 +125,7 @@ bool WantsScoreGradients(const BackwardCall& call, int32_t table) {
 
 bool WantsSampleWeights(const BackwardCall& call, int32_t table) {
   for (int32_t index = 0; index < call.args.n_features; ++index) {
-    if (TableOf(call.args.features[index]) != table || call.args.feature_grads[index] == nullptr) continue;
+    if (call.plan.feature(index).table != table || call.args.feature_grads[index] == nullptr) continue;
     if (ReadDescriptor(call.args.feature_grads[index]).grad_weights != nullptr) return true;
   }
   return false;

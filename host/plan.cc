@@ -159,16 +159,18 @@ resembed_status LayOut(const Args& args, char* front, PlanScratch* scratch, void
   const int32_t n_tables = args.tables.size();
   const bool on_gpu = args.place.backend == RESEMBED_CUDA;
   Workspace regions(nullptr);
-  if (on_gpu) {
-    regions.Take<kernels::PlanCounts>(n_tables);
-  } else {
-    regions.Take<char>(FrontBytes(args));
-  }
+  regions.Take<char>(on_gpu ? n_tables * int64_t{sizeof(kernels::PlanCounts)} : FrontBytes(args));
   auto* records = reinterpret_cast<PlanRecord*>(front + sizeof(PlanHead));
   int64_t n_entries = 0, n_uses = 0;
+#ifdef RESEMBED_WITH_CUDA
+  cuda::PlanBatches batches = {};
+#endif
   for (int32_t index = 0; index < n_tables; ++index) {
     PlanRecord record;
     RESEMBED_RETURN_IF_ERROR(ShapeOf(args, index, &record));
+#ifdef RESEMBED_WITH_CUDA
+    batches.Add(record, args.tables[index]);
+#endif
     TakeRegions(&regions, &record);
     n_entries = std::max({n_entries, record.n_uses, record.max_pairs});
     n_uses = std::max(n_uses, record.n_uses);
@@ -183,7 +185,8 @@ resembed_status LayOut(const Args& args, char* front, PlanScratch* scratch, void
 #ifdef RESEMBED_WITH_CUDA
   if (on_gpu) {
     sizes->plan = regions.used();
-    return cuda::PlanWorkspaceBytes(args.place, n_entries, n_uses, &sizes->workspace);
+    batches.size.n_features = args.args.n_features;
+    return cuda::PlanWorkspaceBytes(args.place, batches.size, &sizes->workspace);
   }
 #endif
   Workspace carve(workspace);

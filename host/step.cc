@@ -5,6 +5,7 @@
 #include "host/cpu/tasks.h"
 #ifdef RESEMBED_WITH_CUDA
 #include "host/cuda/device.h"
+#include "host/cuda/gradients.h"
 #include "host/cuda/launch_tables.h"
 #include "host/cuda/step.h"
 #endif
@@ -109,11 +110,7 @@ int64_t ScratchFloats(int64_t dim) { return kMaxTasks * (kUpdateScratchRows + 1)
 
 size_t StepBytes(const StepCall& call) {
 #ifdef RESEMBED_WITH_CUDA
-  if (call.place.backend == RESEMBED_CUDA) {
-    Workspace rules(nullptr);
-    cuda::TakeRules(&rules);
-    return rules.used();
-  }
+  if (call.place.backend == RESEMBED_CUDA) return cuda::StepBytes(call.tables.size());
 #endif
   int64_t floats = 0;
   for (int32_t index = 0; index < call.tables.size(); ++index) {
@@ -137,17 +134,7 @@ resembed_status StepOnGpu(const StepCall& call, void* workspace) {
   const cuda::DeviceScope scope("step", call.place.device);
   RESEMBED_RETURN_IF_ERROR(scope.status());
   RESEMBED_RETURN_IF_ERROR(cuda::CheckUpdates("step", call.args.steps, call.tables.size()));
-  for (int32_t index = 0; index < call.tables.size(); ++index) {
-    if (call.args.steps[index] == nullptr) continue;
-    Workspace carve(workspace);
-    const cuda::TableStep step(call.args.steps[index], call.tables[index], call.place,
-                               cuda::TakeRules(&carve));
-    RESEMBED_RETURN_IF_ERROR(step.Resolve("step"));
-    const resembed_table_grad grad = ReadDescriptor(call.args.table_grads[index]);
-    RESEMBED_RETURN_IF_ERROR(step.UpdateFrom("step", cuda::Part::kResidual, grad.residual, {}));
-    RESEMBED_RETURN_IF_ERROR(step.UpdateFrom("step", cuda::Part::kCentral, grad.central, {}));
-  }
-  return cuda::FinishLaunches("step", cuda::StreamOf(call.place));
+  return cuda::RunStep({"step", call.place, &call.tables, call.args.steps, call.args.table_grads}, workspace);
 }
 #endif
 
@@ -196,44 +183,29 @@ cuda::BackwardWork WorkOf(const FusedCall& call, int32_t index) {
   return work;
 }
 
+cuda::GradientTask TaskOf(const FusedCall& call) {
+  return {"backward_step", &call.backward, [&call](int32_t index) { return WorkOf(call, index); },
+          call.args.steps};
+}
+
 resembed_status RunOnGpu(const FusedCall& call, void* workspace) {
   constexpr const char* kOp = "backward_step";
-  const resembed_place& place = call.backward.place;
-  const cuda::DeviceScope scope(kOp, place.device);
+  const cuda::DeviceScope scope(kOp, call.backward.place.device);
   RESEMBED_RETURN_IF_ERROR(scope.status());
   RESEMBED_RETURN_IF_ERROR(cuda::CheckUpdates(kOp, call.args.steps, call.backward.tables.size()));
-  for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
-    const cuda::BackwardWork work = WorkOf(call, index);
-    if (!work.request.any()) continue;
-    Workspace carve(workspace);
-    const cuda::BackwardRegions regions = cuda::TakeBackward(call.backward, work, &carve);
-    const cuda::TableStep step(call.args.steps[index], call.backward.tables[index], place,
-                               cuda::TakeRules(&carve));
-    RESEMBED_RETURN_IF_ERROR(step.Resolve(kOp));
-    RESEMBED_RETURN_IF_ERROR(cuda::ItemGradients(kOp, call.backward, work, regions, {}));
-    RESEMBED_RETURN_IF_ERROR(step.UpdateFused(kOp, cuda::Part::kResidual, regions, {}));
-    RESEMBED_RETURN_IF_ERROR(cuda::CentralGradients(kOp, call.backward, work, regions, {}));
-    RESEMBED_RETURN_IF_ERROR(step.UpdateFused(kOp, cuda::Part::kCentral, regions, {}));
-  }
-  return cuda::FinishLaunches(kOp, cuda::StreamOf(place));
+  return cuda::RunGradients(TaskOf(call), workspace);
 }
 #endif
 
 size_t FusedBytes(const FusedCall& call) {
+#ifdef RESEMBED_WITH_CUDA
+  if (call.backward.place.backend == RESEMBED_CUDA) return cuda::GradientBytes(TaskOf(call));
+#endif
   size_t bytes = 0;
   for (int32_t index = 0; index < call.backward.tables.size(); ++index) {
     const BackwardRequest request = RequestOf(call, index);
     if (!request.any()) continue;
     Workspace count(nullptr);
-#ifdef RESEMBED_WITH_CUDA
-    if (call.backward.place.backend == RESEMBED_CUDA) {
-      const cuda::BackwardWork work = WorkOf(call, index);
-      cuda::TakeBackward(call.backward, work, &count);
-      cuda::TakeRules(&count);
-      bytes = std::max(bytes, count.used());
-      continue;
-    }
-#endif
     TableBackward work = TakeBackward(call.backward.args, index, request, call.backward.place, &count);
     RecomputeArgmax(call.backward.args, index, &work, call.backward.place, &count);
     ScoreGradients(call.backward.args, index, &work, call.backward.place, &count);

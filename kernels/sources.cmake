@@ -1,6 +1,7 @@
 # Sources of the cuda backend, from the root of the project. Kernels are compiled by nvcc for the library and by
 # the host compiler, with the emulator, for tests; host/cuda is host code on both sides.
 set(RESEMBED_KERNEL_SOURCES
+  kernels/attention/attention.cu
   kernels/envelope/envelope.cu
   kernels/forward/inst_f32_f32.cu
   kernels/forward/inst_f32_f16.cu
@@ -12,6 +13,7 @@ set(RESEMBED_KERNEL_SOURCES
   kernels/forward/inst_bf16_f16.cu
   kernels/forward/inst_bf16_bf16.cu
   kernels/forward/service.cu
+  kernels/common/store.cu
   kernels/backward/combine.cu
   kernels/backward/inst_any_narrow.cu
   kernels/backward/inst_any_wide.cu
@@ -29,16 +31,19 @@ set(RESEMBED_KERNEL_SOURCES
   kernels/step/service.cu
 )
 set(RESEMBED_CUDA_HOST_SOURCES
+  host/cuda/attention.cc
   host/cuda/backward.cc
   host/cuda/combine.cc
   host/cuda/device.cc
   host/cuda/envelope.cc
   host/cuda/forward.cc
+  host/cuda/gradients.cc
   host/cuda/launch_tables.cc
   host/cuda/plan.cc
   host/cuda/step.cc
 )
 set(RESEMBED_CUDA_TESTS
+  tests/cuda/cuda_attention_test.cc
   tests/cuda/cuda_envelope_test.cc
   tests/cuda/cuda_forward_rules_test.cc
   tests/cuda/cuda_forward_test.cc
@@ -49,6 +54,7 @@ set(RESEMBED_CUDA_TESTS
   tests/cuda/cuda_combine_test.cc
   tests/cuda/cuda_plan_numbering_test.cc
   tests/cuda/cuda_plan_test.cc
+  tests/cuda/cuda_step_batches_test.cc
   tests/cuda/cuda_step_rules_test.cc
   tests/cuda/cuda_step_test.cc
   tests/cuda/cuda_launches_test.cc

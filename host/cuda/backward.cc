@@ -4,16 +4,15 @@
 #include <algorithm>
 
 #include "host/cpu/bags.h"
+#include "host/cuda/attention.h"
 #include "host/cuda/device.h"
 #include "host/cuda/forward.h"
-#include "host/cuda/launch_tables.h"
 #include "host/descriptor.h"
 
 namespace resembed::detail::cuda {
 namespace {
 
 using kernels::BackwardParams;
-using kernels::BackwardPass;
 using kernels::BackwardSource;
 
 // Rows of a multiple of 16 floats begin at lines.
@@ -27,7 +26,7 @@ void ForSources(const BackwardCall& call, int32_t table, const Each& each) {
   const int64_t dim = call.tables[table].dim;
   int32_t number = 0;
   for (int32_t index = 0; index < args.n_features; ++index) {
-    if (TableOf(args.features[index]) != table) continue;
+    if (call.plan.feature(index).table != table) continue;
     const resembed_feature feature = ReadFeature(args.features[index], dim);
     BackwardSource source = {};
     source.first_use = call.plan.feature(index).first_use;
@@ -51,20 +50,16 @@ void ForSources(const BackwardCall& call, int32_t table, const Each& each) {
       source.wide_offsets = feature.offset_dtype == RESEMBED_I64;
       source.bag_length = feature.bag_length;
     }
+    if (feature.pooling == RESEMBED_POOLING_ATTENTION) {
+      source.query = feature.query;
+      source.query_stride = feature.query_stride;
+    }
     each(number++, index, source);
   }
 }
 
 bool IsCompressed(const GradOut& out) {
   return out.rows != nullptr && out.layout == RESEMBED_GRAD_COMPRESSED;
-}
-
-kernels::BackwardLaunch Kernels(const kernels::BackwardVariant& variant) {
-  return kBackwardLaunches[variant.plain][variant.wide];
-}
-
-resembed_status Launched(const char* op, const char* kernel, const kernels::Grid& grid, cudaError_t error) {
-  return error == cudaSuccess ? RESEMBED_OK : LaunchFailure(op, kernel, grid.blocks, grid.threads, error);
 }
 
 // Max without saved positions: forward once more, into memory nobody reads but for them. Calls
@@ -75,9 +70,7 @@ resembed_status ForRecomputed(const BackwardCall& call, const BackwardWork& work
   if (!work.request.items()) return RESEMBED_OK;
   const int64_t dim = call.tables[work.index].dim;
   for (int32_t index = 0; index < call.args.n_features; ++index) {
-    if (TableOf(call.args.features[index]) != work.index || call.args.feature_grads[index] == nullptr) {
-      continue;
-    }
+    if (call.plan.feature(index).table != work.index || call.args.feature_grads[index] == nullptr) continue;
     resembed_feature feature = ReadFeature(call.args.features[index], dim);
     if (feature.pooling != RESEMBED_POOLING_MAX || feature.saved_argmax != nullptr) continue;
     feature.output = workspace->Take<float>(feature.n_bags * dim);
@@ -98,71 +91,70 @@ resembed_status ForRecomputed(const BackwardCall& call, const BackwardWork& work
   return RESEMBED_OK;
 }
 
-resembed_status StoreSources(const char* op, const BackwardCall& call, const BackwardWork& work,
-                             const BackwardRegions& regions) {
-  kernels::SourceBatch batch = {};
-  batch.to = regions.sources;
-  cudaError_t error = cudaSuccess;
-  const auto flush = [&] {
-    if (batch.n > 0 && error == cudaSuccess) error = kernels::LaunchStoreSources(batch, StreamOf(call.place));
-    batch.to += batch.n;
-    batch.n = 0;
-  };
-  ForSources(call, work.index, [&](int32_t, int32_t index, const BackwardSource& source) {
-    batch.sources[batch.n] = source;
-    Workspace again(regions.recompute);
-    const resembed_status status =
-        ForRecomputed(call, work, &again, [&](int32_t recomputed, const resembed_forward_args& args, void*) {
-          if (recomputed == index) batch.sources[batch.n].argmax = args.features[0]->saved_argmax;
-          return resembed_status{RESEMBED_OK};
-        });
-    static_cast<void>(status);
-    ++batch.n;
-    if (batch.n == kernels::kSourcesPerLaunch) flush();
-  });
-  flush();
-  return Launched(op, "StoreSourcesKernel", {32, 1}, error);
-}
+// Scores of one feature with attention pooling.
+struct Attention {
+  resembed_table table;
+  resembed_feature feature;
+  resembed_feature_grad grad;
+  float* p;
+  float* dz;
+  bool recompute_p, ready;
+  void* sum_memory;  // of the pooled sum that dq is
 
-// Ids and count of a compressed gradient, or the fill of a dense one.
-resembed_status StartGradient(const char* op, const BackwardCall& call, const BackwardParams& params,
-                              const GradOut& out, bool central, int64_t table_rows,
-                              const kernels::Grid& grid) {
-  const cudaStream_t stream = StreamOf(call.place);
-  if (out.layout == RESEMBED_GRAD_DENSE) {
-    const kernels::DenseFill fill = {params.counts, out.rows, table_rows, params.dim, out.stride};
-    return Launched(op, "DenseFillKernel", grid, kernels::LaunchDenseFill(fill, grid, stream));
+  // dq = sum dz e: forward with other weights. The features of the args are `list`.
+  resembed_forward_args Sum(resembed_feature* sum, const resembed_feature** list) const {
+    *sum = feature;
+    sum->pooling = RESEMBED_POOLING_SUM;
+    sum->weights = dz;
+    sum->output = grad.grad_query;
+    sum->output_stride = grad.grad_query_stride;
+    sum->output_dtype = RESEMBED_F32;
+    *list = sum;
+    resembed_forward_args args = {};
+    args.struct_size = sizeof(args);
+    args.features = list;
+    args.n_features = 1;
+    args.bounds = RESEMBED_BOUNDS_SKIP;
+    return args;
   }
-  kernels::GradIds ids = {};
-  ids.counts = params.counts;
-  ids.rows = central ? params.central : params.unique;
-  ids.max_rows = central ? params.max_central : params.max_unique;
-  ids.central = central;
-  ids.row_ids = out.row_ids;
-  ids.n_rows = out.n_rows;
-  return Launched(op, "GradIdsKernel", grid, kernels::LaunchGradIds(ids, grid, stream));
+};
+
+// Calls each(feature index, scores) for the features whose scores this call needs, and takes their regions.
+template <typename Each>
+resembed_status ForAttention(const BackwardCall& call, const BackwardWork& work, Workspace* workspace,
+                             const Each& each) {
+  for (int32_t index = 0; index < call.args.n_features; ++index) {
+    if (call.plan.feature(index).table != work.index || call.args.feature_grads[index] == nullptr) continue;
+    Attention one = {};
+    one.table = call.tables[work.index];
+    one.feature = ReadFeature(call.args.features[index], one.table.dim);
+    if (one.feature.pooling != RESEMBED_POOLING_ATTENTION) continue;
+    one.grad = ReadDescriptor(call.args.feature_grads[index]);
+    one.ready = one.grad.grad_scores_ready != 0;
+    const bool asked = one.grad.grad_query != nullptr || (one.grad.grad_scores != nullptr && !one.ready);
+    if (!asked && !work.request.items()) continue;
+    one.p = one.feature.saved_attention;
+    one.recompute_p = one.p == nullptr;
+    if (one.recompute_p) one.p = workspace->Take<float>(one.feature.n_ids);
+    one.dz = one.grad.grad_scores;
+    if (one.dz == nullptr) one.dz = workspace->Take<float>(one.feature.n_ids);
+    if (one.grad.grad_query != nullptr) {
+      resembed_feature sum;
+      const resembed_feature* list;
+      Workspace count(nullptr);
+      CarveForward(one.Sum(&sum, &list), call.tables, &count);
+      one.sum_memory = workspace->Take<char>(static_cast<int64_t>(count.used()));
+    }
+    RESEMBED_RETURN_IF_ERROR(each(index, one));
+  }
+  return RESEMBED_OK;
 }
 
 void SetOptional(const resembed_table& table, const PlanTable& plan, const BackwardWork& work,
                  BackwardRegions* regions) {
   kernels::OptionalParams& out = regions->optional;
   const BackwardParams& params = regions->params;
-  out.table.form = table.form;
-  out.table.dim = table.dim;
-  out.table.residual = static_cast<const char*>(table.residual);
-  out.table.residual_pitch = table.residual_stride * ElementBytes(table.residual_dtype);
-  out.table.residual_dtype = table.residual_dtype;
-  out.table.residual_row_of = table.residual_row_of;
-  out.table.central = static_cast<const char*>(table.central);
-  out.table.central_pitch = table.central_stride * ElementBytes(table.central_dtype);
-  out.table.central_dtype = table.central_dtype;
-  out.table.center_of = table.center_of;
-  out.table.narrow_centers = table.center_of_dtype == RESEMBED_U16;
-  out.table.neighbors = table.neighbors;
-  out.table.neighbors_stride = table.neighbors_stride;
-  out.table.n_neighbors = table.n_neighbors;
-  out.table.stored = table.neighbor_weights;
-  out.table.stored_stride = table.neighbor_weights_stride;
+  out.table = RowsOf(table);
   out.counts = params.counts;
   out.max_unique = params.max_unique;
   out.unique = params.unique;
@@ -215,7 +207,7 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
     ++params.n_sources;
     if (source.rows == nullptr) return;
     wide = wide && IsWideRow(source.rows, source.pitch, source.dtype);
-    plain = plain && source.dtype == RESEMBED_F32 &&
+    plain = plain && source.dtype == RESEMBED_F32 && source.query == nullptr &&
             ReadDescriptor(call.args.features[index]).pooling != RESEMBED_POOLING_MAX;
   });
   regions.sources = workspace->Take<BackwardSource>(params.n_sources);
@@ -260,7 +252,8 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
   }
   params.partials =
       workspace->Take<float>(std::max(params.n_use_slots, request.central ? params.n_pair_slots : 0) * dim);
-  regions.items = {wide, plain};
+  const bool one_tile = dim <= kernels::kTileColumns;
+  regions.items = {wide, plain, one_tile};
   if (work.fused && request.central) {
     params.central_stride = Padded(dim);
     params.central_rows = workspace->Take<float>(plan.max_unique_central * params.central_stride);
@@ -270,69 +263,72 @@ BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work,
     params.central_dense = work.central.layout == RESEMBED_GRAD_DENSE;
   }
   wide = wide && IsWideRow(params.central_rows, params.central_stride * 4, RESEMBED_F32);
-  regions.central = {wide, plain && table.form != RESEMBED_CENTRAL_ATTENTION};
+  regions.central = {wide, plain && table.form != RESEMBED_CENTRAL_ATTENTION, one_tile};
   SetOptional(table, plan, work, &regions);
   regions.recompute = workspace->Take<char>(0);
   const resembed_status counted = ForRecomputed(
       call, work, workspace,
       [](int32_t, const resembed_forward_args&, void*) { return resembed_status{RESEMBED_OK}; });
   static_cast<void>(counted);
+  regions.attention = workspace->Take<char>(0);
+  const resembed_status scores = ForAttention(
+      call, work, workspace, [](int32_t, const Attention&) { return resembed_status{RESEMBED_OK}; });
+  static_cast<void>(scores);
   return regions;
 }
 
-resembed_status ItemGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
-                              const BackwardRegions& regions, const kernels::Grid& grid) {
-  const BackwardParams& params = regions.params;
-  const cudaStream_t stream = StreamOf(call.place);
-  RESEMBED_RETURN_IF_ERROR(StoreSources(op, call, work, regions));
-  if (work.request.sample_weights) {
-    RESEMBED_RETURN_IF_ERROR(Launched(op, "SampleWeightsKernel", grid,
-                                      kernels::LaunchSampleWeights(regions.optional, grid, stream)));
-  }
-  if (!work.request.items()) return RESEMBED_OK;
-  Workspace again(regions.recompute);
-  RESEMBED_RETURN_IF_ERROR(
-      ForRecomputed(call, work, &again, [&](int32_t, const resembed_forward_args& args, void* memory) {
-        return Forward(op, args, call.tables, memory, call.place);
-      }));
-  if (!work.fused && work.request.residual) {
-    RESEMBED_RETURN_IF_ERROR(
-        StartGradient(op, call, params, work.residual, false, call.tables[work.index].residual_rows, grid));
-  }
-  RESEMBED_RETURN_IF_ERROR(Launched(op, "ChunksKernel", grid,
-                                    Kernels(regions.items)(BackwardPass::kUseChunks, params, grid, stream)));
-  return Launched(op, "ItemsKernel", grid,
-                  Kernels(regions.items)(BackwardPass::kItems, params, grid, stream));
+void StoreSources(const BackwardCall& call, const BackwardWork& work, const BackwardRegions& regions,
+                  DescriptorStore* store) {
+  ForSources(call, work.index, [&](int32_t number, int32_t index, BackwardSource source) {
+    if (source.rows != nullptr && source.argmax == nullptr) {
+      Workspace again(regions.recompute);
+      const resembed_status status = ForRecomputed(
+          call, work, &again, [&](int32_t recomputed, const resembed_forward_args& args, void*) {
+            if (recomputed == index) source.argmax = args.features[0]->saved_argmax;
+            return resembed_status{RESEMBED_OK};
+          });
+      static_cast<void>(status);
+    }
+    if (source.rows != nullptr && source.query != nullptr) {
+      Workspace scores(regions.attention);
+      const resembed_status found =
+          ForAttention(call, work, &scores, [&](int32_t attends, const Attention& one) {
+            if (attends == index) {
+              source.weights = one.p;
+              source.score_grads = one.dz;
+            }
+            return resembed_status{RESEMBED_OK};
+          });
+      static_cast<void>(found);
+    }
+    store->Put(regions.sources + number, source);
+  });
 }
 
-resembed_status CentralGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
-                                 const BackwardRegions& regions, const kernels::Grid& grid) {
-  const BackwardParams& params = regions.params;
-  const resembed_table table = call.tables[work.index];
+resembed_status RecomputePositions(const char* op, const BackwardCall& call, const BackwardWork& work,
+                                   const BackwardRegions& regions) {
+  Workspace again(regions.recompute);
+  return ForRecomputed(call, work, &again, [&](int32_t, const resembed_forward_args& args, void* memory) {
+    return Forward(op, args, call.tables, memory, call.place);
+  });
+}
+
+resembed_status AttentionGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
+                                   const BackwardRegions& regions) {
   const cudaStream_t stream = StreamOf(call.place);
-  if (work.request.neighbor_weights) {
-    RESEMBED_RETURN_IF_ERROR(Launched(op, "StoredWeightsKernel", grid,
-                                      kernels::LaunchStoredWeights(regions.optional, grid, stream)));
-  }
-  if (!work.request.central) return RESEMBED_OK;
-  if (table.form == RESEMBED_CENTRAL_ATTENTION) {
-    RESEMBED_RETURN_IF_ERROR(Launched(op, "PrepareAttentionKernel", grid,
-                                      kernels::LaunchPrepareAttention(regions.optional, grid, stream)));
-  }
-  if (!work.fused) {
-    RESEMBED_RETURN_IF_ERROR(StartGradient(op, call, params, work.central, true, table.central_rows, grid));
-  }
-  if (regions.uniform_weight != nullptr) {
-    const kernels::UniformWeights weights = {params.counts,         params.unique,          params.max_unique,
-                                             table.neighbors,       table.neighbors_stride, table.n_neighbors,
-                                             regions.uniform_weight};
-    RESEMBED_RETURN_IF_ERROR(
-        Launched(op, "UniformWeightsKernel", grid, kernels::LaunchUniformWeights(weights, grid, stream)));
-  }
-  RESEMBED_RETURN_IF_ERROR(Launched(
-      op, "ChunksKernel", grid, Kernels(regions.central)(BackwardPass::kPairChunks, params, grid, stream)));
-  return Launched(op, "CentralKernel", grid,
-                  Kernels(regions.central)(BackwardPass::kCentral, params, grid, stream));
+  Workspace workspace(regions.attention);
+  return ForAttention(call, work, &workspace, [&](int32_t, const Attention& one) -> resembed_status {
+    if (one.recompute_p) {
+      RESEMBED_RETURN_IF_ERROR(AttentionWeights(op, one.table, one.feature, false, one.p, stream));
+    }
+    if (!one.ready) {
+      RESEMBED_RETURN_IF_ERROR(ScoreGradients(op, one.table, one.feature, one.grad, one.p, one.dz, stream));
+    }
+    if (one.grad.grad_query == nullptr) return RESEMBED_OK;
+    resembed_feature sum;
+    const resembed_feature* list;
+    return Forward(op, one.Sum(&sum, &list), call.tables, one.sum_memory, call.place);
+  });
 }
 
 }  // namespace resembed::detail::cuda

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Backward of one table on a GPU.
+// Backward of one table on a GPU: what its kernels are given.
 #pragma once
 
 #include "host/backward_args.h"
+#include "host/cuda/store.h"
 #include "host/workspace.h"
 #include "kernels/backward/optional.h"
 
@@ -29,15 +30,20 @@ struct BackwardRegions {
   float* uniform_weight;                    // or null
   kernels::OptionalParams optional;
   void* recompute;  // where the regions of RecomputeArgmax begin
+  void* attention;  // where those of the scores of attention pooling begin
 };
 BackwardRegions TakeBackward(const BackwardCall& call, const BackwardWork& work, Workspace* workspace);
 
-// Gradients of per-sample weights, positions of maxima that nobody saved, dE of every unique item into items and
-// rows, and what the caller receives of R. The device is current.
-resembed_status ItemGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
-                              const BackwardRegions& regions, const kernels::Grid& grid);
-// Gradients of stored weights, then dC. Does not read R, which a step may have changed by now.
-resembed_status CentralGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
-                                 const BackwardRegions& regions, const kernels::Grid& grid);
+// Puts the table's sources where its kernels find them.
+void StoreSources(const BackwardCall& call, const BackwardWork& work, const BackwardRegions& regions,
+                  DescriptorStore* store);
+// Positions of maxima that nobody saved: forward once more for each feature that needs them. The device is current.
+resembed_status RecomputePositions(const char* op, const BackwardCall& call, const BackwardWork& work,
+                                   const BackwardRegions& regions);
+
+// Scores of attention pooling, their gradients and those of the queries. Reads tables and writes none. The device is
+// current.
+resembed_status AttentionGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
+                                   const BackwardRegions& regions);
 
 }  // namespace resembed::detail::cuda

@@ -6,6 +6,7 @@
 #include "host/cpu/sort.h"
 #include "host/cuda/backward.h"
 #include "host/cuda/device.h"
+#include "host/cuda/store.h"
 #include "host/descriptor.h"
 #include "kernels/backward/combine.h"
 #include "kernels/sort/sort.h"
@@ -26,6 +27,7 @@ struct Regions {
   kernels::PlanCounts* counts;
   unsigned long long* unused;
   kernels::CombineInput* inputs;
+  EntryList<kernels::RunsParams> runs;
   uint32_t* keys;    // [n] later heads
   uint32_t* places;  // [n] later numbers
   uint32_t* sorted;
@@ -59,6 +61,7 @@ resembed_status Take(const resembed_combine_args& args, Workspace* workspace, Re
   regions.counts = workspace->Take<kernels::PlanCounts>(1);
   regions.unused = workspace->Take<unsigned long long>(1);
   regions.inputs = workspace->Take<kernels::CombineInput>(args.n_inputs);
+  regions.runs = {workspace, 1};
   regions.keys = workspace->Take<uint32_t>(n);
   regions.places = workspace->Take<uint32_t>(n);
   regions.sorted = workspace->Take<uint32_t>(n);
@@ -71,7 +74,7 @@ resembed_status Take(const resembed_combine_args& args, Workspace* workspace, Re
 }
 
 // Places sorted by id and cut into runs.
-cudaError_t Sort(const resembed_combine_args& args, const Regions& regions, const kernels::Grid& grid,
+cudaError_t Sort(const resembed_combine_args& args, Regions regions, const kernels::Grid& grid,
                  cudaStream_t stream) {
   size_t bytes = regions.temp_bytes;
   cudaError_t error = kernels::SortPairs(regions.temp, &bytes, regions.keys, regions.sorted, regions.places,
@@ -90,13 +93,18 @@ cudaError_t Sort(const resembed_combine_args& args, const Regions& regions, cons
   runs.counts = regions.counts;
   runs.central = true;
   runs.order = regions.order;
-  if (error == cudaSuccess) error = kernels::LaunchMarkHeads(runs, grid, stream);
+  DescriptorStore store(stream);
+  regions.runs.Add(runs, {kernels::BlocksFor(runs.n, grid), 0}, &store);
+  if (error == cudaSuccess) error = store.Finish();
+  if (error == cudaSuccess)
+    error = kernels::LaunchMarkHeads(regions.runs.Of(kernels::kEntries), grid, stream);
   bytes = regions.temp_bytes;
   if (error == cudaSuccess) {
     error =
         kernels::InclusiveSum(regions.temp, &bytes, regions.keys, regions.places, regions.n_places, stream);
   }
-  if (error == cudaSuccess) error = kernels::LaunchWriteRuns(runs, grid, stream);
+  if (error == cudaSuccess)
+    error = kernels::LaunchWriteRuns(regions.runs.Of(kernels::kEntries), grid, stream);
   return error;
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "host/cpu/row_ops.h"
+#include "host/cuda/attention.h"
 #include "host/cuda/device.h"
 #include "host/cuda/launch_tables.h"
 #include "host/descriptor.h"
@@ -78,7 +79,8 @@ ForwardFeature Resolve(const resembed_table& table, const resembed_feature& feat
   out.bag_length = feature.bag_length;
   out.padding_id = feature.padding_id;
   out.output_stride = feature.output_stride;
-  out.pooling = static_cast<int8_t>(feature.pooling);
+  const bool attends = feature.pooling == RESEMBED_POOLING_ATTENTION;  // a sum with weights of its own
+  out.pooling = static_cast<int8_t>(attends ? RESEMBED_POOLING_SUM : feature.pooling);
   out.output_dtype = static_cast<int8_t>(feature.output_dtype);
   out.wide_ids = feature.id_dtype == RESEMBED_I64;
   out.wide_offsets = feature.offset_dtype == RESEMBED_I64;
@@ -107,21 +109,42 @@ void TakeLongBags(const resembed_table& table, const resembed_feature& feature, 
 }
 
 struct Regions {
+  float* attention;  // p of attention pooling where nobody saves it, feature after feature
   unsigned long long* first_bad;
   int64_t* slot_bag;
   int64_t n_slots;
 };
 
+// Its weights lie in the workspace.
+bool KeepsAttention(const resembed_feature& feature) {
+  return feature.pooling == RESEMBED_POOLING_ATTENTION && feature.saved_attention == nullptr;
+}
+
 Regions TakeShared(const resembed_forward_args& args, const Tables& tables, Workspace* workspace) {
   Regions regions = {};
+  int64_t n_attention = 0;
   for (int32_t index = 0; index < args.n_features; ++index) {
     const resembed_feature feature = ReadFeature(args.features[index], 1);
     if (MayHaveLongBags(feature)) regions.n_slots += kernels::SlotsFor(feature.n_ids);
+    if (KeepsAttention(feature)) n_attention += feature.n_ids;
   }
   static_cast<void>(tables);
+  regions.attention = workspace->Take<float>(n_attention);
   regions.first_bad = workspace->Take<unsigned long long>(1);
   regions.slot_bag = workspace->Take<int64_t>(regions.n_slots);
   return regions;
+}
+
+// p [n_ids] of a feature with attention pooling.
+float* AttentionOf(const resembed_forward_args& args, const Regions& regions, int32_t index) {
+  const resembed_feature feature = ReadFeature(args.features[index], 1);
+  if (!KeepsAttention(feature)) return feature.saved_attention;
+  float* p = regions.attention;
+  for (int32_t before = 0; before < index; ++before) {
+    const resembed_feature other = ReadFeature(args.features[before], 1);
+    if (KeepsAttention(other)) p += other.n_ids;
+  }
+  return p;
 }
 
 // Units of work of each feature in one pass, and the blocks they fill.
@@ -208,6 +231,7 @@ resembed_status ForLaunches(const resembed_forward_args& args, const Tables& tab
         continue;
       }
       ForwardFeature& out = params.features[params.n_features];
+      if (feature.pooling == RESEMBED_POOLING_ATTENTION) feature.weights = AttentionOf(args, regions, index);
       out = Resolve(table, feature, choice);
       out.index = index;
       TakeLongBags(table, feature, &slots_used, regions.slot_bag, &workspace, &out);
@@ -250,10 +274,6 @@ resembed_status CheckForward(const char* op, const resembed_forward_args& args, 
   }
   for (int32_t index = 0; index < args.n_features; ++index) {
     const int32_t number = ReadDescriptor(args.features[index]).table;
-    if (ReadDescriptor(args.features[index]).pooling == RESEMBED_POOLING_ATTENTION) {
-      return Fail(RESEMBED_UNSUPPORTED, "%s: features[%d].pooling is attention; needs cpu (no cuda kernels)", op,
-                  index);
-    }
     RESEMBED_RETURN_IF_ERROR(CheckForwardTypes(op, number, tables[number]));
   }
   return RESEMBED_OK;
@@ -284,6 +304,13 @@ resembed_status Forward(const char* op, const resembed_forward_args& args, const
     const cudaError_t error = cudaMemsetAsync(regions.slot_bag, 0xff,
                                               static_cast<size_t>(regions.n_slots) * sizeof(int64_t), stream);
     if (error != cudaSuccess) return CudaFailure(op, "clearing the slots of long bags", error);
+  }
+  for (int32_t index = 0; index < args.n_features; ++index) {
+    const resembed_table table = tables[ReadDescriptor(args.features[index]).table];
+    const resembed_feature feature = ReadFeature(args.features[index], table.dim);
+    if (feature.pooling != RESEMBED_POOLING_ATTENTION) continue;
+    RESEMBED_RETURN_IF_ERROR(AttentionWeights(op, table, feature, args.bounds == RESEMBED_BOUNDS_TRUST,
+                                              AttentionOf(args, regions, index), stream));
   }
   RESEMBED_RETURN_IF_ERROR(
       ForLaunches(args, tables, workspace, [&](const Choice& choice, ForwardParams* params) {

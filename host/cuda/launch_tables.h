@@ -19,7 +19,7 @@ extern const ForwardLaunches kForwardLaunches;
 // The kernel of a pair of types: by pooling, and by form (neighbor lists, or center codes and no central part).
 inline constexpr kernels::ForwardKind kForwardKinds[] = {
     kernels::ForwardKind::kGather, kernels::ForwardKind::kSum, kernels::ForwardKind::kSum,
-    kernels::ForwardKind::kMax};
+    kernels::ForwardKind::kMax, kernels::ForwardKind::kSum};
 inline constexpr bool kReadsLists[] = {false, false, true, true, true};
 
 // Backward: [every output gradient is F32 and none is of a maximum][4 columns a lane].

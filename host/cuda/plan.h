@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The plan on a GPU: launches for one table after the other.
+// The plan on a GPU: the tables of a batch share every launch.
 #pragma once
 
 #include "host/plan.h"
@@ -18,11 +18,40 @@ struct PlanBuild {
   void* workspace;
 };
 
-// Scratch for the largest table: n_entries ids or pairs, n_uses ids. Asks the device of `place`, since the sort does.
-resembed_status PlanWorkspaceBytes(const resembed_place& place, int64_t n_entries, int64_t n_uses,
-                                   size_t* bytes);
+// How much one batch of tables sorts; a single table may be more. Scratch is 20 bytes an entry, and a sort of so many
+// takes far longer than its launches.
+struct PlanLimits {
+  int64_t entries = int64_t{1} << 24;    // uses, or pairs
+  uint64_t keys = uint64_t{0xffffffff};  // rows and sentinels
+};
+
+// Consecutive tables that share every launch of a plan, as long as both sorts keep within the limits.
+struct PlanBatch {
+  int64_t n_tables, n_uses;
+  // Pairs that are sorted come first, then those of tables whose items are center-major.
+  int64_t n_sorted_pairs, n_pairs;
+  uint64_t item_keys, sorted_keys, central_keys;
+};
+
+// The scratch of a call's largest batch.
+struct PlanScratchSize {
+  int64_t n_tables, n_entries, n_uses, n_features;
+};
+
+// The tables of a call, cut into batches in order.
+struct PlanBatches {
+  PlanLimits limits;
+  PlanBatch batch;       // the last one so far
+  PlanScratchSize size;  // of all so far, without features
+  // True where the table begins another batch than the one before.
+  bool Add(const PlanRecord& record, const resembed_table& table);
+};
+
+// Asks the device of `place`, since the sort does.
+resembed_status PlanWorkspaceBytes(const resembed_place& place, const PlanScratchSize& size, size_t* bytes);
 // Enqueues on place.stream.
-resembed_status BuildPlan(const PlanBuild& build, const kernels::Grid& grid = {});
+resembed_status BuildPlan(const PlanBuild& build, const kernels::Grid& grid = {},
+                          const PlanLimits& limits = {});
 
 // Checked arguments; enqueues on place.stream.
 resembed_status Translate(const resembed_translate_args& args, const resembed_place& place,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cuda/step.h"
 
+#include <type_traits>
+
 #include "host/cuda/device.h"
 #include "host/cuda/launch_tables.h"
 #include "host/descriptor.h"
@@ -23,9 +25,52 @@ int64_t StatePitch(int64_t stride, int64_t columns, resembed_dtype dtype) {
 
 }  // namespace
 
+UpdateBatch::UpdateBatch(Workspace* workspace, int32_t n_tables)
+    : rules_(workspace->Take<kernels::RuleParams>(2 * n_tables)), n_rules_(0) {
+  // Two matrices of a table, each with the rows it lists and, for decay of the whole table, the others.
+  for (auto& kind : updates_) {
+    for (EntryList<UpdateParams>& updates : kind) updates = {workspace, 4 * n_tables};
+  }
+}
+
+void UpdateBatch::Clear() {
+  n_rules_ = 0;
+  for (auto& kind : updates_) {
+    for (EntryList<UpdateParams>& updates : kind) updates.Clear();
+  }
+}
+
+void UpdateBatch::AddRule(const kernels::RuleParams& rule, DescriptorStore* store) {
+  store->Put(rules_ + n_rules_++, rule);
+}
+
+void UpdateBatch::AddUpdate(resembed_optimizer_kind kind, bool wide, const UpdateParams& params,
+                            const kernels::Grid& grid, DescriptorStore* store) {
+  const int64_t n = params.mode == UpdateMode::kListed ? params.capacity : params.n_ids;
+  updates_[kind][wide].Add(params, {kernels::UpdateBlocks(wide, n, grid)}, store);
+}
+
+resembed_status UpdateBatch::Resolve(const char* op, cudaStream_t stream) const {
+  const cudaError_t error = kernels::LaunchResolveRules(rules_, n_rules_, stream);
+  return error == cudaSuccess ? RESEMBED_OK : LaunchFailure(op, "ResolveRulesKernel", 1, 1, error);
+}
+
+resembed_status UpdateBatch::Update(const char* op, const kernels::Grid& grid, cudaStream_t stream) const {
+  static_assert(std::extent_v<UpdateLaunches> == kKinds, "a list for each kind");
+  for (int kind = 0; kind < kKinds; ++kind) {
+    for (const bool wide : {false, true}) {
+      const kernels::Batch<UpdateParams> batch = updates_[kind][wide].Of();
+      if (batch.n == 0) continue;
+      const cudaError_t error = kUpdateLaunches[kind](batch, wide, grid, stream);
+      if (error != cudaSuccess) return LaunchFailure(op, "UpdateKernel", grid.blocks, grid.threads, error);
+    }
+  }
+  return RESEMBED_OK;
+}
+
 TableStep::TableStep(const resembed_table_step* given, const resembed_table& table,
-                     const resembed_place& place, kernels::ResolvedRule* rules)
-    : dim_(table.dim), stream_(StreamOf(place)), parts_{} {
+                     kernels::ResolvedRule* rules)
+    : dim_(table.dim), parts_{} {
   const resembed_table_step step = ReadDescriptor(given);
   for (int number = 0; number < 2; ++number) {
     OnePart& part = parts_[number];
@@ -71,7 +116,7 @@ TableStep::TableStep(const resembed_table_step* given, const resembed_table& tab
   }
 }
 
-resembed_status TableStep::Resolve(const char* op) const {
+void TableStep::AddRules(UpdateBatch* batch, DescriptorStore* store) const {
   for (const OnePart& part : parts_) {
     if (!part.given) continue;
     const resembed_optimizer& from = part.optimizer;
@@ -92,29 +137,23 @@ resembed_status TableStep::Resolve(const char* op) const {
     rule.inv_scale_device = from.inv_scale_device;
     rule.found_inf_device = from.found_inf_device;
     rule.rule = const_cast<kernels::ResolvedRule*>(part.params.rule);
-    const cudaError_t error = kernels::LaunchResolveRule(rule, stream_);
-    if (error != cudaSuccess) return LaunchFailure(op, "ResolveRuleKernel", 1, 1, error);
+    batch->AddRule(rule, store);
   }
-  return RESEMBED_OK;
 }
 
-resembed_status TableStep::Launch(const char* op, const OnePart& part, UpdateParams params, bool wide,
-                                  const kernels::Grid& grid) const {
-  const kernels::UpdateLaunch launch = kUpdateLaunches[part.optimizer.kind];
-  cudaError_t error = launch(params, wide && part.wide, grid, stream_);
+void TableStep::Add(const OnePart& part, UpdateParams params, bool wide, const kernels::Grid& grid,
+                    UpdateBatch* batch, DescriptorStore* store) {
+  batch->AddUpdate(part.optimizer.kind, wide && part.wide, params, grid, store);
   const bool whole_table = part.optimizer.decay == RESEMBED_DECAY_L2_WHOLE_TABLE;
-  if (error == cudaSuccess && whole_table && params.mode == UpdateMode::kListed) {
-    params.mode = UpdateMode::kOthers;
-    error = launch(params, part.wide, grid, stream_);
-  }
-  return error == cudaSuccess ? RESEMBED_OK
-                              : LaunchFailure(op, "UpdateKernel", grid.blocks, grid.threads, error);
+  if (!whole_table || params.mode != UpdateMode::kListed) return;
+  params.mode = UpdateMode::kOthers;
+  batch->AddUpdate(part.optimizer.kind, part.wide, params, grid, store);
 }
 
-resembed_status TableStep::UpdateFrom(const char* op, Part number, const resembed_grad* given,
-                                      const kernels::Grid& grid) const {
+void TableStep::AddFrom(Part number, const resembed_grad* given, const kernels::Grid& grid,
+                        UpdateBatch* batch, DescriptorStore* store) const {
   const OnePart& part = parts_[static_cast<int>(number)];
-  if (!part.given) return RESEMBED_OK;
+  if (!part.given) return;
   const resembed_grad grad = ReadDescriptor(given);
   UpdateParams params = part.params;
   params.mode = grad.layout == RESEMBED_GRAD_DENSE ? UpdateMode::kDense : UpdateMode::kListed;
@@ -123,13 +162,13 @@ resembed_status TableStep::UpdateFrom(const char* op, Part number, const resembe
   params.ids = grad.row_ids;
   params.grad = grad.rows;
   params.grad_stride = grad.stride == 0 ? dim_ : grad.stride;
-  return Launch(op, part, params, IsWideRow(params.grad, params.grad_stride * 4, RESEMBED_F32), grid);
+  Add(part, params, IsWideRow(params.grad, params.grad_stride * 4, RESEMBED_F32), grid, batch, store);
 }
 
-resembed_status TableStep::UpdateFused(const char* op, Part number, const BackwardRegions& regions,
-                                       const kernels::Grid& grid) const {
+void TableStep::AddFused(Part number, const BackwardRegions& regions, const kernels::Grid& grid,
+                         UpdateBatch* batch, DescriptorStore* store) const {
   const OnePart& part = parts_[static_cast<int>(number)];
-  if (!part.given) return RESEMBED_OK;
+  if (!part.given) return;
   const kernels::BackwardParams& from = regions.params;
   UpdateParams params = part.params;
   params.mode = UpdateMode::kListed;
@@ -139,13 +178,42 @@ resembed_status TableStep::UpdateFused(const char* op, Part number, const Backwa
     params.plan_ids = from.unique;
     params.capacity = from.max_unique;
     params.items = from.items;
-    return Launch(op, part, params, regions.items.wide, grid);
+    Add(part, params, regions.items.wide, grid, batch, store);
+    return;
   }
   params.plan_ids = from.central;
   params.capacity = from.max_central;
   params.grad = from.central_rows;
   params.grad_stride = from.central_stride;
-  return Launch(op, part, params, regions.central.wide, grid);
+  Add(part, params, regions.central.wide, grid, batch, store);
+}
+
+size_t StepBytes(int32_t n_tables) {
+  Workspace count(nullptr);
+  const UpdateBatch batch(&count, n_tables);
+  for (int32_t index = 0; index < n_tables; ++index) TakeRules(&count);
+  return count.used();
+}
+
+resembed_status RunStep(const StepTask& task, void* workspace, const kernels::Grid& grid) {
+  const cudaStream_t stream = StreamOf(task.place);
+  const int32_t n_tables = task.tables->size();
+  Workspace carve(workspace);
+  UpdateBatch batch(&carve, n_tables);
+  DescriptorStore store(stream);
+  for (int32_t index = 0; index < n_tables; ++index) {
+    if (task.steps[index] == nullptr) continue;
+    const TableStep step(task.steps[index], (*task.tables)[index], TakeRules(&carve));
+    const resembed_table_grad grad = ReadDescriptor(task.table_grads[index]);
+    step.AddRules(&batch, &store);
+    step.AddFrom(Part::kResidual, grad.residual, grid, &batch, &store);
+    step.AddFrom(Part::kCentral, grad.central, grid, &batch, &store);
+  }
+  const cudaError_t error = store.Finish();
+  if (error != cudaSuccess) return LaunchFailure(task.op, "StoreKernel", 1, grid.threads, error);
+  RESEMBED_RETURN_IF_ERROR(batch.Resolve(task.op, stream));
+  RESEMBED_RETURN_IF_ERROR(batch.Update(task.op, grid, stream));
+  return FinishLaunches(task.op, stream);
 }
 
 }  // namespace resembed::detail::cuda

@@ -11,7 +11,8 @@
 
 namespace resembed::kernels {
 
-// One term: w * (a * row[c]), plus second_w * second[c] (attention), or +0 where argmax[c] is not `position` (max).
+// One term: w * (a * row[c]), plus second_w * second[c] (attention, and a query of attention pooling), or +0 where
+// argmax[c] is not `position` (max).
 struct Term {
   const void* row;  // null = no term
   float a, w;
@@ -58,6 +59,10 @@ __device__ __forceinline__ Term UseTerm(const BackwardParams& params, int64_t at
     if (source.argmax != nullptr) {
       term.argmax = source.argmax + row * params.dim;
       term.position = position - BagStart(source, row);
+    }
+    if (source.query != nullptr) {
+      term.second = source.query + row * source.query_stride;
+      term.second_w = source.score_grads[position];
     }
   }
   return term;
@@ -195,35 +200,56 @@ __device__ __forceinline__ void StoreSum(const BackwardParams& params, float* ro
   }
 }
 
+// A block's part of one table: so many runs or chunks, a set of tiles of their rows.
+template <int kCols, int kTiles>
+struct Part {
+  int64_t run, first_tile;
+  __device__ __forceinline__ Part(const BackwardParams& params, int64_t block) {
+    const int64_t n_parts = (TilesOf(params.dim) + kTiles - 1) / kTiles;
+    run = Group<kCols>::Of(block / n_parts);
+    first_tile = block % n_parts * kTiles;
+  }
+};
+
+// Blocks a multiprocessor shall hold: as many as fit without a spill.
+template <bool kPlain, int kCols, int kTiles>
+constexpr int kLeastBlocks = !kPlain ? 2 : kCols == 1 ? 4 : kTiles == 1 ? 3 : 2;
+
+using Tables = Batch<BackwardParams>;
+
 template <bool kPairs, bool kPlain, int kCols, int kTiles>
-__global__ void __launch_bounds__(256, 2) ChunksKernel(const __grid_constant__ BackwardParams params) {
-  const int64_t first_tile = int64_t{blockIdx.y} * kTiles;
-  const int64_t n_slots = params.counts->status != 0 ? 0 : kPairs ? params.n_pair_slots : params.n_use_slots;
-  for (int64_t slot = Group<kCols>::First(); slot < n_slots; slot += Group<kCols>::Stride()) {
+__global__ void __launch_bounds__(256, kPlain && kCols == 1 ? 4 : 2) ChunksKernel(const __grid_constant__ Tables batch) {
+  ForEntries(batch, [](const BackwardParams& params, int64_t block) {
+    const Part<kCols, kTiles> part(params, block);
+    const int64_t slot = part.run, first_tile = part.first_tile;
+    const int64_t n_slots = params.counts->status != 0 ? 0 : kPairs ? params.n_pair_slots : params.n_use_slots;
+    if (slot >= n_slots) return;
     const PlanChunk chunk = (kPairs ? params.pair_chunks : params.use_chunks)[slot];
-    if (chunk.run == kNoRun) continue;
+    if (chunk.run == kNoRun) return;
     const int64_t first = chunk.first, end = (kPairs ? params.pair_begin : params.use_begin)[chunk.run + 1];
     Sum<kCols, kTiles> sum;
     SumTerms<kPairs, kPlain>(params, first, end - first < kRunBlock ? end : first + kRunBlock, first_tile, &sum);
     StoreSum(params, params.partials + slot * params.dim, first_tile, sum);
-  }
+  });
 }
 
 template <bool kPlain, int kCols, int kTiles>
-__global__ void __launch_bounds__(256, 2) ItemsKernel(const __grid_constant__ BackwardParams params) {
-  const int64_t first_tile = int64_t{blockIdx.y} * kTiles;
-  const int64_t n_runs = params.counts->status != 0 ? 0 : params.counts->n_unique;
-  for (int64_t run = Group<kCols>::First(); run < n_runs; run += Group<kCols>::Stride()) {
+__global__ void __launch_bounds__(256, kLeastBlocks<kPlain, kCols, kTiles>) ItemsKernel(const __grid_constant__ Tables batch) {
+  ForEntries(batch, [](const BackwardParams& params, int64_t block) {
+    const Part<kCols, kTiles> part(params, block);
+    const int64_t run = part.run, first_tile = part.first_tile;
+    const int64_t n_runs = params.counts->status != 0 ? 0 : params.counts->n_unique;
+    if (run >= n_runs) return;
     const int64_t begin = params.use_begin[run], end = params.use_begin[run + 1];
     const bool names = params.items != nullptr && first_tile == 0 && Group<kCols>::Lane() == 0;
     bool once = end - begin == 1;
     if (once) {
       const Term term = UseTerm<kPlain>(params, begin);
-      once = term.row != nullptr && (kPlain || term.argmax == nullptr);
+      once = term.row != nullptr && (kPlain || (term.argmax == nullptr && term.second == nullptr));
       if (once && names) params.items[run] = {term.row, term.a, term.dtype};
     }
     const bool stores = params.item_rows != nullptr && (params.keeps_rows || !once);
-    if (once && !stores && params.dense == nullptr) continue;
+    if (once && !stores && params.dense == nullptr) return;
     Sum<kCols, kTiles> sum;
     if (end - begin > kRunBlock) {
       MeetChunks(params, begin, end, first_tile, &sum);
@@ -238,14 +264,16 @@ __global__ void __launch_bounds__(256, 2) ItemsKernel(const __grid_constant__ Ba
       if (dense_row >= 0) StoreSum(params, params.dense + dense_row * params.dense_stride, first_tile, sum);
     }
     if (!once && names) params.items[run] = {sum.any ? row : nullptr, 1.0f, RESEMBED_F32};
-  }
+  });
 }
 
 template <bool kPlain, int kCols, int kTiles>
-__global__ void __launch_bounds__(256, 2) CentralKernel(const __grid_constant__ BackwardParams params) {
-  const int64_t first_tile = int64_t{blockIdx.y} * kTiles;
-  const int64_t n_runs = params.counts->status != 0 ? 0 : params.counts->n_unique_central;
-  for (int64_t run = Group<kCols>::First(); run < n_runs; run += Group<kCols>::Stride()) {
+__global__ void __launch_bounds__(256, kLeastBlocks<kPlain, kCols, kTiles>) CentralKernel(const __grid_constant__ Tables batch) {
+  ForEntries(batch, [](const BackwardParams& params, int64_t block) {
+    const Part<kCols, kTiles> part(params, block);
+    const int64_t run = part.run, first_tile = part.first_tile;
+    const int64_t n_runs = params.counts->status != 0 ? 0 : params.counts->n_unique_central;
+    if (run >= n_runs) return;
     const int64_t begin = params.pair_begin[run], end = params.pair_begin[run + 1];
     Sum<kCols, kTiles> sum;
     if (end - begin > kRunBlock) {
@@ -255,33 +283,29 @@ __global__ void __launch_bounds__(256, 2) CentralKernel(const __grid_constant__ 
     }
     const int64_t row = params.central_dense ? params.central[run] : run;
     StoreSum(params, params.central_rows + row * params.central_stride, first_tile, sum);
-  }
+  });
 }
 
 template <bool kPlain, int kCols, int kTiles>
-cudaError_t LaunchBackwardOf(BackwardPass pass, const BackwardParams& params, const Grid& grid, cudaStream_t stream) {
-  const int64_t n_parts = (TilesOf(params.dim) + kTiles - 1) / kTiles;
-  const auto launch = [&](void (*kernel)(BackwardParams), int64_t n_groups) {
-    return LaunchGroups<kCols>(kernel, n_groups, grid, stream, params, n_parts);
-  };
+cudaError_t LaunchBackwardOf(BackwardPass pass, const Tables& batch, const Grid& grid, cudaStream_t stream) {
   switch (pass) {
     case BackwardPass::kUseChunks:
-      return launch(ChunksKernel<false, kPlain, kCols, kTiles>, params.n_use_slots);
+      return LaunchEntries(ChunksKernel<false, kPlain, kCols, kTiles>, batch, grid, stream);
     case BackwardPass::kItems:
-      return launch(ItemsKernel<kPlain, kCols, kTiles>, params.max_unique);
+      return LaunchEntries(ItemsKernel<kPlain, kCols, kTiles>, batch, grid, stream);
     case BackwardPass::kPairChunks:
-      return launch(ChunksKernel<true, kPlain, kCols, kTiles>, params.n_pair_slots);
+      return LaunchEntries(ChunksKernel<true, kPlain, kCols, kTiles>, batch, grid, stream);
     default:
-      return launch(CentralKernel<kPlain, kCols, kTiles>, params.max_central);
+      return LaunchEntries(CentralKernel<kPlain, kCols, kTiles>, batch, grid, stream);
   }
 }
 
 // Instantiated in inst_*.cu.
 template <bool kPlain, int kCols>
-cudaError_t LaunchBackward(BackwardPass pass, const BackwardParams& params, const Grid& grid,
-                                cudaStream_t stream) {
-  return params.dim <= kTileColumns ? LaunchBackwardOf<kPlain, kCols, 1>(pass, params, grid, stream)
-                                    : LaunchBackwardOf<kPlain, kCols, 4>(pass, params, grid, stream);
+cudaError_t LaunchBackward(BackwardPass pass, const Tables& batch, bool one_tile, const Grid& grid,
+                           cudaStream_t stream) {
+  return one_tile ? LaunchBackwardOf<kPlain, kCols, 1>(pass, batch, grid, stream)
+                  : LaunchBackwardOf<kPlain, kCols, kTilesOfGroup>(pass, batch, grid, stream);
 }
 
 }  // namespace resembed::kernels

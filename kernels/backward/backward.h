@@ -2,6 +2,7 @@
 // Backward on the GPU, as host code sees it.
 //
 //   dE[i] = sum over uses of coefficient * dy, uses in plan order    coefficient = a / divisor, rounded
+//           attention pooling: p * dy + dz * q
 //   dC[j] = sum over (unique item, slot) pairs in plan order of w * dE[i]
 //   attention: dC[n_k] += a_k dE[i] + ds_k C[i];    dC[i] += sum_k ds_k C[n_k]
 //
@@ -10,7 +11,7 @@
 // chunk in a launch of its own, into partials; so no group of lanes walks over more than 256 terms, and the bits
 // depend on no tuning. No atomics, no zero-fill.
 // An item used once is read from dy itself, by the update and by the second level: its row is never written unless
-// the caller asked for it.
+// the caller asked for it, or there are two rows to add (attention pooling).
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -31,7 +32,10 @@ struct BackwardSource {
   const int32_t* argmax;  // max: [rows, dim] position in the bag
   const void* offsets;    // max: [bags + 1] or null: bags of bag_length
   int64_t bag_length;
-  float* grad_weights;  // [n_ids] or null
+  float* grad_weights;       // [n_ids] or null
+  const float* query;        // attention pooling: [rows, query_stride], added to dy with score_grads
+  const float* score_grads;  // [n_ids] dz; weights are p
+  int64_t query_stride;
   int64_t n_ids;
   resembed_dtype dtype;
   bool wide_offsets;
@@ -89,29 +93,28 @@ struct BackwardParams {
   float* central_rows;  // dC: by run, or with central_dense by row of C
   int64_t central_stride;
   bool central_dense;
+  int64_t first_block[4];  // by BackwardPass
 };
 
-// Which kernel: 4 columns a lane, rows and strides aligned for it; every output gradient fp32 and no maximum.
+// Which kernel: 4 columns a lane, rows and strides aligned for it; every output gradient fp32, no maximum and no
+// attention pooling; rows of one tile of 32 columns. Tables of one variant share a launch.
 struct BackwardVariant {
-  bool wide, plain;
+  bool wide, plain, one_tile;
+  int Number() const { return (plain * 2 + wide) * 2 + one_tile; }
 };
+constexpr int kBackwardVariants = 8;
+// Tiles that a group takes of a longer row.
+constexpr int kTilesOfGroup = 4;
 
 enum class BackwardPass : int32_t { kUseChunks, kItems, kPairChunks, kCentral };
-using BackwardLaunch = cudaError_t (*)(BackwardPass pass, const BackwardParams& params, const Grid& grid,
-                                       cudaStream_t stream);
+using BackwardLaunch = cudaError_t (*)(BackwardPass pass, const Batch<BackwardParams>& batch, bool one_tile,
+                                       const Grid& grid, cudaStream_t stream);
 // Instantiated for plain and any gradients, 1 and 4 columns a lane, in inst_*.cu.
 template <bool kPlain, int kCols>
-cudaError_t LaunchBackward(BackwardPass pass, const BackwardParams& params, const Grid& grid,
-                           cudaStream_t stream);
-
-// Copies up to kSourcesPerLaunch sources into device memory: they come as parameters, so nothing waits.
-constexpr int kSourcesPerLaunch = 24;
-struct SourceBatch {
-  BackwardSource sources[kSourcesPerLaunch];
-  int32_t n;
-  BackwardSource* to;
-};
-cudaError_t LaunchStoreSources(const SourceBatch& batch, cudaStream_t stream);
+cudaError_t LaunchBackward(BackwardPass pass, const Batch<BackwardParams>& batch, bool one_tile,
+                           const Grid& grid, cudaStream_t stream);
+// Blocks of one table in such a launch, for n runs or chunks.
+int64_t BackwardBlocks(const BackwardVariant& variant, int64_t n, int64_t dim, const Grid& grid);
 
 // Ids and count of a compressed gradient. With a broken promise *n_rows is -1, which no step takes.
 struct GradIds {
@@ -121,16 +124,18 @@ struct GradIds {
   bool central;
   int64_t* row_ids;
   int64_t* n_rows;
+  int64_t first_block[1];
 };
-cudaError_t LaunchGradIds(const GradIds& params, const Grid& grid, cudaStream_t stream);
+cudaError_t LaunchGradIds(const Batch<GradIds>& batch, const Grid& grid, cudaStream_t stream);
 
 // A dense gradient before its rows come: zeros; with a broken promise NaN, which every step leaves out.
 struct DenseFill {
   const PlanCounts* counts;
   float* rows;
   int64_t n_rows, dim, stride;
+  int64_t first_block[1];
 };
-cudaError_t LaunchDenseFill(const DenseFill& params, const Grid& grid, cudaStream_t stream);
+cudaError_t LaunchDenseFill(const Batch<DenseFill>& batch, const Grid& grid, cudaStream_t stream);
 
 // weight[u] = 1 / (length of item u's list), 0 without a neighbor.
 struct UniformWeights {
@@ -141,7 +146,8 @@ struct UniformWeights {
   int64_t neighbors_stride;
   int32_t n_neighbors;
   float* weight;
+  int64_t first_block[1];
 };
-cudaError_t LaunchUniformWeights(const UniformWeights& params, const Grid& grid, cudaStream_t stream);
+cudaError_t LaunchUniformWeights(const Batch<UniformWeights>& batch, const Grid& grid, cudaStream_t stream);
 
 }  // namespace resembed::kernels

@@ -2,4 +2,4 @@
 #include "kernels/backward/backward.cuh"
 
 template cudaError_t resembed::kernels::LaunchBackward<false, 1>(
-    BackwardPass pass, const BackwardParams& params, const Grid& grid, cudaStream_t stream);
+    BackwardPass pass, const Batch<BackwardParams>& batch, bool one_tile, const Grid& grid, cudaStream_t stream);

@@ -1,129 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/backward/optional.h"
 
-#include "kernels/common/rows.cuh"
+#include "kernels/common/items.cuh"
 
 namespace resembed::kernels {
 namespace {
 
 constexpr int kWarpsOfBlock = 8;
+using Tables = Batch<OptionalParams>;
 
-__device__ __forceinline__ float Element(const void* row, resembed_dtype dtype, int64_t column) {
-  float value[1];
-  LoadColumns(value, row, dtype, column);
-  return value[0];
-}
-
-// sum_c left(c) right(c), in every lane of the warp.
-template <typename Left, typename Right>
-__device__ __forceinline__ float WarpDot(int64_t dim, const Left& left, const Right& right) {
-  float partial[1] = {0.0f};
-  for (int64_t column = LaneOfWarp(); column < dim; column += kLanes) {
-    partial[0] += left(column) * right(column);
-  }
-  return TreeSum(partial);
-}
-
-__device__ __forceinline__ const char* CentralRow(const TableRows& table, int64_t row) {
-  return table.central + row * table.central_pitch;
-}
-
-// Central rows of an item: the center of an assignment counts as a list of one.
-__device__ __forceinline__ int CountCentral(const TableRows& table, int64_t item, int64_t* center) {
-  *center = -1;
-  if (table.form == RESEMBED_CENTRAL_NONE) return 0;
-  if (table.form == RESEMBED_CENTRAL_ASSIGNMENT) {
-    if (table.narrow_centers) {
-      const int32_t code = static_cast<const uint16_t*>(table.center_of)[item];
-      *center = code == 65535 ? -1 : code;
-    } else {
-      *center = static_cast<const int32_t*>(table.center_of)[item];
-    }
-    return *center >= 0 ? 1 : 0;
-  }
-  const int32_t* list = table.neighbors + item * table.neighbors_stride;
-  int count = 0;
-  while (count < table.n_neighbors && list[count] >= 0) ++count;
-  return count;
-}
-
-// weights = softmax over the list; the whole warp calls this, `weights` is its own shared memory.
-__device__ __forceinline__ void Softmax(const TableRows& table, int64_t item, const int32_t* list, int count,
-                                        float* weights) {
-  const char* query = CentralRow(table, item);
-  for (int k = 0; k < count; ++k) {
-    const char* key = CentralRow(table, list[k]);
-    const float score = WarpDot(
-        table.dim, [&](int64_t column) { return Element(query, table.central_dtype, column); },
-        [&](int64_t column) { return Element(key, table.central_dtype, column); });
-    if (LaneOfWarp() == 0) weights[k] = score;
-  }
-  __syncwarp();
-  float largest = weights[0];
-  for (int k = 1; k < count; ++k) largest = weights[k] > largest ? weights[k] : largest;
-  __syncwarp();
-  for (int k = LaneOfWarp(); k < count; k += kLanes) weights[k] = expf(weights[k] - largest);
-  __syncwarp();
-  float sum = 0.0f;
-  for (int k = 0; k < count; ++k) sum += weights[k];
-  __syncwarp();
-  for (int k = LaneOfWarp(); k < count; k += kLanes) weights[k] = weights[k] / sum;
-  __syncwarp();
-}
-
-__global__ void __launch_bounds__(256) ZeroUnusedKernel(const __grid_constant__ OptionalParams params) {
-  if (params.counts->status != 0) return;
-  for (int64_t use = FirstThread(); use < params.n_uses; use += ThreadStride()) {
-    if (params.inverse[use] >= 0) continue;
+__global__ void __launch_bounds__(256) ZeroUnusedKernel(const __grid_constant__ Tables batch) {
+  ForEntries(batch, [](const OptionalParams& params, int64_t block) {
+    const int64_t use = ThreadOf(block);
+    if (params.counts->status != 0 || use >= params.n_uses) return;
+    if (params.inverse[use] >= 0) return;
     int source = 0;
     while (source + 1 < params.n_sources && params.sources[source + 1].first_use <= use) ++source;
     const BackwardSource& from = params.sources[source];
     if (from.grad_weights != nullptr) from.grad_weights[use - from.first_use] = 0.0f;
-  }
+  });
 }
 
-__global__ void __launch_bounds__(256, 2) SampleWeightsKernel(const __grid_constant__ OptionalParams params) {
+__global__ void __launch_bounds__(256, 4) SampleWeightsKernel(const __grid_constant__ Tables batch) {
   RESEMBED_SHARED(float, all_weights, [kWarpsOfBlock][RESEMBED_MAX_NEIGHBORS]);
   float* const weights = all_weights[threadIdx.x / kLanes];
-  const TableRows& table = params.table;
-  const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
-  const int64_t n_uses = n_unique == 0 ? 0 : params.use_begin[n_unique];
-  for (int64_t at = FirstWarp(); at < n_uses; at += WarpStride()) {
+  ForEntries(batch, [weights](const OptionalParams& params, int64_t block) {
+    const TableRows& table = params.table;
+    const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
+    const int64_t n_uses = n_unique == 0 ? 0 : params.use_begin[n_unique];
+    const int64_t at = WarpOf(block);
+    if (at >= n_uses) return;
     const int64_t use = params.use[at];
     int number = 0;
     while (number + 1 < params.n_sources && params.sources[number + 1].first_use <= use) ++number;
     const BackwardSource& source = params.sources[number];
-    if (source.grad_weights == nullptr) continue;
+    if (source.grad_weights == nullptr) return;
     const int64_t item = params.unique[params.inverse[use]];
-    int64_t center, row = item;
-    const int count = CountCentral(table, item, &center);
-    const int32_t* list = table.neighbors == nullptr ? nullptr : table.neighbors + item * table.neighbors_stride;
-    if (table.form == RESEMBED_CENTRAL_ATTENTION && count > 0) Softmax(table, item, list, count, weights);
-    if (table.residual_row_of != nullptr) row = table.residual_row_of[item];
-    if (table.residual == nullptr) row = -1;
-    const auto embedding = [&](int64_t column) {
-      float e = 0.0f;
-      for (int k = 0; k < count; ++k) {
-        const int64_t central = center >= 0 ? center : list[k];
-        float w = 1.0f;
-        if (table.form == RESEMBED_CENTRAL_UNIFORM) w = 1.0f / static_cast<float>(count);
-        if (table.form == RESEMBED_CENTRAL_STORED) w = table.stored[item * table.stored_stride + k];
-        if (table.form == RESEMBED_CENTRAL_ATTENTION) w = weights[k];
-        const float term = w * Element(CentralRow(table, central), table.central_dtype, column);
-        e = k == 0 ? term : e + term;
-      }
-      if (row < 0) return e;
-      const float residual = Element(table.residual + row * table.residual_pitch, table.residual_dtype, column);
-      return count > 0 ? e + residual : residual;
-    };
+    const Embedding e = EmbeddingOf(table, item, weights);
     const int64_t out_row = params.use_row[at] - source.first_row;
     const char* dy = source.rows + out_row * source.pitch;
     float value =
-        WarpDot(table.dim, [&](int64_t column) { return Element(dy, source.dtype, column); }, embedding);
+        WarpDot(table.dim, [&](int64_t column) { return Element(dy, source.dtype, column); }, e);
     if (source.divisor != nullptr) value = value / source.divisor[out_row];
     if (LaneOfWarp() == 0) source.grad_weights[use - source.first_use] = value;
     __syncwarp();  // the weights of the next item replace these
-  }
+  });
 }
 
 // dE of a unique item.
@@ -134,10 +55,12 @@ struct ItemRow {
   }
 };
 
-__global__ void __launch_bounds__(256, 2) StoredWeightsKernel(const __grid_constant__ OptionalParams params) {
-  const TableRows& table = params.table;
-  const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
-  for (int64_t unique = FirstWarp(); unique < n_unique; unique += WarpStride()) {
+__global__ void __launch_bounds__(256, 2) StoredWeightsKernel(const __grid_constant__ Tables batch) {
+  ForEntries(batch, [](const OptionalParams& params, int64_t block) {
+    const TableRows& table = params.table;
+    const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
+    const int64_t unique = WarpOf(block);
+    if (unique >= n_unique) return;
     const int32_t* list = table.neighbors + params.unique[unique] * table.neighbors_stride;
     const ItemRow g = {params.items[unique]};
     bool in_list = true;
@@ -150,22 +73,24 @@ __global__ void __launch_bounds__(256, 2) StoredWeightsKernel(const __grid_const
       }
       if (LaneOfWarp() == 0) params.grad_stored[unique * table.n_neighbors + slot] = value;
     }
-  }
+  });
 }
 
-__global__ void __launch_bounds__(256, 2) PrepareAttentionKernel(const __grid_constant__ OptionalParams params) {
+__global__ void __launch_bounds__(256, 4) PrepareAttentionKernel(const __grid_constant__ Tables batch) {
   RESEMBED_SHARED(float, all_weights, [kWarpsOfBlock][RESEMBED_MAX_NEIGHBORS]);
   RESEMBED_SHARED(float, all_slopes, [kWarpsOfBlock][RESEMBED_MAX_NEIGHBORS]);
   float* const weights = all_weights[threadIdx.x / kLanes];
   float* const slopes = all_slopes[threadIdx.x / kLanes];
-  const TableRows& table = params.table;
-  const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
-  for (int64_t unique = FirstWarp(); unique < n_unique; unique += WarpStride()) {
+  ForEntries(batch, [weights, slopes](const OptionalParams& params, int64_t block) {
+    const TableRows& table = params.table;
+    const int64_t n_unique = params.counts->status != 0 ? 0 : params.counts->n_unique;
+    const int64_t unique = WarpOf(block);
+    if (unique >= n_unique) return;
     const int64_t item = params.unique[unique];
     const int32_t* list = table.neighbors + item * table.neighbors_stride;
     int64_t center;
     const int count = CountCentral(table, item, &center);
-    if (count == 0) continue;
+    if (count == 0) return;
     Softmax(table, item, list, count, weights);
     const ItemRow g = {params.items[unique]};
     float mean = 0.0f;
@@ -195,20 +120,22 @@ __global__ void __launch_bounds__(256, 2) PrepareAttentionKernel(const __grid_co
       params.own[unique * table.dim + column] = Element(own, table.central_dtype, column);
     }
     __syncwarp();
-  }
+  });
 }
 
 }  // namespace
 
-cudaError_t LaunchSampleWeights(const OptionalParams& params, const Grid& grid, cudaStream_t stream) {
-  const cudaError_t error = LaunchThreads(ZeroUnusedKernel, params.n_uses, grid, stream, params);
-  return error != cudaSuccess ? error : LaunchWarps(SampleWeightsKernel, params.n_uses, grid, stream, params);
-}
-cudaError_t LaunchStoredWeights(const OptionalParams& params, const Grid& grid, cudaStream_t stream) {
-  return LaunchWarps(StoredWeightsKernel, params.max_unique, grid, stream, params);
-}
-cudaError_t LaunchPrepareAttention(const OptionalParams& params, const Grid& grid, cudaStream_t stream) {
-  return LaunchWarps(PrepareAttentionKernel, params.max_unique, grid, stream, params);
+cudaError_t LaunchOptional(const Tables& batch, const Grid& grid, cudaStream_t stream) {
+  switch (batch.pass) {
+    case kZeroUnused:
+      return LaunchEntries(ZeroUnusedKernel, batch, grid, stream);
+    case kSampleWeights:
+      return LaunchEntries(SampleWeightsKernel, batch, grid, stream);
+    case kStoredWeights:
+      return LaunchEntries(StoredWeightsKernel, batch, grid, stream);
+    default:
+      return LaunchEntries(PrepareAttentionKernel, batch, grid, stream);
+  }
 }
 
 }  // namespace resembed::kernels

@@ -5,32 +5,13 @@
 //   dL/da[use]      = dy . e_i (mean: / divisor)
 //   dL/dw[u, k]     = dE[u] . C[n_uk]
 //   attention       a = softmax_k(C[i] . C[n_k]), t_k = dE[i] . C[n_k], ds_k = a_k (t_k - sum_k a_k t_k)
-// One warp a use, or a unique item; dot products as 32 partial sums, one a lane, and the fixed tree.
+// One warp a use, or a unique item (kZeroUnused: a thread a use); dot products as 32 partial sums, one a lane, and the fixed tree.
 #pragma once
 
 #include "kernels/backward/backward.h"
+#include "kernels/common/table_rows.h"
 
 namespace resembed::kernels {
-
-// The rows of a table.
-struct TableRows {
-  resembed_central_form form;
-  int64_t dim;
-  const char* residual;  // or null
-  int64_t residual_pitch;
-  resembed_dtype residual_dtype;
-  const int32_t* residual_row_of;
-  const char* central;
-  int64_t central_pitch;
-  resembed_dtype central_dtype;
-  const void* center_of;
-  bool narrow_centers;
-  const int32_t* neighbors;
-  int64_t neighbors_stride;
-  int32_t n_neighbors;
-  const float* stored;
-  int64_t stored_stride;
-};
 
 struct OptionalParams {
   TableRows table;
@@ -46,15 +27,15 @@ struct OptionalParams {
   int32_t n_sources;
   const ItemGrad* items;
   int32_t slot_bits;
-  float* grad_stored;  // dL/dw [max_unique, n_neighbors]
-  float* weight;       // attention: by pair number
-  float* slope;        // attention: by pair number
-  float* query;        // attention: [max_unique, dim] sum_k ds_k C[n_k]
-  float* own;          // attention: [max_unique, dim] C[i]
+  float* grad_stored;      // dL/dw [max_unique, n_neighbors]
+  float* weight;           // attention: by pair number
+  float* slope;            // attention: by pair number
+  float* query;            // attention: [max_unique, dim] sum_k ds_k C[n_k]
+  float* own;              // attention: [max_unique, dim] C[i]
+  int64_t first_block[4];  // by OptionalPass
 };
 
-cudaError_t LaunchSampleWeights(const OptionalParams& params, const Grid& grid, cudaStream_t stream);
-cudaError_t LaunchStoredWeights(const OptionalParams& params, const Grid& grid, cudaStream_t stream);
-cudaError_t LaunchPrepareAttention(const OptionalParams& params, const Grid& grid, cudaStream_t stream);
+enum OptionalPass : int32_t { kZeroUnused, kSampleWeights, kStoredWeights, kPrepareAttention };
+cudaError_t LaunchOptional(const Batch<OptionalParams>& batch, const Grid& grid, cudaStream_t stream);
 
 }  // namespace resembed::kernels

@@ -4,12 +4,12 @@
 // whatever kCols is, and a row of a tile is one line of fp32 (kCols 4: 16 bytes a lane).
 #pragma once
 
+#include "kernels/common/batch.cuh"
 #include "kernels/common/pack.cuh"
 #include "kernels/common/walk.cuh"
+#include "resembed/types.h"
 
 namespace resembed::kernels {
-
-constexpr int kTileColumns = 32;
 
 template <int kCols>
 struct Group {
@@ -23,6 +23,8 @@ struct Group {
   }
   static __device__ __forceinline__ int64_t First() { return FirstThread() / kSize; }
   static __device__ __forceinline__ int64_t Stride() { return ThreadStride() / kSize; }
+  // Of an entry whose blocks are launched with others (batch.cuh).
+  static __device__ __forceinline__ int64_t Of(int64_t block) { return ThreadOf(block) / kSize; }
   static __device__ __forceinline__ int64_t Column(int64_t tile) { return tile * kTileColumns + Lane() * kCols; }
 };
 
@@ -110,11 +112,10 @@ __device__ __forceinline__ float TreeSum(float (&partial)[kCols]) {
   return partial[0];
 }
 
-// n_parts: sets of tiles, one a blockIdx.y.
 template <int kCols, typename Params>
 cudaError_t LaunchGroups(void (*kernel)(Params), int64_t n_groups, const Grid& grid, cudaStream_t stream,
-                         const Params& params, int64_t n_parts = 1) {
-  return LaunchThreads(kernel, n_groups * Group<kCols>::kSize, grid, stream, params, n_parts);
+                         const Params& params) {
+  return LaunchThreads(kernel, n_groups * Group<kCols>::kSize, grid, stream, params);
 }
 
 }  // namespace resembed::kernels

@@ -2,12 +2,10 @@
 // Kernels that walk over rows of work with a grid of any size: threads, or warps, `stride` apart.
 #pragma once
 
+#include "kernels/common/batch.h"
 #include "kernels/gpu.cuh"
-#include "kernels/plan/plan.h"
 
 namespace resembed::kernels {
-
-constexpr int kLanes = 32;
 
 __device__ __forceinline__ int64_t FirstThread() {
   return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -20,12 +18,11 @@ __device__ __forceinline__ int LaneOfWarp() { return static_cast<int>(threadIdx.
 // Nothing is launched for no work.
 template <typename Params>
 cudaError_t LaunchThreads(void (*kernel)(Params), int64_t n_threads, const Grid& grid, cudaStream_t stream,
-                          const Params& params, int64_t n_parts = 1) {
+                          const Params& params) {
   if (n_threads <= 0) return cudaSuccess;
   const int64_t blocks = (n_threads + grid.threads - 1) / grid.threads;
   return gpu::Launch(kernel,
-                     dim3(static_cast<unsigned int>(blocks < grid.blocks ? blocks : grid.blocks),
-                          static_cast<unsigned int>(n_parts)),
+                     dim3(static_cast<unsigned int>(blocks < grid.blocks ? blocks : grid.blocks)),
                      dim3(static_cast<unsigned int>(grid.threads)), 0, stream, params);
 }
 template <typename Params>

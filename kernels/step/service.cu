@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rule of one update, from what the caller gave and what lies in device memory.
-#include "kernels/gpu.cuh"
+#include "kernels/common/rows.cuh"
 #include "kernels/step/step.h"
 
 namespace resembed::kernels {
@@ -16,7 +16,7 @@ __device__ double Power(double base, int64_t exponent) {
   return result;
 }
 
-__global__ void ResolveRuleKernel(const __grid_constant__ RuleParams params) {
+__device__ __forceinline__ void Resolve(const RuleParams& params) {
   ResolvedRule rule = {};
   rule.scale = params.grad_scale;
   if (params.inv_scale_device != nullptr) rule.scale = rule.scale * *params.inv_scale_device;
@@ -42,10 +42,20 @@ __global__ void ResolveRuleKernel(const __grid_constant__ RuleParams params) {
   *params.rule = rule;
 }
 
+__global__ void ResolveRulesKernel(const RuleParams* rules, int32_t n) {
+  for (int64_t at = FirstThread(); at < n; at += ThreadStride()) Resolve(rules[at]);
+}
+
 }  // namespace
 
-cudaError_t LaunchResolveRule(const RuleParams& params, cudaStream_t stream) {
-  return gpu::Launch(ResolveRuleKernel, dim3(1), dim3(1), 0, stream, params);
+cudaError_t LaunchResolveRules(const RuleParams* rules, int32_t n, cudaStream_t stream) {
+  if (n == 0) return cudaSuccess;
+  return gpu::Launch(ResolveRulesKernel, dim3(static_cast<unsigned int>((n + kLanes - 1) / kLanes)), dim3(kLanes), 0,
+                     stream, rules, n);
+}
+
+int64_t UpdateBlocks(bool wide, int64_t n, const Grid& grid) {
+  return (n * (wide ? Group<4>::kSize : Group<1>::kSize) + grid.threads - 1) / grid.threads;
 }
 
 }  // namespace resembed::kernels

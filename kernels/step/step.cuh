@@ -215,18 +215,20 @@ __device__ __forceinline__ bool IsListed(const UpdateParams& params, int64_t n, 
 }
 
 template <resembed_optimizer_kind kKind, int kCols>
-__global__ void __launch_bounds__(256, 2) UpdateKernel(const __grid_constant__ UpdateParams params) {
-  const ResolvedRule rule = *params.rule;
-  const int64_t n_listed = params.mode == UpdateMode::kDense ? 0 : ListedIds(params);
-  if (rule.skip != 0 || n_listed < 0) return;
-  const int64_t n = params.mode == UpdateMode::kListed ? n_listed : params.n_ids;
-  for (int64_t index = Group<kCols>::First(); index < n; index += Group<kCols>::Stride()) {
+__global__ void __launch_bounds__(256, 2) UpdateKernel(const __grid_constant__ Batch<UpdateParams> batch) {
+  ForEntries(batch, [](const UpdateParams& params, int64_t block) {
+    const ResolvedRule rule = *params.rule;
+    const int64_t n_listed = params.mode == UpdateMode::kDense ? 0 : ListedIds(params);
+    if (rule.skip != 0 || n_listed < 0) return;
+    const int64_t n = params.mode == UpdateMode::kListed ? n_listed : params.n_ids;
+    const int64_t index = Group<kCols>::Of(block);
+    if (index >= n) return;
     RowPlace place = {};
     place.id = params.mode == UpdateMode::kListed ? IdAt(params, index) : index;
-    if (place.id < 0 || place.id >= params.n_ids) continue;
-    if (params.mode == UpdateMode::kOthers && IsListed(params, n_listed, place.id)) continue;
+    if (place.id < 0 || place.id >= params.n_ids) return;
+    if (params.mode == UpdateMode::kOthers && IsListed(params, n_listed, place.id)) return;
     const int64_t row = params.row_of == nullptr ? place.id : params.row_of[place.id];
-    if (row < 0) continue;
+    if (row < 0) return;
     place.a = 1.0f;
     place.gradient_dtype = RESEMBED_F32;
     if (params.mode == UpdateMode::kDense) {
@@ -248,14 +250,12 @@ __global__ void __launch_bounds__(256, 2) UpdateKernel(const __grid_constant__ U
     if (!updated && params.n_skipped != nullptr && Group<kCols>::Lane() == 0) {
       atomicAdd(reinterpret_cast<unsigned long long*>(params.n_skipped), 1ull);
     }
-  }
+  });
 }
 
 template <resembed_optimizer_kind kKind>
-cudaError_t LaunchUpdate(const UpdateParams& params, bool wide, const Grid& grid, cudaStream_t stream) {
-  const int64_t n = params.mode == UpdateMode::kListed ? params.capacity : params.n_ids;
-  return wide ? LaunchGroups<4>(UpdateKernel<kKind, 4>, n, grid, stream, params)
-              : LaunchGroups<1>(UpdateKernel<kKind, 1>, n, grid, stream, params);
+cudaError_t LaunchUpdate(const Batch<UpdateParams>& batch, bool wide, const Grid& grid, cudaStream_t stream) {
+  return LaunchEntries(wide ? UpdateKernel<kKind, 4> : UpdateKernel<kKind, 1>, batch, grid, stream);
 }
 
 }  // namespace resembed::kernels

@@ -2,7 +2,7 @@
 // One optimizer update of the rows of one matrix (R or C) on the GPU, as host code sees it. Formulas and their order
 // are those of host/cpu/step_ops.h, with the same bits.
 //
-// What may live in device memory (lr, step count, loss scale, found_inf) is read by a kernel of one thread, which
+// What may live in device memory (lr, step count, loss scale, found_inf) is read by one thread for each matrix, which
 // resolves the rule that the rows then read: a captured graph replays with new numbers.
 #pragma once
 
@@ -40,7 +40,8 @@ struct RuleParams {
   const float* found_inf_device;
   ResolvedRule* rule;
 };
-cudaError_t LaunchResolveRule(const RuleParams& params, cudaStream_t stream);
+// rules: [n] device memory.
+cudaError_t LaunchResolveRules(const RuleParams* rules, int32_t n, cudaStream_t stream);
 
 // Which rows of the matrix take part, and where their gradients are.
 enum class UpdateMode : int32_t {
@@ -79,12 +80,15 @@ struct UpdateParams {
   const float* grad;
   int64_t grad_stride;
   const ItemGrad* items;
+  int64_t first_block[1];
 };
 
-using UpdateLaunch = cudaError_t (*)(const UpdateParams& params, bool wide, const Grid& grid,
+using UpdateLaunch = cudaError_t (*)(const Batch<UpdateParams>& batch, bool wide, const Grid& grid,
                                      cudaStream_t stream);
-// Instantiated for each kind of optimizer in inst_*.cu.
+// Instantiated for each kind of optimizer in inst_*.cu. Matrices of one kind and width share a launch.
 template <resembed_optimizer_kind kKind>
-cudaError_t LaunchUpdate(const UpdateParams& params, bool wide, const Grid& grid, cudaStream_t stream);
+cudaError_t LaunchUpdate(const Batch<UpdateParams>& batch, bool wide, const Grid& grid, cudaStream_t stream);
+// Blocks of one matrix in such a launch, for n rows.
+int64_t UpdateBlocks(bool wide, int64_t n, const Grid& grid);
 
 }  // namespace resembed::kernels

@@ -183,7 +183,7 @@ TEST(CudaBackward, ABrokenPromiseLeavesNoGradient) {
   grad.residual = &residual.grad;
   grad.central = &central.grad;
   const resembed_table_grad* grads[] = {&grad};
-  DeviceOutputGrads output_grads(problem, true);
+  DeviceOutputGrads output_grads(problem, {});
   resembed_backward_args args = {};
   args.struct_size = sizeof(args);
   args.plan = &plan.header;

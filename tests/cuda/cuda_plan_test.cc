@@ -43,7 +43,9 @@ void ExpectSameRuns(const char* which, const detail::PlanRuns& got, const detail
   EXPECT_EQ(next, want.n_long_chunks);
 }
 
-void ExpectSameAsCpu(const GradientProblem& problem, bool skip_central = false) {
+// With limits: made again in batches of tables within them.
+void ExpectSameAsCpu(const GradientProblem& problem, bool skip_central = false,
+                     const detail::cuda::PlanLimits* limits = nullptr) {
   resembed_plan_args args = problem.PlanArgs();
   args.skip_central = skip_central ? 1 : 0;
   const MadePlan made(args, PlaceOf(nullptr));
@@ -54,6 +56,21 @@ void ExpectSameAsCpu(const GradientProblem& problem, bool skip_central = false) 
   options.skip_central = skip_central;
   DevicePlan plan(device, stream, options);
   ASSERT_EQ(plan.status, RESEMBED_OK) << plan.message;
+  if (limits != nullptr) {
+    ASSERT_EQ(cudaMemset(plan.memory[0].data(), 0xff, plan.memory[0].size()), cudaSuccess);
+    const resembed_place place = CudaPlace(stream.get());
+    detail::Tables tables;
+    ASSERT_EQ(detail::CheckTables("test", plan.args.tables, place, &tables), RESEMBED_OK);
+    const detail::Plan layout(plan.layout.data());
+    const detail::cuda::PlanBuild build = {place,
+                                           &plan.args,
+                                           &tables,
+                                           &layout.record(0),
+                                           &layout.feature(0),
+                                           static_cast<char*>(plan.memory[0].data()),
+                                           plan.workspace[0].data()};
+    ASSERT_EQ(detail::cuda::BuildPlan(build, {}, *limits), RESEMBED_OK) << resembed_last_error_message();
+  }
   plan.Download(stream);
   const detail::Plan cpu(made.header.memory);
   for (int32_t index = 0; index < problem.n_tables(); ++index) {
@@ -93,6 +110,43 @@ TEST(CudaPlan, RandomBatchesAreThoseOfTheCpu) {
     const GradientProblem problem(one.tables, one.features, seed);
     ExpectSameAsCpu(problem, seed % 5 == 0);
     if (HasFailure()) return;
+  }
+}
+
+// Every form, with and without a center-major promise between others, in one batch and in several.
+TEST(CudaPlan, AnyBatchesOfTablesHaveTheSamePlan) {
+  std::vector<TableSpec> tables;
+  std::vector<FeatureSpec> features;
+  for (int32_t number = 0; number < 30; ++number) {
+    TableSpec table;
+    table.form = static_cast<resembed_central_form>(number % 5);
+    table.n_items = 20 + 37 * (number % 4);
+    table.u16_centers = number % 3 == 0;
+    tables.push_back(table);
+    // Some tables have no feature, some have two that are not neighbors.
+    for (const int32_t of : {29 - number, number}) {
+      if (of % 7 == 3) continue;
+      FeatureSpec feature;
+      feature.table = of;
+      feature.pooling = static_cast<resembed_pooling>(number % 4);
+      feature.n_bags = 1 + number % 5 * 20;
+      feature.same_id = .3;
+      features.push_back(feature);
+    }
+  }
+  const GradientProblem problem(tables, features, 11);
+  for (size_t number = 1; number < tables.size(); number += 10) {
+    TableData& data = *problem.tables[number];
+    std::sort(data.centers16.begin(), data.centers16.end());
+    std::sort(data.centers32.begin(), data.centers32.end(),
+              [](int32_t a, int32_t b) { return static_cast<uint32_t>(a) < static_cast<uint32_t>(b); });
+    data.descriptor.center_major = 1;
+  }
+  ExpectSameAsCpu(problem);
+  for (const detail::cuda::PlanLimits& limits :
+       {detail::cuda::PlanLimits{1, 1}, detail::cuda::PlanLimits{700, 0xffffffff},
+        detail::cuda::PlanLimits{int64_t{1} << 24, 300}}) {
+    ExpectSameAsCpu(problem, false, &limits);
   }
 }
 

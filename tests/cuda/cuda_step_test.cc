@@ -7,10 +7,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "host/cuda/plan.h"
-#include "host/cuda/step.h"
 #include "tests/cuda/support/cases.h"
-#include "tests/cuda/support/device_training.h"
+#include "tests/cuda/support/fused_on.h"
 
 namespace resembed::testing {
 namespace {
@@ -228,43 +226,6 @@ TEST(CudaStep, AHundredStepsWithAttentionStayNearTheCpu) {
           });
     }
   }
-}
-
-// Plan, backward and step of a training with one table, in launches of a given grid.
-void FusedOn(const kernels::Grid& grid, DeviceTraining* training) {
-  namespace cuda = detail::cuda;
-  const resembed_place place = CudaPlace(training->stream.get());
-  DevicePlan plan(training->device, training->stream);
-  ASSERT_EQ(plan.status, RESEMBED_OK) << plan.message;
-  ASSERT_EQ(cudaMemset(plan.memory[0].data(), 0xff, plan.memory[0].size()), cudaSuccess);
-  const resembed_backward_step_args args = training->FusedArgs(plan);
-  detail::BackwardCall call;
-  ASSERT_EQ(detail::ReadBackwardCall("test", args.plan, args.tables, args.features, args.n_features,
-                                     args.feature_grads, &place, &call),
-            RESEMBED_OK);
-  const cuda::PlanBuild build = {place,
-                                 &plan.args,
-                                 &call.tables,
-                                 &call.plan.record(0),
-                                 &call.plan.feature(0),
-                                 static_cast<char*>(plan.memory[0].data()),
-                                 plan.workspace[0].data()};
-  ASSERT_EQ(cuda::BuildPlan(build, grid), RESEMBED_OK) << resembed_last_error_message();
-  size_t bytes = 0;
-  ASSERT_EQ(resembed_backward_step_workspace_size(&args, &place, &bytes), RESEMBED_OK);
-  DeviceBuffer workspace(bytes);
-  cuda::BackwardWork work = {};
-  work.fused = true;
-  work.request.residual = work.request.central = work.request.sample_weights = true;
-  detail::Workspace carve(workspace.data());
-  const cuda::BackwardRegions regions = cuda::TakeBackward(call, work, &carve);
-  const cuda::TableStep step(args.steps[0], call.tables[0], place, cuda::TakeRules(&carve));
-  ASSERT_EQ(step.Resolve("test"), RESEMBED_OK);
-  ASSERT_EQ(cuda::ItemGradients("test", call, work, regions, grid), RESEMBED_OK);
-  ASSERT_EQ(step.UpdateFused("test", cuda::Part::kResidual, regions, grid), RESEMBED_OK);
-  ASSERT_EQ(cuda::CentralGradients("test", call, work, regions, grid), RESEMBED_OK);
-  ASSERT_EQ(step.UpdateFused("test", cuda::Part::kCentral, regions, grid), RESEMBED_OK);
-  EXPECT_TRUE(workspace.Download(training->stream));
 }
 
 // Down to one warp that walks over all work.

@@ -22,11 +22,12 @@ NOT_RUN = "not run"
 # Suites (cuda_tests) that launch the kernels of a folder, and, of kernels that a part of them does not reach, their own.
 SUITES = {"backward": ["CudaBackward"], "envelope": ["CudaEnvelope"], "forward": ["CudaForward"],
           "plan": ["CudaPlan"], "step": ["CudaStep"], "graph": ["DeviceGraph"]}
-KERNEL_SUITES = {"CombineKernel": ["CudaCombine"], "TranslateKernel": ["CudaNumbering.TranslatesIds"],
+KERNEL_SUITES = {"CombineKernel": ["CudaCombine"], "StoreKernel": ["CudaPlan", "CudaStep"],
+                 "TranslateKernel": ["CudaNumbering.TranslatesIds"],
                  "BadIdsBeginKernel": ["CudaForward.BadIds"], "BadIdsEndKernel": ["CudaForward.BadIds"]}
 # Emulated programs that reach a kernel which others of its folder do not; of all others: those with the folder in
 # their name.
-KERNEL_TESTS = {"CombineKernel": "cuda_combine", "TranslateKernel": "cuda_plan_numbering"}
+KERNEL_TESTS = {"CombineKernel": "cuda_combine", "StoreKernel": "cuda_step", "TranslateKernel": "cuda_plan_numbering"}
 
 
 def families(root):

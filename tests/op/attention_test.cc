@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "host/status.h"
+#include "tests/support/attention_cases.h"
 #include "tests/support/gradient_oracle.h"
 #include "tests/support/run_forward.h"
 #include "tests/support/training.h"
@@ -14,84 +15,7 @@
 namespace resembed::testing {
 namespace {
 
-struct Case {
-  std::string name;
-  std::vector<TableSpec> tables;
-  std::vector<FeatureSpec> features;
-};
-void PrintTo(const Case& one, std::ostream* out) { *out << one.name; }
-
-TableSpec Table(resembed_central_form form, int64_t dim) {
-  TableSpec spec;
-  spec.form = form;
-  spec.dim = dim;
-  return spec;
-}
-
-FeatureSpec Feature(resembed_attention_activation activation, int64_t n_bags = 20, int64_t max_length = 12) {
-  FeatureSpec spec;
-  spec.pooling = RESEMBED_POOLING_ATTENTION;
-  spec.activation = activation;
-  spec.n_bags = n_bags;
-  spec.max_length = max_length;
-  return spec;
-}
-
-constexpr resembed_central_form kForms[] = {RESEMBED_CENTRAL_NONE, RESEMBED_CENTRAL_ASSIGNMENT,
-                                            RESEMBED_CENTRAL_UNIFORM, RESEMBED_CENTRAL_STORED,
-                                            RESEMBED_CENTRAL_ATTENTION};
-constexpr resembed_attention_activation kActivations[] = {RESEMBED_ATTENTION_SOFTMAX,
-                                                          RESEMBED_ATTENTION_SIGMOID};
-
-std::vector<Case> Cases() {
-  std::vector<Case> cases;
-  for (const resembed_central_form form : kForms) {
-    for (const resembed_attention_activation activation : kActivations) {
-      const std::string name = std::string(detail::FormName(form)) +
-                               (activation == RESEMBED_ATTENTION_SOFTMAX ? "_softmax" : "_sigmoid");
-      for (const int64_t dim : {1, 18, 64, 130}) {
-        FeatureSpec feature = Feature(activation);
-        feature.attention_scale = dim == 18 ? -.5f : 0;
-        cases.push_back({name + "_dim" + std::to_string(dim), {Table(form, dim)}, {feature}});
-      }
-      // Narrow rows, a row map, strides, odd addresses, padding, bad ids, 32-bit ids, a bf16 gradient.
-      Case odd = {name + "_odd", {Table(form, 18)}, {Feature(activation)}};
-      odd.tables[0].residual_dtype = RESEMBED_F16;
-      odd.tables[0].central_dtype = RESEMBED_BF16;
-      odd.tables[0].row_map = odd.tables[0].misaligned = odd.tables[0].u16_centers = true;
-      odd.tables[0].extra_stride = 3;
-      odd.features[0].padding = true;
-      odd.features[0].bad_ids = .1;
-      odd.features[0].same_id = .2;
-      odd.features[0].id_dtype = odd.features[0].offset_dtype = RESEMBED_I32;
-      odd.features[0].grad_dtype = RESEMBED_BF16;
-      cases.push_back(odd);
-      // Over one table with other poolings, one feature without a gradient; a second table.
-      Case shared = {name + "_shared",
-                     {Table(form, 16), Table(RESEMBED_CENTRAL_STORED, 5)},
-                     {Feature(activation), FeatureSpec(), FeatureSpec(), Feature(activation, 7, 30),
-                      Feature(RESEMBED_ATTENTION_SIGMOID), Feature(activation)}};
-      shared.features[1].pooling = RESEMBED_POOLING_MAX;
-      shared.features[2].pooling = RESEMBED_POOLING_MEAN;
-      shared.features[2].weights = true;
-      shared.features[3].fixed_length = true;
-      shared.features[4].table = 1;
-      shared.features[5].has_grad = false;
-      cases.push_back(shared);
-      // Few items: long runs of equal ids, and bags of more than four blocks.
-      Case skewed = {name + "_skewed", {Table(form, 16)}, {Feature(activation)}};
-      skewed.tables[0].n_items = 12;
-      skewed.tables[0].central_rows = 4;
-      skewed.features[0].offsets = {0, 0, 1300, 1300, 1556, 2580, 2581, 2589, 4000, 4000};
-      skewed.features[0].same_id = .7;
-      skewed.features[0].bad_ids = .01;
-      cases.push_back(skewed);
-      Case empty = {name + "_empty", {Table(form, 4)}, {Feature(activation, 0), Feature(activation, 5, 0)}};
-      cases.push_back(empty);
-    }
-  }
-  return cases;
-}
+using Case = AttentionCase;
 
 class Attention : public ::testing::TestWithParam<Case> {};
 
@@ -216,11 +140,11 @@ TEST_P(Attention, FusedStepIsBackwardThenStep) {
 
 // One bag of 60,000 ids, cut into blocks that several threads take.
 TEST(AttentionLong, OneBagOfSixtyThousand) {
-  for (const resembed_attention_activation activation : kActivations) {
-    FeatureSpec feature = Feature(activation);
+  for (const resembed_attention_activation activation : kAttentionActivations) {
+    FeatureSpec feature = AttentionFeature(activation);
     feature.offsets = {0, 60'000};
     feature.attention_scale = .25f;
-    GradientProblem problem({Table(RESEMBED_CENTRAL_ASSIGNMENT, 18)}, {feature}, 5);
+    GradientProblem problem({AttentionTable(RESEMBED_CENTRAL_ASSIGNMENT, 18)}, {feature}, 5);
     const TestExecutor serial(1), many(7, true);
     const ForwardResult forward = RunForward(&problem, PlaceOf(&serial));
     ExpectMatchesOracle(&problem, forward, RESEMBED_F32);
@@ -234,9 +158,9 @@ TEST(AttentionLong, OneBagOfSixtyThousand) {
 // A score that overflows exp on its own, alone and beside a large one: shifted by the largest, nothing overflows.
 TEST(AttentionLong, LargeScoresStayFinite) {
   for (const float scale : {1000.0f, -1000.0f}) {
-    FeatureSpec feature = Feature(RESEMBED_ATTENTION_SOFTMAX, 30, 40);
+    FeatureSpec feature = AttentionFeature(RESEMBED_ATTENTION_SOFTMAX, 30, 40);
     feature.attention_scale = scale;
-    GradientProblem problem({Table(RESEMBED_CENTRAL_STORED, 16)}, {feature}, 6);
+    GradientProblem problem({AttentionTable(RESEMBED_CENTRAL_STORED, 16)}, {feature}, 6);
     const TestExecutor executor(2);
     const ForwardResult result = RunForward(&problem, PlaceOf(&executor));
     for (int64_t bag = 0; bag < 30; ++bag) {
@@ -254,10 +178,10 @@ TEST(AttentionLong, LargeScoresStayFinite) {
 TEST(AttentionLong, HasTheDerivativesOfForward) {
   const TestExecutor executor(1);
   const resembed_place place = PlaceOf(&executor);
-  for (const resembed_attention_activation activation : kActivations) {
-    TableSpec spec = Table(RESEMBED_CENTRAL_STORED, 5);
+  for (const resembed_attention_activation activation : kAttentionActivations) {
+    TableSpec spec = AttentionTable(RESEMBED_CENTRAL_STORED, 5);
     spec.n_items = spec.central_rows = 12;
-    GradientProblem problem({spec}, {Feature(activation, 6, 9)}, 7);
+    GradientProblem problem({spec}, {AttentionFeature(activation, 6, 9)}, 7);
     const Grads grads = RunBackward(problem, place);
     const std::vector<double> dy = problem.OracleFeatures()[0].grad;
     const auto difference = [&](float* at) {
@@ -289,7 +213,7 @@ TEST(AttentionLong, HasTheDerivativesOfForward) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Forms, Attention, ::testing::ValuesIn(Cases()),
+INSTANTIATE_TEST_SUITE_P(Forms, Attention, ::testing::ValuesIn(AttentionCases()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every refusal of step and backward_step: code and sentence, and nothing written.
+#include <array>
 #include <cmath>
 
 #include "tests/support/gradient_call.h"
@@ -137,13 +138,12 @@ TEST(Step, RejectsGradients) {
       [](Call& c) { return c.RunStep(); });
 }
 
-TEST(Step, RejectsTablesThatShareRowsItWrites) {
+// The size of a step over three tables, each with an optimizer or without.
+resembed_status SizeOfThree(const Training& training, const std::array<bool, 3>& written) {
   const TestExecutor serial(1);
-  TableSpec spec;
-  Training training({spec, spec}, {}, {}, {}, 1);
-  training.problem.tables[1]->descriptor.residual = training.problem.tables[0]->descriptor.residual;
-  const resembed_table_step* const steps[] = {&training.steps[0], nullptr};
-  const resembed_table_grad* const grads[] = {nullptr, nullptr};
+  const resembed_table_step* steps[3] = {};
+  for (size_t index = 0; index < 3; ++index) steps[index] = written[index] ? &training.steps[index] : nullptr;
+  const resembed_table_grad* const grads[3] = {};
   resembed_step_args args = {};
   args.struct_size = sizeof(args);
   args.tables = training.problem.table_list();
@@ -151,8 +151,40 @@ TEST(Step, RejectsTablesThatShareRowsItWrites) {
   args.steps = steps;
   const resembed_place place = PlaceOf(&serial);
   size_t bytes = 0;
-  EXPECT_EQ(resembed_step_workspace_size(&args, &place, &bytes), kInvalid);
-  EXPECT_THAT(resembed_last_error_message(), HasSubstr("step: steps[0] is writing memory of tables[1]"));
+  return resembed_step_workspace_size(&args, &place, &bytes);
+}
+
+TEST(Step, RejectsTablesThatShareRowsItWrites) {
+  TableSpec spec;
+  for (const int64_t shift : {0, 7, -7, 7 * 49, -7 * 49}) {
+    Training training({spec, spec, spec}, {}, {}, {}, 1);
+    const auto& tables = training.problem.tables;
+    std::vector<float> memory(7 * 200);
+    tables[0]->descriptor.residual = memory.data() + 500;
+    tables[2]->descriptor.residual = memory.data() + 500 + shift;
+    EXPECT_EQ(SizeOfThree(training, {true, true, false}), kInvalid);
+    EXPECT_THAT(resembed_last_error_message(), HasSubstr("step: steps[0] is writing memory of tables[2]"));
+    EXPECT_EQ(SizeOfThree(training, {false, false, true}), kInvalid);
+    EXPECT_THAT(resembed_last_error_message(), HasSubstr("step: steps[2] is writing memory of tables[0]"));
+    EXPECT_EQ(SizeOfThree(training, {false, true, false}), RESEMBED_OK);
+  }
+}
+
+// One after the other, and column by column in one buffer.
+TEST(Step, TakesTablesSideBySide) {
+  TableSpec spec;
+  Training training({spec, spec, spec}, {}, {}, {}, 1);
+  const auto& tables = training.problem.tables;
+  std::vector<float> memory(14 * 150);
+  for (size_t index = 0; index < 3; ++index) {
+    tables[index]->descriptor.residual = memory.data() + 7 * 50 * (2 - index);
+  }
+  EXPECT_EQ(SizeOfThree(training, {true, true, true}), RESEMBED_OK) << resembed_last_error_message();
+  tables[0]->descriptor.residual_stride = tables[1]->descriptor.residual_stride = 14;
+  tables[0]->descriptor.residual = memory.data();
+  tables[1]->descriptor.residual = memory.data() + 7;
+  tables[2]->descriptor.residual = memory.data() + 14 * 50;
+  EXPECT_EQ(SizeOfThree(training, {true, true, true}), RESEMBED_OK) << resembed_last_error_message();
 }
 
 }  // namespace

@@ -51,22 +51,28 @@ struct DeviceGrad {
 
 // The output gradients of a problem on the device.
 struct DeviceOutputGrads {
-  DeviceOutputGrads(const GradientProblem& problem, bool sample_weights) {
+  DeviceOutputGrads(const GradientProblem& problem, const Asked& asked) {
     for (const auto& feature : problem.features) {
       rows.emplace_back(feature->grad_bytes.data(), feature->grad_bytes.size());
       weights.emplace_back(static_cast<size_t>(feature->descriptor.n_ids) * 4);
       grads.push_back(feature->grad);
       grads.back().grad_output = rows.back().data();
-      if (sample_weights && feature->spec.pooling != RESEMBED_POOLING_MAX) {
+      if (asked.sample_weights && HasSampleWeights(feature->spec.pooling)) {
         grads.back().grad_weights = static_cast<float*>(weights.back().data());
       }
+      const int64_t dim = problem.tables[static_cast<size_t>(feature->spec.table)]->spec.dim;
+      queries.emplace_back(static_cast<size_t>(feature->descriptor.n_bags * dim) * 4);
+      scores.emplace_back(static_cast<size_t>(feature->descriptor.n_ids) * 4);
+      if (feature->spec.pooling != RESEMBED_POOLING_ATTENTION) continue;
+      if (asked.queries) grads.back().grad_query = static_cast<float*>(queries.back().data());
+      if (asked.scores) grads.back().grad_scores = static_cast<float*>(scores.back().data());
     }
     for (size_t index = 0; index < grads.size(); ++index) {
       list.push_back(problem.grad_list()[index] == nullptr ? nullptr : &grads[index]);
     }
   }
   DeviceOutputGrads(const DeviceOutputGrads&) = delete;
-  std::deque<DeviceBuffer> rows, weights;
+  std::deque<DeviceBuffer> rows, weights, queries, scores;
   std::vector<resembed_feature_grad> grads;
   std::vector<const resembed_feature_grad*> list;
 };
@@ -117,7 +123,7 @@ inline Grads RunBackwardOnDevice(const GradientProblem& problem, const DevicePro
   }
   std::vector<const resembed_table_grad*> table_grad_list;
   for (const resembed_table_grad& grad : table_grads) table_grad_list.push_back(&grad);
-  DeviceOutputGrads output_grads(problem, asked.sample_weights);
+  DeviceOutputGrads output_grads(problem, asked);
 
   resembed_backward_args args = {};
   args.struct_size = sizeof(args);
@@ -155,6 +161,18 @@ inline Grads RunBackwardOnDevice(const GradientProblem& problem, const DevicePro
     out.tables.push_back(std::move(grads));
   }
   for (size_t index = 0; index < problem.features.size(); ++index) {
+    const resembed_feature_grad& grad = output_grads.grads[index];
+    const bool has_grad = output_grads.list[index] != nullptr;
+    const auto read = [&](bool given, DeviceBuffer& buffer, std::vector<float>* values) {
+      if (!given) return;
+      EXPECT_TRUE(buffer.Download(stream));
+      values->resize(buffer.size() / 4);
+      if (!values->empty()) std::memcpy(values->data(), buffer.host(), values->size() * 4);
+    };
+    out.queries.emplace_back();
+    out.scores.emplace_back();
+    read(has_grad && grad.grad_query != nullptr, output_grads.queries[index], &out.queries.back());
+    read(has_grad && grad.grad_scores != nullptr, output_grads.scores[index], &out.scores.back());
     out.sample_weights.emplace_back();
     if (output_grads.list[index] == nullptr || output_grads.grads[index].grad_weights == nullptr) continue;
     EXPECT_TRUE(output_grads.weights[index].Download(stream));

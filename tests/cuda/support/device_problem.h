@@ -33,6 +33,7 @@ class DeviceProblem {
       feature.ids = Upload(feature.ids, data->id_bytes);
       feature.offsets = Upload(feature.offsets, data->offset_bytes);
       feature.weights = Upload(feature.weights, data->weights);
+      feature.query = Upload(feature.query, data->query);
     }
     for (const resembed_table& table : tables) table_pointers_.push_back(&table);
     for (const resembed_feature& feature : features) feature_pointers_.push_back(&feature);
@@ -91,7 +92,7 @@ inline ForwardResult RunOnDevice(DeviceProblem* problem, const ForwardOptions& o
   const Stream stream;
   ForwardResult result;
   const int64_t element = detail::ElementBytes(options.output_dtype);
-  std::deque<DeviceBuffer> outputs, argmax;
+  std::deque<DeviceBuffer> outputs, argmax, attention;
   std::vector<int64_t> rows, strides;
   for (resembed_feature& feature : problem->features) {
     const int64_t dim = problem->tables[static_cast<size_t>(feature.table)].dim;
@@ -100,6 +101,9 @@ inline ForwardResult RunOnDevice(DeviceProblem* problem, const ForwardOptions& o
     outputs.emplace_back(static_cast<size_t>(rows.back() * strides.back() * element));
     const bool save = feature.pooling == RESEMBED_POOLING_MAX && options.saved_argmax;
     argmax.emplace_back(save ? static_cast<size_t>(rows.back() * dim) * 4 : 0);
+    const bool keep = feature.pooling == RESEMBED_POOLING_ATTENTION && options.saved_attention;
+    attention.emplace_back(keep ? static_cast<size_t>(feature.n_ids) * 4 : 0);
+    feature.saved_attention = keep ? static_cast<float*>(attention.back().data()) : nullptr;
     feature.output = outputs.back().data();
     feature.output_stride = strides.back();
     feature.output_dtype = options.output_dtype;
@@ -121,7 +125,8 @@ inline ForwardResult RunOnDevice(DeviceProblem* problem, const ForwardOptions& o
   if (options.bad_ids != nullptr) std::memcpy(options.bad_ids, record.host(), sizeof(resembed_bad_ids));
   for (size_t index = 0; index < outputs.size(); ++index) {
     const int64_t dim = problem->tables[static_cast<size_t>(problem->features[index].table)].dim;
-    EXPECT_TRUE(outputs[index].Download(stream) && argmax[index].Download(stream))
+    EXPECT_TRUE(outputs[index].Download(stream) && argmax[index].Download(stream) &&
+                attention[index].Download(stream))
         << "an output was written past its end";
     FeatureOutput out;
     bool gaps = true;
@@ -138,6 +143,10 @@ inline ForwardResult RunOnDevice(DeviceProblem* problem, const ForwardOptions& o
     out.values = Decode(out.bytes.data(), options.output_dtype, rows[index] * dim);
     out.argmax.resize(argmax[index].size() / 4);
     if (!out.argmax.empty()) std::memcpy(out.argmax.data(), argmax[index].host(), argmax[index].size());
+    out.attention.resize(attention[index].size() / 4);
+    if (!out.attention.empty()) {
+      std::memcpy(out.attention.data(), attention[index].host(), attention[index].size());
+    }
     result.features.push_back(std::move(out));
   }
   return result;
@@ -175,6 +184,9 @@ inline std::vector<int64_t> OffsetsOf(const std::vector<int64_t>& lengths) {
 inline bool UsesExp(const GradientProblem& problem) {
   for (const auto& table : problem.tables) {
     if (table->spec.form == RESEMBED_CENTRAL_ATTENTION) return true;
+  }
+  for (const auto& feature : problem.features) {
+    if (feature->spec.pooling == RESEMBED_POOLING_ATTENTION) return true;
   }
   return false;
 }

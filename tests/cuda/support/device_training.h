@@ -13,7 +13,7 @@ class DeviceTraining {
       : training_(*training),
         device(training->problem),
         saved_(&training->problem, &device),
-        grads_(training->problem, training->wants_sample_weights) {
+        grads_(training->problem, AskedBy(*training)) {
     for (size_t index = 0; index < training->steps.size(); ++index) {
       for (OptimizerState* state : {training->residual[index].get(), training->central[index].get()}) {
         optimizers.push_back(state->descriptor);
@@ -154,6 +154,11 @@ class DeviceTraining {
   }
 
  private:
+  static Asked AskedBy(const Training& training) {
+    Asked asked;
+    asked.sample_weights = training.wants_sample_weights;
+    return asked;
+  }
   void* Upload(const void* data, size_t bytes) {
     if (bytes == 0) return nullptr;
     buffers_.emplace_back(data, bytes);
