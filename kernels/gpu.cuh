@@ -60,6 +60,14 @@ cudaError_t Launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shar
 using emulator::Launch;
 #endif
 
+// From sm_100 on the assembler takes a few registers more for the same code: where a bound on them just fits, there it
+// would spill.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+inline constexpr bool kTightRegisters = false;
+#else
+inline constexpr bool kTightRegisters = true;
+#endif
+
 // What one load or store moves: a word of 1, 2, 4, 8 or 16 bytes, aligned to its size.
 template <class T>
 inline constexpr bool kIsWord = std::is_trivially_copyable_v<T> && alignof(T) == sizeof(T) &&

@@ -192,6 +192,7 @@ class Builder {
     runs.counts = Counts(index);
     return runs;
   }
+
   kernels::RunsParams ItemRuns(int32_t index, const PlanRecord& record, const resembed_table& table) const {
     kernels::RunsParams runs = RunsOf(index, cursor_.use, record.n_uses, cursor_.item_key, table.n_items);
     runs.max_runs = record.max_unique;

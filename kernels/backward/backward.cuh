@@ -213,12 +213,12 @@ struct Part {
 
 // Blocks a multiprocessor shall hold: as many as fit without a spill.
 template <bool kPlain, int kCols, int kTiles>
-constexpr int kLeastBlocks = !kPlain ? 2 : kCols == 1 ? 4 : kTiles == 1 ? 3 : 2;
+constexpr int kLeastBlocks = !kPlain || !gpu::kTightRegisters ? 2 : kCols == 1 ? 4 : kTiles == 1 ? 3 : 2;
 
 using Tables = Batch<BackwardParams>;
 
 template <bool kPairs, bool kPlain, int kCols, int kTiles>
-__global__ void __launch_bounds__(256, kPlain && kCols == 1 ? 4 : 2) ChunksKernel(const __grid_constant__ Tables batch) {
+__global__ void __launch_bounds__(256, kCols == 1 ? kLeastBlocks<kPlain, kCols, kTiles> : 2) ChunksKernel(const __grid_constant__ Tables batch) {
   ForEntries(batch, [](const BackwardParams& params, int64_t block) {
     const Part<kCols, kTiles> part(params, block);
     const int64_t slot = part.run, first_tile = part.first_tile;

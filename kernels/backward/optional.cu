@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(256) ZeroUnusedKernel(const __grid_constant__ 
   });
 }
 
-__global__ void __launch_bounds__(256, 4) SampleWeightsKernel(const __grid_constant__ Tables batch) {
+__global__ void __launch_bounds__(256, gpu::kTightRegisters ? 4 : 2) SampleWeightsKernel(const __grid_constant__ Tables batch) {
   RESEMBED_SHARED(float, all_weights, [kWarpsOfBlock][RESEMBED_MAX_NEIGHBORS]);
   float* const weights = all_weights[threadIdx.x / kLanes];
   ForEntries(batch, [weights](const OptionalParams& params, int64_t block) {

@@ -9,7 +9,7 @@
 namespace resembed::kernels {
 
 // Calls body(entry, number of the block among the entry's own) for every block of the batch, by all threads of it. A
-// thread returns from the body early as it likes.
+// thread may return from the body early.
 template <typename Entry, typename Body>
 __device__ __forceinline__ void ForEntries(const Batch<Entry>& batch, const Body& body) {
   RESEMBED_SHARED(Entry, here, [1]);
