@@ -53,7 +53,7 @@ class AttentionTile {
   int64_t size() const { return size_; }
   bool full() const { return size_ == kAttentionTile; }
   void Clear() { size_ = 0; }
-  const float* item(int64_t index) const { return items_[index]; }
+  const float* const* items() const { return items_; }
   int64_t position(int64_t index) const { return positions_[index]; }
 
  private:

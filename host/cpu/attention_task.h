@@ -100,10 +100,8 @@ class AttentionTask {
 
   void AddTile(const float* query, Part* part) {
     float weights[kAttentionTile] = {};
-    for (int64_t index = 0; index < tile_.size(); ++index) {
-      weights[index] =
-          feature_.attention_scale * ops_.dot(query, RESEMBED_F32, tile_.item(index), RESEMBED_F32, dim_);
-    }
+    ops_.dot_rows(weights, query, tile_.items(), tile_.size(), dim_);
+    for (int64_t index = 0; index < tile_.size(); ++index) weights[index] *= feature_.attention_scale;
     if (is_softmax_) {
       Save(weights);  // scores until the bag's sum is known
       Weigh(part, weights);
@@ -113,9 +111,7 @@ class AttentionTask {
       }
       Save(weights);
     }
-    for (int64_t index = 0; index < tile_.size(); ++index) {
-      ops_.add_scaled(part->y, weights[index], tile_.item(index), RESEMBED_F32, dim_);
-    }
+    ops_.add_rows(part->y, weights, tile_.items(), tile_.size(), dim_);
     part->count += tile_.size();
     tile_.Clear();
   }

@@ -21,7 +21,7 @@ namespace {
 using cpu::kAttentionTile;
 using cpu::kBlock;
 
-constexpr int64_t kScratchRows = kAttentionTile + 4;
+constexpr int64_t kScratchRows = kAttentionTile + 5;
 
 // The gradients of one feature, and memory for them.
 struct QueryWork {
@@ -51,7 +51,8 @@ class QueryTask {
         dim_(table_.dim),
         cut_(feature_, work.n_tasks, task),
         scratch_(work.scratch + task * kScratchRows * PaddedDim(dim_)),
-        tile_(table_, ops_, scratch_ + 4 * dim_),
+        wide_(scratch_ + 4 * dim_),
+        tile_(table_, ops_, wide_ + dim_),
         has_long_(work.has_long + task) {}
 
   void Walk() {
@@ -94,33 +95,40 @@ class QueryTask {
   // dp of up to 256 ids from `start`; their A and B into sums [2, dim]. Returns their part of D.
   float Block(Stream& stream, int64_t bag, int64_t start, int64_t length, float* sums) {
     if (work_.dq != nullptr) std::memset(sums, 0, static_cast<size_t>(2 * dim_) * sizeof(float));
+    const char* row = work_.source->rows + bag * work_.source->pitch;
+    const float* dy = reinterpret_cast<const float*>(row);
+    if (work_.source->dtype != RESEMBED_F32) {
+      ops_.set_scaled(wide_, 1.0f, row, work_.source->dtype, dim_);
+      dy = wide_;
+    }
     float dot = 0.0f;
     for (int64_t id = start; id < start + length; ++id) {
       if (!tile_.Add(stream, id)) work_.dz[id] = 0.0f;
-      if (tile_.full()) AddTile(bag, sums, &dot);
+      if (tile_.full()) AddTile(dy, sums, &dot);
     }
-    if (tile_.size() > 0) AddTile(bag, sums, &dot);
+    if (tile_.size() > 0) AddTile(dy, sums, &dot);
     return dot;
   }
 
-  void AddTile(int64_t bag, float* sums, float* dot) {
-    const char* dy = work_.source->rows + bag * work_.source->pitch;
-    for (int64_t index = 0; index < tile_.size(); ++index) {
+  void AddTile(const float* dy, float* sums, float* dot) {
+    const int64_t n = tile_.size();
+    float slopes[kAttentionTile] = {}, weights[kAttentionTile] = {};
+    ops_.dot_rows(slopes, dy, tile_.items(), n, dim_);
+    for (int64_t index = 0; index < n; ++index) {
       const int64_t id = tile_.position(index);
-      const float* e = tile_.item(index);
-      const float dp = ops_.dot(dy, work_.source->dtype, e, RESEMBED_F32, dim_);
-      const float p = work_.p[id];
+      const float p = weights[index] = work_.p[id];
       if (work_.IsSoftmax()) {
-        work_.dz[id] = dp;
-        *dot += p * dp;
-        if (work_.dq == nullptr) continue;
-        ops_.add_scaled(sums, p * dp, e, RESEMBED_F32, dim_);
-        ops_.add_scaled(sums + dim_, p, e, RESEMBED_F32, dim_);
+        work_.dz[id] = slopes[index];
+        slopes[index] = p * slopes[index];
+        *dot += slopes[index];
       } else {
-        const float slope = (p * (1.0f - p)) * dp;
-        work_.dz[id] = feature_.attention_scale * slope;
-        if (work_.dq != nullptr) ops_.add_scaled(sums, slope, e, RESEMBED_F32, dim_);
+        slopes[index] = (p * (1.0f - p)) * slopes[index];
+        work_.dz[id] = feature_.attention_scale * slopes[index];
       }
+    }
+    if (work_.dq != nullptr) {
+      ops_.add_rows(sums, slopes, tile_.items(), n, dim_);
+      if (work_.IsSoftmax()) ops_.add_rows(sums + dim_, weights, tile_.items(), n, dim_);
     }
     tile_.Clear();
   }
@@ -166,7 +174,8 @@ class QueryTask {
   const RowOps& ops_;
   const int64_t dim_;
   const cpu::BagCut cut_;
-  float* const scratch_;  // A, B; A, B of a block; the tile
+  float* const scratch_;  // A, B; A, B of a block; dy; the tile
+  float* const wide_;     // dy of 16 bits
   cpu::AttentionTile tile_;
   uint8_t* has_long_;
 };

@@ -58,6 +58,10 @@ struct RowOps {
   void (*store)(void* y, resembed_dtype y_dtype, const float* x, int64_t dim);
   // sum_c x[c] z[c]: partial sum j takes columns j, j+32, ...; then 16+16, 8+8, 4+4, 2+2, 1+1.
   float (*dot)(const void* x, resembed_dtype x_dtype, const void* z, resembed_dtype z_dtype, int64_t dim);
+  // The same for n fp32 rows: out[i] = dot(x, rows[i]).
+  void (*dot_rows)(float* out, const float* x, const float* const* rows, int64_t n, int64_t dim);
+  // y[c] = ((y[c] + a[0] rows[0][c]) + a[1] rows[1][c]) + ...
+  void (*add_rows)(float* y, const float* a, const float* const* rows, int64_t n, int64_t dim);
   // Columns where e[c] beats best[c] (first maximum; NaN wins over numbers, the first NaN stays):
   // best[c] = e[c], argmax[c] = position. argmax may be null.
   void (*max_update)(float* best, int32_t* argmax, const float* e, int32_t position, int64_t dim);

@@ -370,10 +370,23 @@ void StoreRow(void* y, resembed_dtype y_dtype, const float* x, int64_t dim) {
   }
 }
 
+// 32 partial sums to one: 16+16, 8+8, 4+4, 2+2, 1+1.
+RESEMBED_INLINE float Tree(const float* sums) {
+  Vec<16>::F low16, high16;
+  __builtin_memcpy(&low16, sums, sizeof(low16));
+  __builtin_memcpy(&high16, sums + 16, sizeof(high16));
+  low16 = low16 + high16;
+  const Vec<8>::F sum8 = __builtin_shufflevector(low16, low16, 0, 1, 2, 3, 4, 5, 6, 7) +
+                         __builtin_shufflevector(low16, low16, 8, 9, 10, 11, 12, 13, 14, 15);
+  const Vec<4>::F sum4 =
+      __builtin_shufflevector(sum8, sum8, 0, 1, 2, 3) + __builtin_shufflevector(sum8, sum8, 4, 5, 6, 7);
+  return (sum4[0] + sum4[2]) + (sum4[1] + sum4[3]);
+}
+
 // Partial sum j takes columns j, j + 32, ...; a column past the end adds +0, which changes no bit of a sum
 // that began at +0.
 template <resembed_dtype kX, resembed_dtype kZ>
-float DotTyped(const void* x, const void* z, int64_t dim) {
+RESEMBED_INLINE float DotInline(const void* x, const void* z, int64_t dim) {
   constexpr int kCount = kPartials / kLanes;
   using F = typename Vec<kLanes>::F;
   F partial[kCount] = {};
@@ -395,10 +408,12 @@ float DotTyped(const void* x, const void* z, int64_t dim) {
     Load<1, kZ>(right, z, col + lane);
     sums[lane] += left[0] * right[0];
   }
-  for (int half = kPartials / 2; half > 0; half /= 2) {
-    for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
-  }
-  return sums[0];
+  return Tree(sums);
+}
+
+template <resembed_dtype kX, resembed_dtype kZ>
+float DotTyped(const void* x, const void* z, int64_t dim) {
+  return DotInline<kX, kZ>(x, z, dim);
 }
 
 float Dot(const void* x, resembed_dtype x_dtype, const void* z, resembed_dtype z_dtype, int64_t dim) {
@@ -411,6 +426,40 @@ float Dot(const void* x, resembed_dtype x_dtype, const void* z, resembed_dtype z
       {DotTyped<RESEMBED_BF16, RESEMBED_F32>, DotTyped<RESEMBED_BF16, RESEMBED_F16>,
        DotTyped<RESEMBED_BF16, RESEMBED_BF16>}};
   return kByType[x_dtype][z_dtype](x, z, dim);
+}
+
+void DotRows(float* out, const float* x, const float* const* rows, int64_t n, int64_t dim) {
+  for (int64_t row = 0; row < n; ++row) out[row] = DotInline<RESEMBED_F32, RESEMBED_F32>(x, rows[row], dim);
+}
+
+struct AddRowsBody {
+  float* y;
+  const float* a;
+  const float* const* rows;
+  int64_t n;
+
+  template <int kN, int kCount>
+  RESEMBED_INLINE void Tile(int64_t col) const {
+    using F = typename Vec<kN>::F;
+    F sum[kCount];
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) Load<kN, RESEMBED_F32>(sum[part], y, col + part * kN);
+    for (int64_t row = 0; row < n; ++row) {
+      const F factor = Broadcast<kN>(a[row]);
+#pragma GCC unroll 8
+      for (int part = 0; part < kCount; ++part) {
+        F in;
+        Load<kN, RESEMBED_F32>(in, rows[row], col + part * kN);
+        sum[part] = sum[part] + factor * in;
+      }
+    }
+#pragma GCC unroll 8
+    for (int part = 0; part < kCount; ++part) Store<kN, RESEMBED_F32>(y, col + part * kN, sum[part]);
+  }
+};
+
+void AddRows(float* y, const float* a, const float* const* rows, int64_t n, int64_t dim) {
+  ForColumns(dim, AddRowsBody{y, a, rows, n});
 }
 
 struct MaxBody {
@@ -456,6 +505,8 @@ constexpr RowOps kRowOps = {
     SetScaled,
     StoreRow,
     Dot,
+    DotRows,
+    AddRows,
     MaxUpdate,
     {{ComposeTyped<RESEMBED_F32, RESEMBED_F32, true>, ComposeTyped<RESEMBED_F32, RESEMBED_F16, true>,
       ComposeTyped<RESEMBED_F32, RESEMBED_BF16, true>},

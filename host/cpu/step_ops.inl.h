@@ -107,19 +107,6 @@ void SumTerms(float* g, const GradTerm* terms, int64_t n_terms, int64_t dim) {
 
 // ---- reductions over columns
 
-// 32 partial sums to one: 16+16, 8+8, 4+4, 2+2, 1+1.
-RESEMBED_INLINE float Tree(const float* sums) {
-  Vec<16>::F low16, high16;
-  __builtin_memcpy(&low16, sums, sizeof(low16));
-  __builtin_memcpy(&high16, sums + 16, sizeof(high16));
-  low16 = low16 + high16;
-  const Vec<8>::F sum8 = __builtin_shufflevector(low16, low16, 0, 1, 2, 3, 4, 5, 6, 7) +
-                         __builtin_shufflevector(low16, low16, 8, 9, 10, 11, 12, 13, 14, 15);
-  const Vec<4>::F sum4 =
-      __builtin_shufflevector(sum8, sum8, 0, 1, 2, 3) + __builtin_shufflevector(sum8, sum8, 4, 5, 6, 7);
-  return (sum4[0] + sum4[2]) + (sum4[1] + sum4[3]);
-}
-
 // sum_c x[c]^2 with x = scale * gradient + l2 * row (l2 only when kL2).
 template <bool kL2>
 RESEMBED_INLINE float SquaredNorm(const float* gradient, const float* row, float scale, float l2,

@@ -66,8 +66,9 @@ enum {
   RESEMBED_POOLING_SUM = 1,
   RESEMBED_POOLING_MEAN = 2, /* divisor: items that contributed; per-sample weights do not count */
   RESEMBED_POOLING_MAX = 3,  /* per column the first maximum, NaN wins; no per-sample weights */
-  RESEMBED_POOLING_ATTENTION = 4 /* target attention (DIN): a sum weighted by each item's score against the bag's
-                                    query, see resembed_feature.query; no per-sample weights */
+  /* Target attention (DIN): a sum weighted by each item's score against the bag's query, see
+   * resembed_feature.query; no per-sample weights. */
+  RESEMBED_POOLING_ATTENTION = 4
 };
 
 /* What makes the weights p of RESEMBED_POOLING_ATTENTION of the scores of a bag. */
@@ -224,15 +225,17 @@ typedef struct resembed_feature {
                             when given, backward reads it when given and recomputes it otherwise */
 
   /* ATTENTION, for bag b with the items t:
-   *   score_bt = attention_scale * (q_b . e_t);  p_b = softmax or sigmoid of score_b;  y_b = sum_t p_bt e_t
-   * Items are composed on the fly and never written to memory; padding and bad ids have no score. Forward reads the
-   * query and backward reads it again, unchanged. A plan needs none of these fields. */
+   *   score_bt = attention_scale * (q_b . e_t);  p_b = softmax or sigmoid of score_b;
+   *   y_b = sum_t p_bt e_t
+   * Items are composed on the fly and never written to memory; padding and bad ids have no score. Forward
+   * reads the query and backward reads it again, unchanged. A plan needs none of these fields. */
   const float* query;   /* q [n_bags, dim]; overlaps no output of the call */
   int64_t query_stride; /* 0 = dim */
   resembed_attention_activation attention_activation;
-  float attention_scale;  /* finite; 0 means 1 */
-  float* saved_attention; /* p [n_ids], 0 for padding and bad ids; forward writes it when given, backward reads it
-                             when given and recomputes it otherwise */
+  float attention_scale; /* finite; 0 means 1 */
+  /* p [n_ids], 0 for padding and bad ids; forward writes it when given, backward reads it when given and
+   * recomputes it otherwise. */
+  float* saved_attention;
 } resembed_feature;
 
 /* Record of ids outside their bounds; device memory, written by the call. */
@@ -256,16 +259,18 @@ typedef struct resembed_feature_grad {
   /* ATTENTION. With dp_t = dy_b . e_t and D = sum_t p_t dp_t, the gradient of a product z_t = q_b . e_t is
    *   dz_t = scale * p_t (dp_t - D) for softmax, scale * p_t (1 - p_t) dp_t for sigmoid
    * and dL/dq_b = sum_t dz_t e_t;  dL/de_t = p_t dy_b + dz_t q_b.
-   * Where the query is an output of the same step (DIN: the target item), its gradient is needed before the tables'
-   * step: call resembed_backward without table gradients, asking for grad_query with grad_scores given; add grad_query
-   * to the grad_output of the feature that made the query; then call resembed_backward_step on all features with the
-   * same saved_attention and grad_scores, grad_scores_ready = 1 and no grad_query: it reads no table for the scores. */
-  float* grad_query;         /* dL/dq [n_bags, dim], or null = not asked for; 0 for an empty bag; overlaps no input */
+   * Where the query is an output of the same step (DIN: the target item), its gradient is needed before the
+   * tables' step: call resembed_backward without table gradients, asking for grad_query with grad_scores
+   * given; add grad_query to the grad_output of the feature that made the query; then call
+   * resembed_backward_step on all features with the same saved_attention and grad_scores,
+   * grad_scores_ready = 1 and no grad_query: it reads no table for the scores. */
+  float* grad_query; /* dL/dq [n_bags, dim], 0 for an empty bag, or null = not asked for; overlaps no input */
   int64_t grad_query_stride; /* 0 = dim */
-  float* grad_scores; /* dz [n_ids], 0 for padding and bad ids: written when given, or read, see below; null = kept in
-                         the workspace */
-  int32_t grad_scores_ready; /* 1: grad_scores holds what backward wrote there for these values of tables, query and
-                                grad_output; it is read instead of computed. Not with grad_query. */
+  /* dz [n_ids], 0 for padding and bad ids: written when given, or read; null = kept in the workspace. */
+  float* grad_scores;
+  /* 1: grad_scores holds what backward wrote there for these values of tables, query and grad_output; it is
+   * read instead of computed. Not with grad_query. */
+  int32_t grad_scores_ready;
 } resembed_feature_grad;
 
 /* Gradient of one matrix (R or C), duplicates already summed. */

@@ -10,8 +10,17 @@
 namespace resembed::testing {
 namespace {
 
+// Long bags and runs once a form: the emulator takes its time with them.
+std::vector<AttentionCase> CudaCases() {
+  std::vector<AttentionCase> cases;
+  for (AttentionCase& one : AttentionCases()) {
+    if (one.name.find("sigmoid_skewed") == std::string::npos) cases.push_back(std::move(one));
+  }
+  return cases;
+}
+
 TEST(CudaAttention, ForwardMatchesTheOracle) {
-  for (const AttentionCase& one : AttentionCases()) {
+  for (const AttentionCase& one : CudaCases()) {
     SCOPED_TRACE(one.name);
     for (const bool saved : {true, false}) {
       GradientProblem problem(one.tables, one.features, 1);
@@ -35,7 +44,7 @@ TEST(CudaAttention, ForwardMatchesTheOracle) {
 }
 
 TEST(CudaAttention, BackwardMatchesTheOracleAndItself) {
-  for (const AttentionCase& one : AttentionCases()) {
+  for (const AttentionCase& one : CudaCases()) {
     SCOPED_TRACE(one.name);
     const GradientProblem problem(one.tables, one.features, 1);
     const DeviceProblem device(problem);
@@ -53,7 +62,7 @@ TEST(CudaAttention, BackwardMatchesTheOracleAndItself) {
 
 // The two calls of a trainer: gradients of queries alone, then the tables' with what the first call left.
 TEST(CudaAttention, PartsAgreeWithTheWhole) {
-  for (const AttentionCase& one : AttentionCases()) {
+  for (const AttentionCase& one : CudaCases()) {
     SCOPED_TRACE(one.name);
     GradientProblem problem(one.tables, one.features, 3);
     DeviceProblem device(problem);
@@ -90,7 +99,7 @@ TEST(CudaAttention, PartsAgreeWithTheWhole) {
 }
 
 TEST(CudaAttention, FusedStepIsBackwardThenStep) {
-  for (const AttentionCase& one : AttentionCases()) {
+  for (const AttentionCase& one : CudaCases()) {
     SCOPED_TRACE(one.name);
     OptimizerSpec optimizer;
     optimizer.kind = RESEMBED_ROWWISE_ADAGRAD;

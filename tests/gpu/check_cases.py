@@ -53,6 +53,7 @@ SANITIZED = {
                  "CudaBackward.ManyFeaturesOverOneTable", "CudaBackward.ABrokenPromise*", "CudaCombine.*"],
     "step": ["CudaStep.FusedHasTheBits*", "CudaStep.ADenseGradient*", "CudaStep.RowsWithoutAFiniteGradient*",
              "CudaStep.ACapturedGraph*", "CudaStep.AnyGridHasTheSameBits", "CudaStep.ABrokenPromise*"],
+    "attention": ["CudaAttention.PartsAgree*", "CudaAttention.BadIds*"],
     "envelope": ["CudaEnvelope.HasTheBits*", "CudaEnvelope.NoItems*"],
     "plan": ["CudaPlan.BadIdsAreRecorded", "CudaPlan.BrokenPromises*", "CudaPlan.ViewPoints*",
              "CudaNumbering.TranslatesIds*", "CudaNumbering.ThePromise*", "CudaNumbering.OneDescent*",

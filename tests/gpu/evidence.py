@@ -20,8 +20,8 @@ FACTS = ROOT / "tests/gpu/facts.json"
 PAGE = ROOT / "docs/evidence.md"
 NOT_RUN = "not run"
 # Suites (cuda_tests) that launch the kernels of a folder, and, of kernels that a part of them does not reach, their own.
-SUITES = {"backward": ["CudaBackward"], "envelope": ["CudaEnvelope"], "forward": ["CudaForward"],
-          "plan": ["CudaPlan"], "step": ["CudaStep"], "graph": ["DeviceGraph"]}
+SUITES = {"attention": ["CudaAttention"], "backward": ["CudaBackward"], "envelope": ["CudaEnvelope"],
+          "forward": ["CudaForward"], "plan": ["CudaPlan"], "step": ["CudaStep"], "graph": ["DeviceGraph"]}
 KERNEL_SUITES = {"CombineKernel": ["CudaCombine"], "StoreKernel": ["CudaPlan", "CudaStep"],
                  "TranslateKernel": ["CudaNumbering.TranslatesIds"],
                  "BadIdsBeginKernel": ["CudaForward.BadIds"], "BadIdsEndKernel": ["CudaForward.BadIds"]}

@@ -30,7 +30,8 @@ struct Type {
 constexpr Type kFloats[] = {{"f32", RESEMBED_F32}, {"f16", RESEMBED_F16}, {"bf16", RESEMBED_BF16}};
 constexpr Type kIntegers[] = {{"i32", RESEMBED_I32}, {"i64", RESEMBED_I64}};
 constexpr const char* kForms[] = {"none", "assignment", "uniform", "stored", "attention"};
-constexpr const char* kPoolings[] = {"none", "sum", "mean", "max"};
+constexpr const char* kPoolings[] = {"none", "sum", "mean", "max", "attention"};
+constexpr int kPoolingCount = 5;
 constexpr const char* kOptimizers[] = {"SGD", "Adagrad", "row-wise Adagrad", "Adam / AdamW",
                                        "partial row-wise Adam"};
 
@@ -48,6 +49,7 @@ struct Problem {
   std::vector<int64_t> state1 = Zeros(), state2 = Zeros(), state3 = Zeros(), state4 = Zeros();
   std::vector<int64_t> ids = std::vector<int64_t>(kIds), offsets = std::vector<int64_t>(kBags + 1);
   std::vector<int32_t> map = std::vector<int32_t>(kItems * kNeighbors, 0);
+  std::vector<float> query = std::vector<float>(kBags * kDim);
   std::vector<float> ones = std::vector<float>(kItems * kNeighbors, 1.0f);
 
   static std::vector<int64_t> Zeros() { return std::vector<int64_t>(kItems * kDim); }
@@ -76,6 +78,7 @@ struct Problem {
     feature.id_dtype = id_dtype;
     feature.offset_dtype = offset_dtype;
     if (weights) feature.Weights(ones.data());
+    if (pooling == RESEMBED_POOLING_ATTENTION) feature.Query(query.data());
     return feature;
   }
 };
@@ -271,7 +274,7 @@ std::string Page() {
   }
   page += "\n## Poolings (cpu): forward and backward\n\n";
   page += HeadRow("pooling", {"forward", "backward", "with per-sample weights"});
-  for (int pooling = 0; pooling < 4; ++pooling) {
+  for (int pooling = 0; pooling < kPoolingCount; ++pooling) {
     Problem problem;
     problem.pooling = pooling;
     Problem weighted = problem;
@@ -395,9 +398,11 @@ std::string CudaPage() {
     Problem problem;
     problem.form = form;
     cells.clear();
-    for (int pooling = 0; pooling < 4; ++pooling) {
+    for (int pooling = 0; pooling < kPoolingCount; ++pooling) {
       problem.pooling = pooling;
-      cells.emplace_back(CellOf(true, KernelOf(cuda::kForwardKinds[pooling]) + reads, Op::kForward, problem));
+      const bool scores = pooling == RESEMBED_POOLING_ATTENTION;  // kernels of their own come first
+      const std::string kernel = (scores ? "scores, " : "") + KernelOf(cuda::kForwardKinds[pooling]);
+      cells.emplace_back(CellOf(true, kernel + reads, Op::kForward, problem));
     }
     cells.emplace_back(CellOf(true, KernelOf(cuda::kForwardKinds[RESEMBED_POOLING_NONE]) + reads,
                               Op::kMaterialize, problem));
@@ -406,7 +411,7 @@ std::string CudaPage() {
   }
   page += "\n### Backward and backward_step (cuda): sums of both levels\n\n";
   page += HeadRow("output gradients", {"1 column a lane", "4 columns a lane"});
-  const char* const gradients[] = {"any type, maxima", "all f32, no maximum"};
+  const char* const gradients[] = {"any type, maxima, attention pooling", "all f32, neither of them"};
   for (int plain = 0; plain < 2; ++plain) {
     page += Row(gradients[plain], {Cell(cuda::kBackwardLaunches[plain][0] != nullptr),
                                    Cell(cuda::kBackwardLaunches[plain][1] != nullptr)});

@@ -258,6 +258,35 @@ TEST(RowOps, ScaledDotAndMaximumGiveTheBitsOfPlainLoops) {
   }
 }
 
+// Several rows in one call: dot of each, add_scaled of each in order.
+TEST(RowOps, RowsAtOnceGiveTheBitsOfOneAfterTheOther) {
+  std::mt19937 random(9);
+  for (const int64_t dim : Dims()) {
+    const Row x(RESEMBED_F32, dim, 1, &random), y(RESEMBED_F32, dim, 0, &random);
+    std::vector<Row> owners;
+    std::vector<const float*> rows;
+    for (int64_t row = 0; row < 5; ++row) owners.emplace_back(RESEMBED_F32, dim, row % 2, &random);
+    for (const Row& row : owners) rows.push_back(static_cast<const float*>(row.data()));
+    const float a[] = {1.5f, -.3f, 0.0f, 2e-3f, 7.0f};
+    for (const resembed_cpu_isa isa : Isas()) {
+      const RowOps& ops = GetRowOps(isa);
+      for (const int64_t n : {0, 1, 5}) {
+        std::vector<float> dots(6, 7.f), want_dots(6, 7.f), sum(static_cast<size_t>(dim)), want = sum;
+        std::memcpy(sum.data(), y.data(), sum.size() * 4);
+        want = sum;
+        for (int64_t row = 0; row < n; ++row) {
+          const auto at = static_cast<size_t>(row);
+          want_dots[at] = ops.dot(x.data(), RESEMBED_F32, rows[at], RESEMBED_F32, dim);
+          ops.add_scaled(want.data(), a[row], rows[at], RESEMBED_F32, dim);
+        }
+        ops.dot_rows(dots.data(), static_cast<const float*>(x.data()), rows.data(), n, dim);
+        ops.add_rows(sum.data(), a, rows.data(), n, dim);
+        ASSERT_TRUE(SameBits(dots, want_dots) && SameBits(sum, want)) << "isa " << isa << " dim " << dim;
+      }
+    }
+  }
+}
+
 TEST(RowOps, EverySixteenBitValueIsReadExactly) {
   std::vector<uint16_t> all(65536);
   for (size_t bits = 0; bits < all.size(); ++bits) all[bits] = static_cast<uint16_t>(bits);
