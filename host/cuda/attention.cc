@@ -80,4 +80,22 @@ resembed_status ScoreGradients(const char* op, const resembed_table& table, cons
   return Launched(op, "ScoreGradientsKernel", kernels::LaunchScoreGradients(params, {}, stream));
 }
 
+resembed_status AttentionGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
+                                   const BackwardRegions& regions) {
+  const cudaStream_t stream = StreamOf(call.place);
+  Workspace workspace(regions.attention);
+  return ForAttention(call, work, &workspace, [&](int32_t, const Attention& one) -> resembed_status {
+    if (one.recompute_p) {
+      RESEMBED_RETURN_IF_ERROR(AttentionWeights(op, one.table, one.feature, false, one.p, stream));
+    }
+    if (!one.ready) {
+      RESEMBED_RETURN_IF_ERROR(ScoreGradients(op, one.table, one.feature, one.grad, one.p, one.dz, stream));
+    }
+    if (one.grad.grad_query == nullptr) return RESEMBED_OK;
+    resembed_feature sum;
+    const resembed_feature* list;
+    return Forward(op, one.Sum(&sum, &list), call.tables, one.sum_memory, call.place);
+  });
+}
+
 }  // namespace resembed::detail::cuda

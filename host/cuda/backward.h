@@ -41,9 +41,4 @@ void StoreSources(const BackwardCall& call, const BackwardWork& work, const Back
 resembed_status RecomputePositions(const char* op, const BackwardCall& call, const BackwardWork& work,
                                    const BackwardRegions& regions);
 
-// Scores of attention pooling, their gradients and those of the queries. Reads tables and writes none. The device is
-// current.
-resembed_status AttentionGradients(const char* op, const BackwardCall& call, const BackwardWork& work,
-                                   const BackwardRegions& regions);
-
 }  // namespace resembed::detail::cuda

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "host/cuda/attention.h"
 #include "host/cuda/device.h"
 #include "host/cuda/launch_tables.h"
 #include "host/cuda/step.h"
