@@ -12,15 +12,15 @@ import subprocess
 import sys
 import time
 
-EVERY = "plain,plain_l2,plain_2x,plain_pretrained,central,avg,gcn,att,assign"
-RIVALS = "plain,plain_2x,plain_pretrained,central,avg"
+EVERY = "plain,plain_l2,plain_2x,plain_pretrained,central,avg,att,central_pretrained,avg_pretrained,att_pretrained"
+RIVALS = "plain,plain_2x,plain_pretrained,central,avg,central_pretrained,avg_pretrained"
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
 LAMBDAS = (0.0, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 NOISES = (0.0, 0.1, 0.3, 0.5)
 ITEMS = (1000, 2000, 4000, 8000, 16000)  # of 80 interests
 ROW_KEYS = ("epochs", "best_epoch", "capped", "valid", "auc", "auc_pop", "hr20", "hr20_new", "hr20_repeat", "logloss", "gap",
             "parameters", "seconds", "ratio", "over_plain", "over_plain_2x", "over_plain_pretrained", "over_central",
-            "over_baselines", "epochs_to_plain")
+            "over_central_pretrained", "over_baselines", "epochs_to_plain")
 
 
 def experiments(data, small):
@@ -32,12 +32,12 @@ def experiments(data, small):
 
     if small:
         log = ["--users", 400, "--items", 160, "--interests", 8, "--dim", 8, "--epochs", 3]
-        add("generated", "generated", None, "plain,plain_2x,plain_pretrained,central,avg", "--tune", *log)
+        add("generated", "generated", None, RIVALS, "--tune", *log)
         for fraction in (0.3, 0.9):
             add(f"fraction_{fraction}", "fraction", fraction, RIVALS, "--train-fraction", fraction, *log)
         for value in (0.0, 0.01):
             add(f"lambda_{value}", "lambda", value, "plain_l2,central,avg", "--lambda", value, "--head", "mlp", *log)
-        add("time", "generated_time", None, RIVALS, "--split", "time", *log)
+        add("generated_time", "generated_time", None, RIVALS, "--split", "time", *log)
         return runs
     if data:
         log = ["--data", data]
@@ -77,7 +77,10 @@ def collect(folder, group, value):
         for name, row in rows.items():
             heads[head][name] = {key: row.get(key) for key in ROW_KEYS}
             heads[head][name]["radius"] = row["envelope"]["radius"]
-            heads[head][name]["tuned"] = (row.get("tuning") or {}).get("chosen")
+            tuning = metrics.get("tuning", {}).get(head, {}).get(name)
+            if tuning:
+                point = tuning["points"][tuning["chosen"]]
+                heads[head][name]["tuned"] = {key: point[key] for key in ("lr", "lambda")}
     data = {key: metrics["data"].get(key) for key in ("source", "users", "items", "events", "train_users", "test_users",
                                                        "repeat_share", "unknown_share")}
     config = {key: metrics["config"].get(key) for key in ("seeds", "version")}

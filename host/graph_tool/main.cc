@@ -74,7 +74,8 @@ void AddCounting(CLI::App* app, Options* o) {
 void AddLog(CLI::App* app, Options* o) {
   app->add_option("--data", o->data, "Log to read: .tsv or .csv, plain or .gz")->required();
   app->add_option("--columns", o->columns, "Which column is what: user=NAME,item=NAME,order=NAME");
-  app->add_option("--memory", o->memory_gb, "GB for sorting the log, then for pair counts; what is beyond goes to files in --out")
+  app->add_option("--memory", o->memory_gb,
+                  "GB for sorting the log, then for pair counts; what is beyond goes to files in --out")
       ->check(CLI::Range(0.001, 100000.0))
       ->capture_default_str();
   app->add_option("--backend", o->backend, "Where pairs are counted and lists made; the files are the same")

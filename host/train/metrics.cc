@@ -157,7 +157,7 @@ Json RowJson(const RunData& run, Head head, const std::string& variant, const st
     json["epochs_to_plain"] = EpochsToPlain(rows, plain->second);
   }
   const Figures mean = MeanOfSeeds(figures);
-  for (const char* base : {"plain", "plain_2x", "plain_pretrained", "central"}) {
+  for (const char* base : {"plain", "plain_2x", "plain_pretrained", "central", "central_pretrained"}) {
     const std::string key = std::string("over_") + base;
     json[key] = nullptr;
     const auto found = run.rows.find({head, base});

@@ -35,7 +35,7 @@ std::string Over(const Json& row, const char* figure) {
 
 void AppendRow(const std::string& name, const Json& row, bool model, std::string* text) {
   char line[320];
-  std::snprintf(line, sizeof(line), "  %-16s %s %s %s %s %s", name.c_str(), Cell(row, "auc").c_str(),
+  std::snprintf(line, sizeof(line), "  %-18s %s %s %s %s %s", name.c_str(), Cell(row, "auc").c_str(),
                 Cell(row, "auc_pop").c_str(), Cell(row, "hr20").c_str(), Cell(row, "hr20_new").c_str(),
                 Cell(row, "hr20_repeat").c_str());
   *text += line;
@@ -56,7 +56,7 @@ std::string FigureTable(const Json& metrics) {
   bool capped = false;
   for (const auto& [head, rows] : metrics["heads"].items()) {
     text += head +
-            "\n                      auc au_pop   hr20    new repeat logloss  gap  ratio  epochs seconds  "
+            "\n                        auc au_pop   hr20    new repeat logloss  gap  ratio  epochs seconds  "
             "auc over plain\n";
     for (const char* name : {"popularity", "covisit", "covisit_seen", "itemknn", "itemknn_seen"}) {
       if (metrics["baselines"].contains(name)) AppendRow(name, metrics["baselines"][name], false, &text);

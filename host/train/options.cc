@@ -90,7 +90,7 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->group("Run");
   std::string all;
   for (const Variant& variant : Variants()) all += (all.empty() ? "" : ",") + std::string(variant.name);
-  app->add_option("--variants", *variants, "Some of " + all + "; all but plain_pretrained by default")
+  app->add_option("--variants", *variants, "Some of " + all + "; all that are not pretrained by default")
       ->group("Run");
   app->add_flag("--tune", o->tune,
                 "Choose lr and lambda of every variant on validation, from one grid (docs/concepts.md)")

@@ -203,8 +203,9 @@ double PretrainSeconds(const TrainingView& view, int window, int64_t dim) {
 }
 
 void StartFrom(const Pretrained& pretrained, const LogView& view, double init, Learner* learner) {
+  const bool has_center = learner->embedding().table().central != nullptr;
   for (const StateTensor& tensor : learner->Weights()) {
-    if (tensor.name != "residual") continue;
+    if (tensor.name != (has_center ? "central" : "residual")) continue;
     for (const int32_t item : view.training->candidates) {
       for (int64_t at = item * tensor.cols; at < (item + 1) * tensor.cols; ++at) {
         tensor.data[at] = static_cast<float>(init) * pretrained.rows[static_cast<size_t>(at)];

@@ -43,7 +43,8 @@ bool Pretrain(const PretrainTask& task, Pretrained* result);
 // What it takes on one core of about 3 GHz, roughly: for the progress.
 double PretrainSeconds(const TrainingView& view, int window, int64_t dim);
 
-// Rows of the table named "residual" become `init` times the pretrained ones, where training touched the item.
+// Rows of C become `init` times the pretrained ones, where training touched the item; without a central part those of
+// R. For a central part of one row an item.
 void StartFrom(const Pretrained& pretrained, const LogView& view, double init, Learner* learner);
 
 }  // namespace resembed::train

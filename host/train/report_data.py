@@ -11,8 +11,9 @@ LABELS = {
     "auc_pop": "auc_pop (popular negatives)",
     "hr20": "hr20 (all items)",
 }
-VARIANTS = ("plain", "plain_l2", "plain_2x", "plain_pretrained", "central", "avg", "gcn", "att", "assign")
-GRAPH = ("central", "avg", "gcn", "att", "assign")
+VARIANTS = ("plain", "plain_l2", "plain_2x", "plain_pretrained", "central", "avg", "gcn", "att", "central_pretrained",
+            "avg_pretrained", "att_pretrained", "assign")
+GRAPH = ("central", "avg", "gcn", "att", "central_pretrained", "avg_pretrained", "att_pretrained", "assign")
 BASELINES = ("popularity", "covisit", "covisit_seen", "itemknn", "itemknn_seen")
 VALID_FIGURE = {"mlp": "auc", "din": "auc", "dot": "hr20"}
 

@@ -16,6 +16,12 @@ const std::vector<Variant>& Variants() {
       {"avg", RESEMBED_CENTRAL_UNIFORM, true, true, 1, "mean of the neighbors' central rows + residual"},
       {"gcn", RESEMBED_CENTRAL_STORED, true, true, 1, "central rows weighted by the graph + residual"},
       {"att", RESEMBED_CENTRAL_ATTENTION, true, true, 1, "central rows weighted by attention + residual"},
+      {"central_pretrained", RESEMBED_CENTRAL_UNIFORM, false, false, 1,
+       "central whose rows start from skip-gram vectors", true},
+      {"avg_pretrained", RESEMBED_CENTRAL_UNIFORM, true, true, 1,
+       "avg whose central rows start from skip-gram vectors", true},
+      {"att_pretrained", RESEMBED_CENTRAL_ATTENTION, true, true, 1,
+       "att whose central rows start from skip-gram vectors", true},
       {"assign", RESEMBED_CENTRAL_ASSIGNMENT, true, true, 1, "one center per interest + residual"},
   };
   return variants;

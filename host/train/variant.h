@@ -16,7 +16,7 @@ struct Variant {
   bool penalty;             // lambda/2 times the sum of squares over touched rows of R
   int dim_factor;           // 2: as many parameters as a table pair of the simple dim
   const char* says;         // for --help and the report
-  bool pretrained = false;  // rows start as skip-gram vectors (pretrain.h)
+  bool pretrained = false;  // rows of C, without a center of R, start as skip-gram vectors (pretrain.h)
 };
 
 const std::vector<Variant>& Variants();

@@ -215,6 +215,10 @@ struct Part {
 template <bool kPlain, int kCols, int kTiles>
 constexpr int kLeastBlocks = !kPlain || !gpu::kTightRegisters ? 2 : kCols == 1 ? 4 : kTiles == 1 ? 3 : 2;
 
+// The widest sum with a second row a term (attention pooling) takes more than two blocks leave it.
+template <bool kPlain, int kCols, int kTiles>
+constexpr int kLeastBlocksOfItems = !kPlain && kCols == 4 && kTiles == 4 ? 1 : kLeastBlocks<kPlain, kCols, kTiles>;
+
 using Tables = Batch<BackwardParams>;
 
 template <bool kPairs, bool kPlain, int kCols, int kTiles>
@@ -234,7 +238,7 @@ __global__ void __launch_bounds__(256, kCols == 1 ? kLeastBlocks<kPlain, kCols, 
 }
 
 template <bool kPlain, int kCols, int kTiles>
-__global__ void __launch_bounds__(256, kLeastBlocks<kPlain, kCols, kTiles>) ItemsKernel(const __grid_constant__ Tables batch) {
+__global__ void __launch_bounds__(256, kLeastBlocksOfItems<kPlain, kCols, kTiles>) ItemsKernel(const __grid_constant__ Tables batch) {
   ForEntries(batch, [](const BackwardParams& params, int64_t block) {
     const Part<kCols, kTiles> part(params, block);
     const int64_t run = part.run, first_tile = part.first_tile;

@@ -88,14 +88,28 @@ TEST(Pretrain, ATableStartsFromTheRowsWhereTrainingTouchedTheItem) {
   hyper.init = 2.0;
   hyper.optimizer = "adam";
   Pool pool(1);
-  const InterestGraph graph;
-  const auto learner = MakeLearner(*FindVariant("plain"), graph, groups.view, hyper, 1, &pool);
-  const std::vector<float> before(learner->Weights()[0].data, learner->Weights()[0].data + kItems * kDim);
-  StartFrom(pretrained, groups.view, hyper.init, learner.get());
-  const StateTensor table = learner->Weights()[0];
-  for (size_t at = 0; at < before.size(); ++at) {
-    const bool touched = at < static_cast<size_t>(40 * kDim);
-    EXPECT_EQ(table.data[at], touched ? 2.0f * pretrained.rows[at] : before[at]) << at;
+  const InterestGraph graph = BuildGraph(groups.log, groups.split, 2, 3, 1.0);
+  for (const char* name : {"plain_pretrained", "avg_pretrained", "central_pretrained"}) {
+    SCOPED_TRACE(name);
+    const Variant& variant = *FindVariant(name);
+    const auto learner = MakeLearner(variant, graph, groups.view, hyper, 1, &pool);
+    const auto find = [&learner](const char* wanted) {
+      for (const StateTensor& tensor : learner->Weights()) {
+        if (tensor.name == wanted) return std::vector<float>(tensor.data, tensor.data + tensor.size());
+      }
+      return std::vector<float>();
+    };
+    const char* started = IsGraphVariant(variant) ? "central" : "residual";
+    const std::vector<float> before = find(started);
+    ASSERT_EQ(before.size(), static_cast<size_t>(kItems * kDim));
+    StartFrom(pretrained, groups.view, hyper.init, learner.get());
+    const std::vector<float> after = find(started);
+    for (size_t at = 0; at < before.size(); ++at) {
+      const bool touched = at < static_cast<size_t>(40 * kDim);
+      EXPECT_EQ(after[at], touched ? 2.0f * pretrained.rows[at] : before[at]) << at;
+    }
+    if (!IsGraphVariant(variant)) continue;
+    for (const float value : find("residual")) EXPECT_EQ(value, 0.0f);  // R starts at 0 as ever
   }
 }
 
