@@ -48,9 +48,13 @@ Feature = struct("resembed_feature", ("table", c_int32), ("pooling", c_int32),
                  ("offsets", c_void_p), ("offset_dtype", c_int32), ("n_bags", c_int64), ("bag_length", c_int64),
                  ("weights", c_void_p), ("has_padding", c_int32), ("padding_id", c_int64),
                  ("output", c_void_p), ("output_stride", c_int64), ("output_dtype", c_int32),
-                 ("saved_argmax", c_void_p))
+                 ("saved_argmax", c_void_p), ("query", c_void_p),
+                 ("query_stride", c_int64), ("attention_activation", c_int32), ("attention_scale", c_float),
+                 ("saved_attention", c_void_p))
 FeatureGrad = struct("resembed_feature_grad", ("grad_output", c_void_p), ("grad_output_stride", c_int64),
-                     ("grad_output_dtype", c_int32), ("grad_weights", c_void_p))
+                     ("grad_output_dtype", c_int32), ("grad_weights", c_void_p),
+                     ("grad_query", c_void_p), ("grad_query_stride", c_int64), ("grad_scores", c_void_p),
+                     ("grad_scores_ready", c_int32))
 Optimizer = struct("resembed_optimizer", ("kind", c_int32), ("lr", c_float), ("beta1", c_float), ("beta2", c_float),
                    ("eps", c_float), ("weight_decay", c_float), ("decay", c_int32), ("max_row_norm", c_float),
                    ("grad_scale", c_float), ("step", c_int64), ("lr_device", c_void_p), ("step_device", c_void_p),
