@@ -26,9 +26,13 @@ class Exported:
         self.row = {item: row for row, item in enumerate(self.ids)}
         self.items = self.arrays["items"]
 
+    def last(self, history):
+        """Rows of the last items that the model knows, the newest first."""
+        return [self.row[item] for item in reversed(history) if item in self.row][: self.model["history"]]
+
     def pooled(self, history):
-        """Weighted sum of the last items, the newest first."""
-        known = [self.row[item] for item in reversed(history) if item in self.row][: self.model["history"]]
+        """Weighted sum of the last items."""
+        known = self.last(history)
         if not known:
             return np.zeros(self.model["dim"])
         weights = self.model["history_decay"] ** np.arange(len(known))
@@ -46,11 +50,20 @@ class Exported:
         """dot: the item embedding, and its bias as one more column."""
         return np.column_stack([self.items, self.arrays["item_bias"]])
 
+    def attended(self, history):
+        """din: for each item, the history's items weighted by a softmax of products with it."""
+        score = self.model["attention_scale"] * (self.items @ history.T)
+        weight = np.exp(score - score.max(axis=1, keepdims=True))
+        return weight / weight.sum(axis=1, keepdims=True) @ history
+
     def scores(self, history):
         if self.model["head"] == "dot":
             return self.item_vectors() @ self.query(history)
         w = {name[len("mlp.") :]: array for name, array in self.arrays.items() if name.startswith("mlp.")}
         z = self.pooled(history) @ w["history_weight"] + self.items @ w["item_weight"] + w["bias1"][:, 0]
+        known = self.last(history)
+        if self.model["head"] == "din" and known:  # and what each candidate attends to
+            z = z + self.attended(self.items[known]) @ w["attended_weight"]
         hidden = np.maximum(np.maximum(z, 0) @ w["weight2"] + w["bias2"][:, 0], 0)
         return hidden @ w["weight3"][:, 0] + w["bias3"][0, 0]
 

@@ -42,14 +42,15 @@ void Export(const UseOptions& options) {
   }
   WriteText((out / "ids.tsv").string(), ids);
   const Hyper& hyper = model.hyper;
-  const nlohmann::json description = {{"head", HeadName(hyper.head)},
-                                      {"variant", model.variant},
-                                      {"items", n},
-                                      {"dim", dim},
-                                      {"history", hyper.history_length},
-                                      {"history_decay", hyper.history_decay},
-                                      {"history_normalized", hyper.normalize_history},
-                                      {"repeat_features", hyper.repeat_features}};
+  nlohmann::json description = {{"head", HeadName(hyper.head)},
+                                {"variant", model.variant},
+                                {"items", n},
+                                {"dim", dim},
+                                {"history", hyper.history_length},
+                                {"history_decay", hyper.history_decay},
+                                {"history_normalized", hyper.normalize_history},
+                                {"repeat_features", hyper.repeat_features}};
+  if (hyper.head == Head::kDin) description["attention_scale"] = hyper.attention_scale;
   WriteText((out / "model.json").string(), description.dump(1) + "\n");
 }
 

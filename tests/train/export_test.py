@@ -61,7 +61,7 @@ class Export(unittest.TestCase):
             for user, history in cls.histories.items():
                 file.writelines(f"{user}\t{item}\t{at}\n" for at, item in enumerate(history))
         run("--data", cls.at("log.tsv"), "--out", cls.at("run"), "--variants", "avg,plain", "--dim", "8", "--epochs",
-            "3", "--no-report")
+            "3", "--head", "all", "--no-report")
         run("--data", cls.at("log.tsv"), "--out", cls.at("whole"), "--variants", "att", "--dim", "8", "--epochs", "2",
             "--head", "dot", "--query-transform", "1", "--preset", "paper", "--no-report")
 
@@ -190,6 +190,9 @@ class Export(unittest.TestCase):
 
     def test_the_head_of_mlp_is_there(self):
         self.check_ranking("run/mlp/avg")
+
+    def test_the_head_of_din_is_there(self):
+        self.check_ranking("run/din/avg")
 
 
 if __name__ == "__main__":

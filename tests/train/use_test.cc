@@ -47,8 +47,8 @@ class Use : public ::testing::Test {
   static void SetUpTestSuite() {
     out_ = new Folder("use");
     std::vector<std::string> arguments = SmallLog();
-    for (const char* word :
-         {"--variants", "plain_2x,gcn,att,assign", "--train-fraction", "0.1", "--epochs", "3"})
+    for (const char* word : {"--variants", "plain_2x,gcn,att,assign", "--train-fraction", "0.1", "--epochs",
+                             "3", "--head", "all"})
       arguments.emplace_back(word);
     arguments.insert(arguments.end(), {"--out", out_->path()});
     const Outcome run = Train(arguments);
@@ -96,7 +96,7 @@ Split* Use::split_ = nullptr;
 
 TEST_F(Use, RecommendFindsTheItemsThatTheEvaluationFound) {
   const json metrics = ReadJson(*out_ / "metrics.json");
-  for (const std::string head : {"mlp", "dot"}) {
+  for (const std::string head : {"mlp", "dot", "din"}) {
     for (const std::string variant : {"plain_2x", "gcn", "att", "assign"}) {
       SCOPED_TRACE(head + " " + variant);
       const Outcome run = Recommend(head + "/" + variant);
