@@ -84,7 +84,8 @@ def collect(folder, group, value):
     data = {key: metrics["data"].get(key) for key in ("source", "users", "items", "events", "train_users", "test_users",
                                                        "repeat_share", "unknown_share")}
     config = {key: metrics["config"].get(key) for key in ("seeds", "version")}
-    return short({"group": group, "value": value, "data": data, "config": config, "baselines": metrics["baselines"], "heads": heads})
+    baselines = {name: {key: part for key, part in row.items() if key != "seconds"} for name, row in metrics["baselines"].items()}
+    return short({"group": group, "value": value, "data": data, "config": config, "baselines": baselines, "heads": heads})
 
 
 def main():
