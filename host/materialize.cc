@@ -111,7 +111,7 @@ void Run(const resembed_materialize_args& args, const resembed_table& table, con
       const ItemRows* ahead;
       const ItemRows* rows = stream.Next(&ahead);
       if (ahead != nullptr) {
-        compose_ahead(e, 1.0f, *rows, *ahead, table.dim);
+        compose_ahead(e, *rows, *ahead, table.dim);
       } else {
         ops.compose(e, *rows, table.dim);
       }

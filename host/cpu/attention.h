@@ -40,7 +40,7 @@ class AttentionTile {
     } else {
       float* e = scratch_ + size_ * dim_;
       if (ahead != nullptr) {
-        compose_ahead_(e, 1.0f, *rows, *ahead, dim_);
+        compose_ahead_(e, *rows, *ahead, dim_);
       } else {
         ops_.compose(e, *rows, dim_);
       }

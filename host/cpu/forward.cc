@@ -296,7 +296,7 @@ void ComposeUnique(const ForwardFeature& owner, const PlanRuns& items, const Row
       const ItemRows* rows = stream.Next(&ahead);
       float* e = owner.composed + run * table.dim;
       if (ahead != nullptr) {
-        compose_ahead(e, 1.0f, *rows, *ahead, table.dim);
+        compose_ahead(e, *rows, *ahead, table.dim);
       } else {
         ops.compose(e, *rows, table.dim);
       }

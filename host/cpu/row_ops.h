@@ -44,7 +44,7 @@ struct ItemBatch {
 
 // y[c] += a_0 e_0[c], then a_1 e_1[c], ...: each embedding formed first, in registers.
 using PoolFunction = void (*)(float* y, const ItemBatch& batch, int64_t dim);
-using ComposeFunction = void (*)(float* y, float a, const ItemRows& rows, const ItemRows& ahead, int64_t dim);
+using ComposeFunction = void (*)(float* y, const ItemRows& rows, const ItemRows& ahead, int64_t dim);
 
 // Element types are F32, F16, BF16; dim >= 1; any alignment of the element type.
 struct RowOps {

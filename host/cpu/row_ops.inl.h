@@ -75,7 +75,7 @@ struct ComposeBody {
 };
 
 template <resembed_dtype kCentral, resembed_dtype kResidual, bool kAhead>
-void ComposeTyped(float* y, float, const ItemRows& rows, const ItemRows& ahead, int64_t dim) {
+void ComposeTyped(float* y, const ItemRows& rows, const ItemRows& ahead, int64_t dim) {
   ForColumns(dim, ComposeBody<kCentral, kResidual, kAhead>{y, rows, ahead});
 }
 
@@ -89,7 +89,7 @@ constexpr ComposeFunction kComposeByType[3][3] = {
      ComposeTyped<RESEMBED_BF16, RESEMBED_BF16, false>}};
 
 void Compose(float* e, const ItemRows& rows, int64_t dim) {
-  kComposeByType[rows.central_dtype][rows.residual_dtype](e, 1.0f, rows, rows, dim);
+  kComposeByType[rows.central_dtype][rows.residual_dtype](e, rows, rows, dim);
 }
 
 // The sum of a tile stays in registers over all items.

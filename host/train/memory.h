@@ -17,7 +17,7 @@ int64_t AvailableBytes();
 int64_t ResidentBytes();      // of this process now; 0 = unknown
 int64_t PeakResidentBytes();  // of this process so far
 
-// Host memory of a row in training, of its evaluation, and the larger of what the two take together.
+// Host memory of a row: in training, and what its evaluation takes besides.
 struct RowMemory {
   int64_t tables = 0;      // R and C
   int64_t optimizer = 0;   // their state

@@ -92,17 +92,21 @@ std::string ItemsTable(const std::vector<std::string>& names) {
 
 void WriteItems(const ItemNames& items, const std::string& path) { WriteText(path, ItemsTable(items.all())); }
 
-void WriteText(const std::string& path, const std::string& text) {
+void WriteFile(const std::string& path, const std::function<void(std::ostream&)>& write) {
   const std::string partial = path + ".part";
   {
     std::ofstream file(partial, std::ios::binary);
-    file << text;
+    write(file);
     file.close();
     if (!file) throw Error{path + ": cannot be written"};
   }
   std::error_code error;
   std::filesystem::rename(partial, path, error);
   if (error) throw Error{path + ": cannot be written (" + error.message() + ")"};
+}
+
+void WriteText(const std::string& path, const std::string& text) {
+  WriteFile(path, [&text](std::ostream& file) { file << text; });
 }
 
 }  // namespace resembed::train

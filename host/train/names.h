@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <iosfwd>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -36,6 +38,7 @@ std::string ItemsTable(const std::vector<std::string>& names);
 void WriteItems(const ItemNames& items, const std::string& path);
 
 // Writes beside `path`, then renames. Throws Error.
+void WriteFile(const std::string& path, const std::function<void(std::ostream&)>& write);
 void WriteText(const std::string& path, const std::string& text);
 
 }  // namespace resembed::train

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/train/npy.h"
 
-#include <filesystem>
-#include <fstream>
+#include <ostream>
 
-#include "host/train/log.h"
+#include "host/train/names.h"
 
 namespace resembed::train {
 
@@ -21,17 +20,12 @@ void WriteNpy(const std::string& path, const std::vector<int64_t>& shape, const 
   header += "), }";
   // Magic, version and length take 10 bytes; the data begin on a multiple of 64, the header ends with a line end.
   header.append(63 - (10 + header.size()) % 64, ' ').append("\n");
-  const std::string partial = path + ".part";
-  std::ofstream file(partial, std::ios::binary);
-  file.write("\x93NUMPY\x01\x00", 8);
-  file.put(static_cast<char>(header.size() & 0xFF)).put(static_cast<char>(header.size() >> 8));
-  file << header;
-  file.write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size * 4));
-  file.close();
-  if (!file) throw Error{path + ": cannot be written"};
-  std::error_code error;
-  std::filesystem::rename(partial, path, error);
-  if (error) throw Error{path + ": cannot be written (" + error.message() + ")"};
+  WriteFile(path, [&](std::ostream& file) {
+    file.write("\x93NUMPY\x01\x00", 8);
+    file.put(static_cast<char>(header.size() & 0xFF)).put(static_cast<char>(header.size() >> 8));
+    file << header;
+    file.write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size * 4));
+  });
 }
 
 }  // namespace resembed::train
