@@ -2,61 +2,83 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runs of the study: run.py TRAINER FOLDER [--data LOG] [--small]; called by docs/study.sh.
 
-Each experiment is one call of resembed-train in FOLDER/NAME; what is there is kept. FOLDER/study.json gets what
-write.py reads: of each experiment the command, the log's size and every row's figures with their intervals.
+Each experiment is one call of resembed-train for each head, in FOLDER/NAME/HEAD; what is there is kept. As many calls
+run at once as there are cores, with one thread each. FOLDER/study.json gets what write.py reads: of each experiment
+the command, the log's size and every row's figures with their intervals.
 """
 import argparse
+import concurrent.futures
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import time
 
-EVERY = "plain,plain_l2,plain_2x,plain_pretrained,central,avg,att,central_pretrained,avg_pretrained,att_pretrained"
+EVERY = "plain,plain_2x,plain_pretrained,central,avg,att,central_pretrained,avg_pretrained,att_pretrained"
 RIVALS = "plain,plain_2x,plain_pretrained,central,avg,central_pretrained,avg_pretrained"
-FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
-LAMBDAS = (0.0, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
-NOISES = (0.0, 0.1, 0.3, 0.5)
-ITEMS = (1000, 2000, 4000, 8000, 16000)  # of 80 interests
+FRACTIONS = (0.1, 0.3, 0.6, 0.9)  # of the training users; 1 is in another experiment
+LAMBDAS = (0.0, 0.001, 0.01, 0.1, 1.0)
+NOISES = (0.0, 0.3, 0.6)  # .1 is in `half`
+ITEMS = (400, 1000, 4000, 8000)  # of 40 interests; 2000 are in `half`
 ROW_KEYS = ("epochs", "best_epoch", "capped", "valid", "auc", "auc_pop", "hr20", "hr20_new", "hr20_repeat", "logloss", "gap",
             "parameters", "seconds", "ratio", "over_plain", "over_plain_2x", "over_plain_pretrained", "over_central",
             "over_central_pretrained", "over_baselines", "epochs_to_plain")
 
 
+class Experiment:
+    """name; group and value: the place on the group's axis; tuned: the experiment whose lr and lambda it takes."""
+
+    def __init__(self, name, group, value, variants, *arguments, heads=("mlp", "dot"), tuned=None):
+        self.name, self.group, self.value, self.heads, self.tuned = name, group, value, heads, tuned
+        self.arguments = ["--variants", variants, *map(str, arguments)]
+
+    def command(self, trainer, folder, head, seeds):
+        tuned = ["--tuned", folder / self.tuned / head / "metrics.json"] if self.tuned else []
+        return [trainer, *self.arguments, *map(str, tuned), "--head", head, "--seeds", str(seeds), "--threads", "1",
+                "--no-report", "--resume", "--out", str(folder / self.name / head)]
+
+
 def experiments(data, small):
-    """(name, group, value, arguments) of every run; value: the place on the group's axis."""
+    """Every run, in the order they start; one that takes another's settings comes after it."""
     runs = []
 
-    def add(name, group, value, variants, *arguments):
-        runs.append((name, group, value, ["--variants", variants, *map(str, arguments)]))
+    def add(*what, **how):
+        runs.append(Experiment(*what, **how))
+
+    def lambdas(name, values, log):
+        """plain and central have no residual to hold back: once is enough."""
+        for value in values:
+            rows = "plain,central,plain_l2,avg" if value == values[0] else "plain_l2,avg"
+            add(f"{name}_{value}", name, value, rows, "--lambda", value, *log, heads=("mlp",))
 
     if small:
         log = ["--users", 400, "--items", 160, "--interests", 8, "--dim", 8, "--epochs", 3]
         add("generated", "generated", None, RIVALS, "--tune", *log)
+        add("generated_time", "generated_time", None, RIVALS, "--split", "time", *log, tuned="generated")
         for fraction in (0.3, 0.9):
-            add(f"fraction_{fraction}", "fraction", fraction, RIVALS, "--train-fraction", fraction, *log)
-        for value in (0.0, 0.01):
-            add(f"lambda_{value}", "lambda", value, "plain_l2,central,avg", "--lambda", value, "--head", "mlp", *log)
-        add("generated_time", "generated_time", None, RIVALS, "--split", "time", *log)
+            add(f"fraction_{fraction}", "fraction", fraction, RIVALS, "--train-fraction", fraction, *log, tuned="generated")
+        lambdas("lambda", (0.0, 0.01), log)
         return runs
     if data:
         log = ["--data", data]
         add("retail_user", "retail_user", None, EVERY, "--tune", *log)
-        add("retail_time", "retail_time", None, EVERY, "--tune", "--split", "time", *log)
-        for fraction in FRACTIONS:
-            add(f"retail_fraction_{fraction}", "retail_fraction", fraction, RIVALS, "--train-fraction", fraction, *log)
-        for value in LAMBDAS:
-            add(f"retail_lambda_{value}", "retail_lambda", value, "plain_l2,central,avg", "--lambda", value, "--head", "mlp", *log)
-    add("generated", "generated", None, EVERY, "--tune")
-    add("generated_time", "generated_time", None, EVERY, "--split", "time")
+    add("generated", "generated", None, RIVALS, "--tune")
+    if data:
+        add("retail_time", "retail_time", None, EVERY, "--split", "time", *log, tuned="retail_user")
+        for fraction in FRACTIONS[:3]:
+            add(f"retail_fraction_{fraction}", "retail_fraction", fraction, EVERY, "--train-fraction", fraction, *log, tuned="retail_user")
+        lambdas("retail_lambda", LAMBDAS, log)
+    add("generated_time", "generated_time", None, RIVALS, "--split", "time", tuned="generated")
+    log = ["--users", 5000, "--items", 2000, "--interests", 40]
+    add("half", "half", None, RIVALS, *log, tuned="generated")
     for fraction in FRACTIONS:
-        add(f"fraction_{fraction}", "fraction", fraction, RIVALS, "--train-fraction", fraction)
-    for value in LAMBDAS:
-        add(f"lambda_{value}", "lambda", value, "plain_l2,central,avg", "--lambda", value, "--head", "mlp")
+        add(f"fraction_{fraction}", "fraction", fraction, RIVALS, "--train-fraction", fraction, *log, tuned="generated")
     for noise in NOISES:
-        add(f"noise_{noise}", "noise", noise, RIVALS, "--noise", noise)
+        add(f"noise_{noise}", "noise", noise, RIVALS, "--noise", noise, *log, tuned="generated")
     for items in ITEMS:
-        add(f"items_{items}", "items", items, RIVALS, "--items", items)
+        add(f"items_{items}", "items", items, RIVALS, "--users", 5000, "--items", items, "--interests", 40, tuned="generated")
+    lambdas("lambda", LAMBDAS, log)
     return runs
 
 
@@ -69,23 +91,55 @@ def short(value):
     return round(value, 5) if isinstance(value, float) else value
 
 
-def collect(folder, group, value):
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+def collect(folder, experiment):
+    parts = [json.loads((folder / experiment.name / head / "metrics.json").read_text(encoding="utf-8")) for head in experiment.heads]
     heads = {}
-    for head, rows in metrics["heads"].items():
-        heads[head] = {}
-        for name, row in rows.items():
-            heads[head][name] = {key: row.get(key) for key in ROW_KEYS}
-            heads[head][name]["radius"] = row["envelope"]["radius"]
-            tuning = metrics.get("tuning", {}).get(head, {}).get(name)
-            if tuning:
-                point = tuning["points"][tuning["chosen"]]
-                heads[head][name]["tuned"] = {key: point[key] for key in ("lr", "lambda")}
+    for metrics in parts:
+        for head, rows in metrics["heads"].items():
+            heads[head] = {}
+            for name, row in rows.items():
+                heads[head][name] = {key: row.get(key) for key in ROW_KEYS}
+                heads[head][name]["radius"] = row["envelope"]["radius"]
+                tuning = metrics.get("tuning", {}).get(head, {}).get(name)
+                if tuning:
+                    point, rates = tuning["points"][tuning["chosen"]], [point["lr"] for point in tuning["points"]]
+                    heads[head][name]["tuned"] = {key: point[key] for key in ("lr", "lambda")}
+                    heads[head][name]["tuned"]["edge"] = len(rates) > 1 and point["lr"] in (min(rates), max(rates))
+    metrics = parts[0]
     data = {key: metrics["data"].get(key) for key in ("source", "users", "items", "events", "train_users", "test_users",
                                                        "repeat_share", "unknown_share")}
     config = {key: metrics["config"].get(key) for key in ("seeds", "version")}
     baselines = {name: {key: part for key, part in row.items() if key != "seconds"} for name, row in metrics["baselines"].items()}
-    return short({"group": group, "value": value, "data": data, "config": config, "baselines": baselines, "heads": heads})
+    return short({"group": experiment.group, "value": experiment.value, "data": data, "config": config, "baselines": baselines,
+                  "heads": heads})
+
+
+def run_all(trainer, folder, runs, seeds):
+    """Runs every experiment's heads, so many at once as there are cores; ends the program where one fails."""
+    begin, waiting = time.monotonic(), [(experiment, head) for experiment in runs for head in experiment.heads]
+    total, finished, running = len(waiting), set(), {}
+
+    def call(experiment, head):
+        command = experiment.command(trainer, folder, head, seeds)
+        return command, subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        while waiting or running:
+            for key in [key for key in waiting if key[0].tuned is None or (key[0].tuned, key[1]) in finished]:
+                if len(running) >= pool._max_workers:
+                    break
+                waiting.remove(key)
+                running[pool.submit(call, *key)] = key
+            for future in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done:
+                experiment, head = running.pop(future)
+                command, run = future.result()
+                if run.returncode != 0:
+                    sys.exit(f"{' '.join(command)}\n{run.stderr[-2000:]}\nrun.py: {experiment.name} ended with {run.returncode}; "
+                             "the same command goes on from there")
+                finished.add((experiment.name, head))
+                print(f"[{len(finished)}/{total}] {experiment.name}, {head}, done after {(time.monotonic() - begin) / 60:.1f} min",
+                      file=sys.stderr, flush=True)
+    return (time.monotonic() - begin) / 60
 
 
 def main():
@@ -99,22 +153,15 @@ def main():
     seeds = given.seeds or (2 if given.small else 5)
     runs = experiments(given.data, given.small)
     given.folder.mkdir(parents=True, exist_ok=True)
-    begin, study = time.monotonic(), {}
-    for number, (name, group, value, arguments) in enumerate(runs, 1):
-        out = given.folder / name
-        print(f"[{number}/{len(runs)}] {name}  after {(time.monotonic() - begin) / 60:.1f} min", file=sys.stderr, flush=True)
-        command = [given.trainer, *arguments, "--seeds", str(seeds), "--no-report", "--resume", "--out", str(out)]
-        run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        if run.returncode != 0:
-            sys.exit(f"{' '.join(command)}\n{run.stderr[-2000:]}\nrun.py: {name} ended with {run.returncode}; "
-                     "the same command goes on from there")
-        study[name] = collect(out, group, value)
-        shown = [part for part in arguments if part != given.data]
-        study[name]["arguments"] = " ".join(shown).replace("--data ", "")
-    seconds = time.monotonic() - begin
-    text = json.dumps({"seeds": seeds, "small": given.small, "minutes": round(seconds / 60, 1), "experiments": study}, indent=0)
+    minutes, study = run_all(given.trainer, given.folder, runs, seeds), {}
+    for experiment in runs:
+        study[experiment.name] = collect(given.folder, experiment)
+        shown = [part for part in experiment.arguments if part not in ("--data", given.data)]
+        study[experiment.name]["arguments"] = " ".join(shown)
+        study[experiment.name]["tuned"] = experiment.tuned
+    text = json.dumps({"seeds": seeds, "small": given.small, "minutes": round(minutes, 1), "experiments": study}, indent=0)
     (given.folder / "study.json").write_text(text + "\n", encoding="utf-8")
-    print(f"run.py: {len(runs)} experiments after {seconds / 60:.1f} min", file=sys.stderr)
+    print(f"run.py: {len(runs)} experiments after {minutes:.1f} min", file=sys.stderr)
 
 
 main()

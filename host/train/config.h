@@ -61,6 +61,7 @@ struct Options {
   std::vector<std::string> variants;
   Preset preset = Preset::kDefault;
   bool tune = false;
+  std::string tuned;  // metrics.json of a run with --tune: its lr and lambda
 
   int dim = 64;
   int window = 2;

@@ -266,6 +266,7 @@ Json ConfigJson(const RunData& run) {
       {"envelope_every", o.envelope_every},
       {"pretrain_window", o.pretrain_window},
       {"tune", o.tune},
+      {"tuned", o.tuned},
       {"preset", PresetName(o.preset)},
       {"command", o.command},
       {"by_head", hyper}};
@@ -338,7 +339,7 @@ Json MetricsJson(const RunData& run) {
   }
   Json json = {
       {"data", DataJson(run)}, {"config", ConfigJson(run)}, {"baselines", baselines}, {"heads", heads}};
-  if (run.options->tune) json["tuning"] = TuningJson(run.tuning);
+  if (!run.tuning.empty()) json["tuning"] = TuningJson(run.tuning);
   if (!run.catalog.items.empty()) json["data"]["catalog"] = CatalogJson(run);
   if (!run.fit_all.is_null()) json["fit_all"] = run.fit_all;
   if (run.interrupted) json["interrupted"] = true;

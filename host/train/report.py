@@ -194,9 +194,9 @@ def tuning(run, head):
             f"<td>{num(best, 4)}</td><td>{len(points)}</td><td>{seconds:.0f}</td></tr>"
         )
     out.append(
-        "</table></div><p class=note>Chosen on validation with the first seed, from one grid for all rows: of the "
-        "points within .002 of the best auc the largest lambda, of those the best. \u2020 the grid's "
-        "lowest or highest rate.</p>"
+        "</table></div><p class=note>Chosen on validation with the first seed, from the same values for all rows: of the "
+        "points within .002 of the best auc the largest lambda, of those the best. \u2020 the "
+        "lowest or highest rate tried.</p>"
     )
     return "\n".join(out)
 

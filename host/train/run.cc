@@ -43,6 +43,7 @@ Json Fingerprint(const RunData& run) {
           {"split", o.split},
           {"time_cut", o.split == "time" ? o.time_cut : 0.0},
           {"tune", o.tune},
+          {"content of --tuned", o.tuned.empty() ? "" : std::to_string(run.tuned_hash)},
           {"split_seed", o.split_seed},
           {"train_fraction", o.train_fraction},
           {"window", o.window},
@@ -273,6 +274,7 @@ class Runner {
         }
       }
     }
+    if (!options_.tuned.empty()) run_.tuned_hash = ReadTuned(options_, run_.n_samples, &run_.tuning);
     if (options_.tune) PlanTuning(options_, run_.n_samples, &keys_, &rows, &run_.tuning);
     const int expected = std::min(kExpectedEpochs, options_.epochs);
     progress_ = share_ != nullptr ? share_->progress(rows, expected)

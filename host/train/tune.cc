@@ -3,34 +3,46 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
+#include <iterator>
 
 namespace resembed::train {
 
 namespace {
 
-constexpr double kLrFactors[] = {1, 0.5, 2}, kLambdaFactors[] = {1, 0, 0.1, 10};  // the defaults win ties
+constexpr double kLrFactors[] = {1, 0.5, 2, 0.25, 4}, kLambdaFactors[] = {0, 0.1, 10};  // the first wins ties
+constexpr size_t kLrPoints = std::size(kLrFactors);
 constexpr double kTolerance = 0.002;
+
+bool Tried(const TunePoint& point) { return point.best_epoch > 0; }
 
 // "lr 0.004 lambda 0.003"
 std::string PointText(const Variant& variant, const TunePoint& point) {
-  char text[80];
+  char lr[40] = "best", text[80];
+  if (point.lr > 0) std::snprintf(lr, sizeof(lr), "%.3g", point.lr);
   if (variant.penalty)
-    std::snprintf(text, sizeof(text), "lr %.3g lambda %.3g", point.lr, point.lambda);
+    std::snprintf(text, sizeof(text), "lr %s lambda %.3g", lr, point.lambda);
   else
-    std::snprintf(text, sizeof(text), "lr %.3g", point.lr);
+    std::snprintf(text, sizeof(text), "lr %s", lr);
   return text;
+}
+
+// The rates are tried: the penalties go on with the best.
+void FillRates(std::vector<TunePoint>* points) {
+  const auto rates_end = points->begin() + static_cast<std::ptrdiff_t>(kLrPoints);
+  const auto best = std::max_element(points->begin(), rates_end, [](const TunePoint& a, const TunePoint& b) {
+    return a.auc < b.auc;
+  });
+  for (auto point = rates_end; point != points->end(); ++point) point->lr = best->lr;
 }
 
 }  // namespace
 
 std::vector<TunePoint> TuneGrid(const Variant& variant, const Hyper& hyper) {
   std::vector<TunePoint> points;
-  for (const double lr : kLrFactors) {
-    for (const double lambda : kLambdaFactors) {
-      if (lambda != 1 && (!variant.penalty || hyper.lambda == 0)) continue;
-      points.push_back({lr * hyper.lr, lambda * hyper.lambda});
-    }
-  }
+  for (const double factor : kLrFactors) points.push_back({factor * hyper.lr, hyper.lambda});
+  if (!variant.penalty || hyper.lambda == 0) return points;
+  for (const double factor : kLambdaFactors) points.push_back({0, factor * hyper.lambda});
   return points;
 }
 
@@ -50,9 +62,7 @@ size_t ChoosePoint(const std::vector<TunePoint>& points) {
 nlohmann::json TuningJson(const Tunings& tunings) {
   nlohmann::json json = nlohmann::json::object();
   for (const auto& [key, tuning] : tunings) {
-    const bool complete = std::all_of(tuning.points.begin(), tuning.points.end(),
-                                      [](const TunePoint& point) { return point.best_epoch > 0; });
-    if (!complete) continue;
+    if (!std::all_of(tuning.points.begin(), tuning.points.end(), Tried)) continue;
     const bool penalty = FindVariant(key.second)->penalty;
     nlohmann::json points = nlohmann::json::array();
     for (const TunePoint& point : tuning.points) {
@@ -89,6 +99,36 @@ void PlanTuning(const Options& options, int64_t n_samples, std::vector<RowKey>* 
   keys->insert(keys->begin(), point_keys.begin(), point_keys.end());
 }
 
+uint64_t ReadTuned(const Options& options, int64_t n_samples, Tunings* tunings) {
+  std::ifstream file(options.tuned, std::ios::binary);
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  const nlohmann::json metrics = nlohmann::json::parse(text, nullptr, false);
+  if (metrics.is_discarded() || !metrics.is_object() || !metrics.contains("tuning"))
+    throw Error{"--tuned is " + options.tuned + ", which holds no tuning; needs metrics.json of a run with --tune"};
+  const nlohmann::json& tuning = metrics["tuning"];
+  for (const Head head : options.heads) {
+    const Hyper hyper = HyperOf(options, head, n_samples);
+    for (const std::string& variant : options.variants) {
+      try {
+        const nlohmann::json& found = tuning.at(HeadName(head)).at(variant);
+        const nlohmann::json& point = found.at("points").at(found.at("chosen").get<size_t>());
+        const nlohmann::json& lambda = point.at("lambda");
+        TunePoint chosen = {options.lr >= 0 ? hyper.lr : point.at("lr").get<double>(),
+                            options.lambda >= 0 || lambda.is_null() ? hyper.lambda : lambda.get<double>()};
+        chosen.auc = point.at("auc").get<double>();
+        chosen.best_epoch = point.at("best_epoch").get<int>();
+        chosen.capped = point.at("capped").get<bool>();
+        chosen.seconds = point.at("seconds").get<double>();
+        (*tunings)[{head, variant}] = {{chosen}, 0};
+      } catch (const nlohmann::json::exception&) {
+        throw Error{"--tuned is " + options.tuned + ", which holds nothing of " + variant + " under " +
+                    HeadName(head) + "; needs a run with --tune that trained it"};
+      }
+    }
+  }
+  return std::hash<std::string>()(tuning.dump());
+}
+
 Hyper TunedHyper(Hyper hyper, const RowKey& key, const Tunings& tunings) {
   const auto found = tunings.find({key.head, key.variant});
   if (found == tunings.end()) return hyper;
@@ -106,6 +146,7 @@ std::string FilePoint(const RowKey& key, const RowResult& result, Tunings* tunin
   point.best_epoch = result.state.best_epoch;
   point.capped = result.state.capped;
   point.seconds = result.state.seconds;
+  if (&point == &tuning.points[kLrPoints - 1]) FillRates(&tuning.points);
   if (&point != &tuning.points.back()) return "";
   tuning.chosen = ChoosePoint(tuning.points);
   const TunePoint& chosen = tuning.points[tuning.chosen];

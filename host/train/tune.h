@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// --tune: learning rate and penalty of every (head, variant), chosen on validation from one grid.
+// --tune: learning rate, then penalty of every (head, variant), chosen on validation from the same values. --tuned:
+// what an earlier run chose.
 #pragma once
 
 #include <map>
@@ -15,7 +16,7 @@ namespace resembed::train {
 
 // One setting and, once tried, what came out: a whole run of the row with the first seed.
 struct TunePoint {
-  double lr, lambda;
+  double lr, lambda;  // lr 0: the best of the points before, not known yet
   double auc = 0;  // on validation, of the epoch kept
   int best_epoch = 0;
   bool capped = false;
@@ -28,7 +29,8 @@ struct Tuning {
 };
 using Tunings = std::map<std::pair<Head, std::string>, Tuning>;
 
-// lr times .5, 1, 2; for a variant with a penalty each with lambda times 0, .1, 1, 10. `hyper` holds what is varied.
+// lr times 1/4, 1/2, 1, 2, 4; for a variant with a penalty then the best of them with lambda times 0, .1, 10. `hyper`
+// holds what is varied.
 std::vector<TunePoint> TuneGrid(const Variant& variant, const Hyper& hyper);
 
 // Of the points within .002 of the best auc those with the largest lambda, of them the best; the first on ties.
@@ -40,6 +42,10 @@ nlohmann::json TuningJson(const Tunings& tunings);
 // Puts each point of the grid of every (head, variant) in front of the rows. keys and rows: planned, one for one.
 void PlanTuning(const Options& options, int64_t n_samples, std::vector<RowKey>* keys,
                 std::vector<Progress::Row>* rows, Tunings* tunings);
+
+// Takes for every (head, variant) of the options what the run whose metrics.json is options.tuned chose; --lr and
+// --lambda, where given, stand. Returns a hash of that file's tuning. Error: not there, or does not hold a row.
+uint64_t ReadTuned(const Options& options, int64_t n_samples, Tunings* tunings);
 
 // `hyper` with the lr and lambda of the key's point, or of the point chosen; as it is where nothing is tuned.
 Hyper TunedHyper(Hyper hyper, const RowKey& key, const Tunings& tunings);
