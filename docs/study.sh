@@ -3,9 +3,9 @@
 #
 #   bash docs/study.sh [--data online_retail_ii.tsv.gz] [--out DIR] [--small]
 #
-# Builds resembed-train, trains (what DIR, by default out/study, already has is kept), writes DIR/study.json, and
-# from it docs/study.md with its pictures. Under three hours on two cores. Without --data only the generated logs
-# run, and DIR gets the text. --small: tiny logs, two seeds, half a minute: that everything runs, nothing more.
+# Builds resembed-train, trains (what DIR, by default out/study, already has is kept), writes DIR/study.json, and from
+# it DIR/study.md, tables and pictures. Under three hours on two cores. Without --data only the generated logs run, and
+# there is no study.md. --small: tiny logs, two seeds, half a minute: that everything runs, nothing more.
 set -euo pipefail
 called_from=$PWD
 cd "$(dirname "$0")/.."

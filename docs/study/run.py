@@ -21,9 +21,9 @@ FRACTIONS = (0.1, 0.3, 0.6, 0.9)  # of the training users; 1 is in another exper
 LAMBDAS = (0.0, 0.001, 0.01, 0.1, 1.0)
 NOISES = (0.0, 0.3, 0.6)  # .1 is in `half`
 ITEMS = (400, 1000, 4000, 8000)  # of 40 interests; 2000 are in `half`
-ROW_KEYS = ("epochs", "best_epoch", "capped", "valid", "auc", "auc_pop", "hr20", "hr20_new", "hr20_repeat", "logloss", "gap",
-            "parameters", "seconds", "ratio", "over_plain", "over_plain_2x", "over_plain_pretrained", "over_central",
-            "over_central_pretrained", "over_baselines", "epochs_to_plain")
+FIGURES = ("auc", "auc_pop", "hr20", "hr20_new", "hr20_repeat", "logloss")
+MEANS = (*FIGURES, "valid", "gap", "ratio", "epochs", "best_epoch", "seconds")
+RIVALS_KEPT = ("plain", "plain_2x", "plain_pretrained", "central", "central_pretrained")
 
 
 class Experiment:
@@ -91,27 +91,38 @@ def short(value):
     return round(value, 5) if isinstance(value, float) else value
 
 
+def interval(part):
+    return [part["mean"], part["low"], part["high"]]
+
+
+def row_of(row, tuning):
+    """One row's means, and its differences to rivals as [mean, low, high]."""
+    kept = {key: row[key]["mean"] if isinstance(row.get(key), dict) else row.get(key) for key in MEANS}
+    kept.update(capped=row["capped"], parameters=row["parameters"], radius=row["envelope"]["radius"]["mean"])
+    rivals = {name: row.get(f"over_{name}") for name in RIVALS_KEPT}
+    rivals.update(row.get("over_baselines") or {})
+    kept["over"] = {name: {figure: interval(part[figure]) for figure in FIGURES if part.get(figure)}
+                    for name, part in rivals.items() if part}
+    if tuning:
+        point, rates = tuning["points"][tuning["chosen"]], [point["lr"] for point in tuning["points"]]
+        kept["tuned"] = {"lr": point["lr"], "lambda": point["lambda"],
+                         "edge": len(rates) > 1 and point["lr"] in (min(rates), max(rates))}
+    return kept
+
+
 def collect(folder, experiment):
-    parts = [json.loads((folder / experiment.name / head / "metrics.json").read_text(encoding="utf-8")) for head in experiment.heads]
     heads = {}
-    for metrics in parts:
-        for head, rows in metrics["heads"].items():
-            heads[head] = {}
-            for name, row in rows.items():
-                heads[head][name] = {key: row.get(key) for key in ROW_KEYS}
-                heads[head][name]["radius"] = row["envelope"]["radius"]
-                tuning = metrics.get("tuning", {}).get(head, {}).get(name)
-                if tuning:
-                    point, rates = tuning["points"][tuning["chosen"]], [point["lr"] for point in tuning["points"]]
-                    heads[head][name]["tuned"] = {key: point[key] for key in ("lr", "lambda")}
-                    heads[head][name]["tuned"]["edge"] = len(rates) > 1 and point["lr"] in (min(rates), max(rates))
-    metrics = parts[0]
+    for head in experiment.heads:
+        metrics = json.loads((folder / experiment.name / head / "metrics.json").read_text(encoding="utf-8"))
+        tuning = metrics.get("tuning", {}).get(head, {})
+        rows = metrics["heads"][head]
+        heads[head] = {name: row_of(rows[name], tuning.get(name)) for name in metrics["config"]["variants"]}
     data = {key: metrics["data"].get(key) for key in ("source", "users", "items", "events", "train_users", "test_users",
                                                        "repeat_share", "unknown_share")}
-    config = {key: metrics["config"].get(key) for key in ("seeds", "version")}
-    baselines = {name: {key: part for key, part in row.items() if key != "seconds"} for name, row in metrics["baselines"].items()}
-    return short({"group": experiment.group, "value": experiment.value, "data": data, "config": config, "baselines": baselines,
-                  "heads": heads})
+    baselines = {name: {**{figure: row[figure]["mean"] for figure in FIGURES if row.get(figure)}, "valid": row.get("valid") or {}}
+                 for name, row in metrics["baselines"].items()}
+    return short({"group": experiment.group, "value": experiment.value, "version": metrics["config"]["version"], "data": data,
+                  "baselines": baselines, "heads": heads})
 
 
 def run_all(trainer, folder, runs, seeds):
@@ -153,15 +164,19 @@ def main():
     seeds = given.seeds or (2 if given.small else 5)
     runs = experiments(given.data, given.small)
     given.folder.mkdir(parents=True, exist_ok=True)
-    minutes, study = run_all(given.trainer, given.folder, runs, seeds), {}
+    taken = given.folder / "minutes.json"  # of every call that trained into the folder
+    minutes = json.loads(taken.read_text(encoding="utf-8")) if taken.exists() else []
+    minutes.append(round(run_all(given.trainer, given.folder, runs, seeds), 2))
+    taken.write_text(json.dumps(minutes) + "\n", encoding="utf-8")
+    study = {}
     for experiment in runs:
         study[experiment.name] = collect(given.folder, experiment)
         shown = [part for part in experiment.arguments if part not in ("--data", given.data)]
         study[experiment.name]["arguments"] = " ".join(shown)
         study[experiment.name]["tuned"] = experiment.tuned
-    text = json.dumps({"seeds": seeds, "small": given.small, "minutes": round(minutes, 1), "experiments": study}, indent=0)
+    text = json.dumps({"seeds": seeds, "small": given.small, "minutes": round(sum(minutes), 1), "experiments": study}, separators=(",", ":"))
     (given.folder / "study.json").write_text(text + "\n", encoding="utf-8")
-    print(f"run.py: {len(runs)} experiments after {minutes:.1f} min", file=sys.stderr)
+    print(f"run.py: {len(runs)} experiments after {minutes[-1]:.1f} min", file=sys.stderr)
 
 
 main()

@@ -32,7 +32,7 @@ struct RunData {
   std::map<std::pair<Head, std::string>, std::vector<RowResult>> rows;  // by seed
   Tunings tuning;
   uint64_t tuned_hash = 0;  // of the tuning that --tuned gave
-  nlohmann::json fit_all;  // null, or what FitAll says
+  nlohmann::json fit_all;   // null, or what FitAll says
   bool interrupted = false;
   int threads = 1;
   int64_t n_samples = 0;  // of an epoch

@@ -92,8 +92,9 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
   for (const Variant& variant : Variants()) all += (all.empty() ? "" : ",") + std::string(variant.name);
   app->add_option("--variants", *variants, "Some of " + all + "; all that are not pretrained by default")
       ->group("Run");
-  app->add_flag("--tune", o->tune,
-                "Choose lr, then lambda of every variant on validation, from the same values (docs/concepts.md)")
+  app->add_flag(
+         "--tune", o->tune,
+         "Choose lr, then lambda of every variant on validation, from the same values (docs/concepts.md)")
       ->group("Run");
   app->add_option("--tuned", o->tuned, "metrics.json of a run with --tune: take the lr and lambda it chose")
       ->check(CLI::ExistingFile)
@@ -476,7 +477,8 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   if (options->fit_epochs > 0 && (!options->fit_all || options->variants.size() != 1)) {
     return fail("--fit-epochs is given; needs --fit-all and one name in --variants");
   }
-  if (options->tune && !options->tuned.empty()) return fail("--tuned is given with --tune; needs one of them");
+  if (options->tune && !options->tuned.empty())
+    return fail("--tuned is given with --tune; needs one of them");
   if (options->fit_epochs > 0 && options->tune) {
     return fail("--fit-epochs is given with --tune; needs one of them");
   }

@@ -30,9 +30,8 @@ std::string PointText(const Variant& variant, const TunePoint& point) {
 // The rates are tried: the penalties go on with the best.
 void FillRates(std::vector<TunePoint>* points) {
   const auto rates_end = points->begin() + static_cast<std::ptrdiff_t>(kLrPoints);
-  const auto best = std::max_element(points->begin(), rates_end, [](const TunePoint& a, const TunePoint& b) {
-    return a.auc < b.auc;
-  });
+  const auto best = std::max_element(points->begin(), rates_end,
+                                     [](const TunePoint& a, const TunePoint& b) { return a.auc < b.auc; });
   for (auto point = rates_end; point != points->end(); ++point) point->lr = best->lr;
 }
 
@@ -104,7 +103,8 @@ uint64_t ReadTuned(const Options& options, int64_t n_samples, Tunings* tunings) 
   const std::string text(std::istreambuf_iterator<char>(file), {});
   const nlohmann::json metrics = nlohmann::json::parse(text, nullptr, false);
   if (metrics.is_discarded() || !metrics.is_object() || !metrics.contains("tuning"))
-    throw Error{"--tuned is " + options.tuned + ", which holds no tuning; needs metrics.json of a run with --tune"};
+    throw Error{"--tuned is " + options.tuned +
+                ", which holds no tuning; needs metrics.json of a run with --tune"};
   const nlohmann::json& tuning = metrics["tuning"];
   for (const Head head : options.heads) {
     const Hyper hyper = HyperOf(options, head, n_samples);

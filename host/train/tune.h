@@ -17,7 +17,7 @@ namespace resembed::train {
 // One setting and, once tried, what came out: a whole run of the row with the first seed.
 struct TunePoint {
   double lr, lambda;  // lr 0: the best of the points before, not known yet
-  double auc = 0;  // on validation, of the epoch kept
+  double auc = 0;     // on validation, of the epoch kept
   int best_epoch = 0;
   bool capped = false;
   double seconds = 0;

@@ -157,6 +157,36 @@ TEST(Study, TuningTriesTheSameValuesAndGoesOnWhereItWasStopped) {
   EXPECT_EQ(WithoutTimes(metrics), WithoutTimes(ReadJson(parts / "metrics.json")));
   const Outcome other = Train(with({"--out", parts.path(), "--resume", "--lr", "0.5"}));
   EXPECT_EQ(other.exit_code, 1);
+
+  // What was chosen serves another run: here the same rows again, without a point tried.
+  const Folder taken("tuned"), half("tuned_half");
+  options.pop_back();
+  const std::string from = whole / "metrics.json";
+  const Outcome again = Train(with({"--tuned", from, "--out", taken.path()}));
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_THAT(again.err, HasSubstr("4 rows to train"));
+  const json repeated = ReadJson(taken / "metrics.json");
+  for (const char* head : {"mlp", "dot"}) {
+    for (const char* variant : {"plain", "avg"}) {
+      SCOPED_TRACE(std::string(head) + " " + variant);
+      EXPECT_EQ(repeated["heads"][head][variant]["auc"], metrics["heads"][head][variant]["auc"]);
+      const json &tuning = repeated["tuning"][head][variant], &before = metrics["tuning"][head][variant];
+      ASSERT_EQ(tuning["points"].size(), 1u);
+      EXPECT_EQ(tuning["points"][0]["lr"], before["points"][before["chosen"].get<size_t>()]["lr"]);
+    }
+  }
+  ASSERT_EQ(
+      Train(with({"--tuned", from, "--lambda", "0.5", "--head", "mlp", "--out", half.path()})).exit_code, 0);
+  const json point = ReadJson(half / "metrics.json")["tuning"]["mlp"]["avg"]["points"][0];
+  EXPECT_EQ(point["lambda"], 0.5);  // what is given stands
+  EXPECT_EQ(point["lr"], repeated["tuning"]["mlp"]["avg"]["points"][0]["lr"]);
+  const Outcome lacks = Train(with({"--tuned", from, "--variants", "gcn", "--out", half.path()}));
+  EXPECT_EQ(lacks.exit_code, 1);
+  EXPECT_THAT(lacks.err,
+              HasSubstr("holds nothing of gcn under mlp; needs a run with --tune that trained it"));
+  EXPECT_THAT(Train(with({"--tuned", from, "--tune"})).err, HasSubstr("--tuned is given with --tune"));
+  EXPECT_THAT(Train(with({"--tuned", whole / "curves.json", "--out", half.path()})).err,
+              HasSubstr("holds no tuning"));
 }
 
 TEST(Study, RejectsWhatDoesNotGoTogether) {
