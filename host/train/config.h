@@ -50,7 +50,8 @@ struct Options {
   std::string catalog_columns;
   std::string out = "resembed-out";
   GeneratorOptions generator;
-  std::string save_log;  // file for the generated log; empty: none
+  std::string save_log;   // file for the generated log; empty: none
+  bool log_only = false;  // and nothing more
 
   int seeds = 1;
   std::string split = "user";  // "user" | "time"

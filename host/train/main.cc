@@ -27,6 +27,11 @@ int main(int argc, char** argv) {
   if (!resembed::train::ParseOptions(argc, argv, &options, &exit_code)) return exit_code;
   try {
     if (!options.use.command.empty()) return resembed::train::Use(options.use);
+    if (options.log_only) {
+      options.generator.keep_times = options.split == "time";
+      WriteLog(resembed::train::GenerateLog(options.generator), options.save_log);
+      return 0;
+    }
     std::signal(SIGINT, AskToStop);
     std::signal(SIGTERM, AskToStop);
     if (!options.sweep.name.empty()) return resembed::train::RunSweep(options, stop_asked);

@@ -292,6 +292,7 @@ void AddGeneratorOptions(CLI::App* app, Options* o) {
       ->group(group);
   app->add_option("--save-log", o->save_log, "File to write the generated log to: .tsv or .tsv.gz")
       ->group(group);
+  app->add_flag("--log-only", o->log_only, "End when --save-log is written")->group(group);
   app->add_option("--log-seed", g->seed, "Seed of the generated log")->capture_default_str()->group(group);
 }
 
@@ -436,6 +437,7 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   if (!options->data.empty() && !options->save_log.empty()) {
     return fail("--save-log is given with --data; needs a generated log");
   }
+  if (options->log_only && options->save_log.empty()) return fail("--log-only is given; needs --save-log");
   if (!options->graph.empty()) {
     for (const char* name : {"--window", "--neighbors", "--resolution"}) {
       if (app.count(name) == 0) continue;

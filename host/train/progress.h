@@ -28,6 +28,7 @@ class Progress {
   void Step(size_t row, int epoch, double share, double seconds, double samples_per_second, double valid,
             int best_epoch);
   void EndRow(size_t row, int epochs, double seconds, const std::string& result);
+  void SkipRow(size_t row) { rows_[first_ + row].done = true; }
   double SecondsLeft() const;
 
  private:

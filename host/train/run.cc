@@ -322,6 +322,10 @@ class Runner {
 
   bool DoRow(size_t index) {
     const RowKey& key = keys_[index];
+    if (NotNeeded(key, run_.tuning)) {
+      progress_->SkipRow(index);
+      return true;
+    }
     RowResult result;
     if (LoadRow(RowPath(key).string(), &result)) {
       Report(index, result, " (kept)");

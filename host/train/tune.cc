@@ -11,14 +11,20 @@ namespace resembed::train {
 namespace {
 
 constexpr double kLrFactors[] = {1, 0.5, 2, 0.25, 4}, kLambdaFactors[] = {0, 0.1, 10};  // the first wins ties
-constexpr size_t kLrPoints = std::size(kLrFactors);
+constexpr size_t kLrPoints = std::size(kLrFactors), kMorePoints = 2;
 constexpr double kTolerance = 0.002;
 
 bool Tried(const TunePoint& point) { return point.best_epoch > 0; }
 
+std::vector<TunePoint> TriedOf(const std::vector<TunePoint>& points) {
+  std::vector<TunePoint> tried;
+  std::copy_if(points.begin(), points.end(), std::back_inserter(tried), Tried);
+  return tried;
+}
+
 // "lr 0.004 lambda 0.003"
 std::string PointText(const Variant& variant, const TunePoint& point) {
-  char lr[40] = "best", text[80];
+  char lr[40] = "open", text[80];
   if (point.lr > 0) std::snprintf(lr, sizeof(lr), "%.3g", point.lr);
   if (variant.penalty)
     std::snprintf(text, sizeof(text), "lr %s lambda %.3g", lr, point.lambda);
@@ -32,7 +38,19 @@ void FillRates(std::vector<TunePoint>* points) {
   const auto rates_end = points->begin() + static_cast<std::ptrdiff_t>(kLrPoints);
   const auto best = std::max_element(points->begin(), rates_end,
                                      [](const TunePoint& a, const TunePoint& b) { return a.auc < b.auc; });
-  for (auto point = rates_end; point != points->end(); ++point) point->lr = best->lr;
+  for (auto point = rates_end; point + kMorePoints != points->end(); ++point) point->lr = best->lr;
+}
+
+// The chosen point's rate is the lowest or highest tried: `more` goes on beyond it. Returns false where it is not.
+bool GoBeyond(const std::vector<TunePoint>& points, TunePoint* more) {
+  const std::vector<TunePoint> tried = TriedOf(points);
+  const TunePoint& chosen = tried[ChoosePoint(tried)];
+  const auto [lowest, highest] = std::minmax_element(
+      tried.begin(), tried.end(), [](const TunePoint& a, const TunePoint& b) { return a.lr < b.lr; });
+  if (chosen.lr != lowest->lr && chosen.lr != highest->lr) return false;
+  more->lr = chosen.lr == lowest->lr ? chosen.lr / 2 : chosen.lr * 2;
+  more->lambda = chosen.lambda;
+  return true;
 }
 
 }  // namespace
@@ -40,8 +58,10 @@ void FillRates(std::vector<TunePoint>* points) {
 std::vector<TunePoint> TuneGrid(const Variant& variant, const Hyper& hyper) {
   std::vector<TunePoint> points;
   for (const double factor : kLrFactors) points.push_back({factor * hyper.lr, hyper.lambda});
-  if (!variant.penalty || hyper.lambda == 0) return points;
-  for (const double factor : kLambdaFactors) points.push_back({0, factor * hyper.lambda});
+  if (variant.penalty && hyper.lambda != 0) {
+    for (const double factor : kLambdaFactors) points.push_back({0, factor * hyper.lambda});
+  }
+  points.insert(points.end(), kMorePoints, {0, hyper.lambda});
   return points;
 }
 
@@ -61,10 +81,10 @@ size_t ChoosePoint(const std::vector<TunePoint>& points) {
 nlohmann::json TuningJson(const Tunings& tunings) {
   nlohmann::json json = nlohmann::json::object();
   for (const auto& [key, tuning] : tunings) {
-    if (!std::all_of(tuning.points.begin(), tuning.points.end(), Tried)) continue;
+    if (!tuning.done) continue;
     const bool penalty = FindVariant(key.second)->penalty;
     nlohmann::json points = nlohmann::json::array();
-    for (const TunePoint& point : tuning.points) {
+    for (const TunePoint& point : TriedOf(tuning.points)) {
       points.push_back({{"lr", point.lr},
                         {"lambda", penalty ? nlohmann::json(point.lambda) : nlohmann::json()},
                         {"auc", point.auc},
@@ -119,7 +139,7 @@ uint64_t ReadTuned(const Options& options, int64_t n_samples, Tunings* tunings) 
         chosen.best_epoch = point.at("best_epoch").get<int>();
         chosen.capped = point.at("capped").get<bool>();
         chosen.seconds = point.at("seconds").get<double>();
-        (*tunings)[{head, variant}] = {{chosen}, 0};
+        (*tunings)[{head, variant}] = {{chosen}, 0, true};
       } catch (const nlohmann::json::exception&) {
         throw Error{"--tuned is " + options.tuned + ", which holds nothing of " + variant + " under " +
                     HeadName(head) + "; needs a run with --tune that trained it"};
@@ -139,6 +159,12 @@ Hyper TunedHyper(Hyper hyper, const RowKey& key, const Tunings& tunings) {
   return hyper;
 }
 
+bool NotNeeded(const RowKey& key, const Tunings& tunings) {
+  if (key.point < 0) return false;
+  const Tuning& tuning = tunings.at({key.head, key.variant});
+  return tuning.done && !Tried(tuning.points[static_cast<size_t>(key.point)]);
+}
+
 std::string FilePoint(const RowKey& key, const RowResult& result, Tunings* tunings) {
   Tuning& tuning = tunings->at({key.head, key.variant});
   TunePoint& point = tuning.points[static_cast<size_t>(key.point)];
@@ -146,12 +172,16 @@ std::string FilePoint(const RowKey& key, const RowResult& result, Tunings* tunin
   point.best_epoch = result.state.best_epoch;
   point.capped = result.state.capped;
   point.seconds = result.state.seconds;
-  if (&point == &tuning.points[kLrPoints - 1]) FillRates(&tuning.points);
-  if (&point != &tuning.points.back()) return "";
-  tuning.chosen = ChoosePoint(tuning.points);
+  const size_t index = static_cast<size_t>(key.point), n = tuning.points.size();
+  if (index == kLrPoints - 1) FillRates(&tuning.points);
+  if (index + 1 < n - kMorePoints) return "";
+  if (index + 1 < n && GoBeyond(tuning.points, &tuning.points[index + 1])) return "";
+  tuning.chosen = ChoosePoint(TriedOf(tuning.points));
+  tuning.done = true;
   const TunePoint& chosen = tuning.points[tuning.chosen];
   char auc[80];
-  std::snprintf(auc, sizeof(auc), ", validation auc %.4f (of %zu points)", chosen.auc, tuning.points.size());
+  std::snprintf(auc, sizeof(auc), ", validation auc %.4f (of %zu points)", chosen.auc,
+                TriedOf(tuning.points).size());
   return "tuned " + std::string(HeadName(key.head)) + " " + key.variant + ": " +
          PointText(*FindVariant(key.variant), chosen) + auc;
 }

@@ -119,7 +119,7 @@ TEST(Study, TuningTriesTheSameValuesAndGoesOnWhereItWasStopped) {
   };
   const Outcome run = Train(with({"--out", whole.path()}));
   ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.err, HasSubstr("30 rows to train"));  // two heads of 5 + 8 points and two rows
+  EXPECT_THAT(run.err, HasSubstr("38 rows to train"));  // two heads of at most 7 + 10 points and two rows
   EXPECT_THAT(run.err, HasSubstr("tuned mlp avg: lr "));
   const json metrics = ReadJson(whole / "metrics.json");
   for (const char* head : {"mlp", "dot"}) {
@@ -127,7 +127,9 @@ TEST(Study, TuningTriesTheSameValuesAndGoesOnWhereItWasStopped) {
       SCOPED_TRACE(std::string(head) + " " + variant);
       const json &points = metrics["tuning"][head][variant]["points"],
                  &chosen = points[metrics["tuning"][head][variant]["chosen"].get<size_t>()];
-      EXPECT_EQ(points.size(), std::string(variant) == "plain" ? 5u : 8u);
+      const size_t least = std::string(variant) == "plain" ? 5 : 8;
+      EXPECT_GE(points.size(), least);
+      EXPECT_LE(points.size(), least + 2);
       double best = 0;
       for (const json& point : points) best = std::max(best, point["auc"].get<double>());
       EXPECT_GT(best, 0.5);
