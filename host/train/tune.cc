@@ -11,7 +11,7 @@ namespace resembed::train {
 namespace {
 
 constexpr double kLrFactors[] = {1, 0.5, 2, 0.25, 4}, kLambdaFactors[] = {0, 0.1, 10};  // the first wins ties
-constexpr size_t kLrPoints = std::size(kLrFactors), kMorePoints = 2;
+constexpr size_t kLrPoints = std::size(kLrFactors), kMorePoints = 4;
 constexpr double kTolerance = 0.002;
 
 bool Tried(const TunePoint& point) { return point.best_epoch > 0; }

@@ -31,7 +31,7 @@ struct Tuning {
 using Tunings = std::map<std::pair<Head, std::string>, Tuning>;
 
 // lr times 1/4, 1/2, 1, 2, 4; for a variant with a penalty then the best of them with lambda times 0, .1, 10; then, as
-// long as the chosen rate is the lowest or highest tried, two more beyond it. `hyper` holds what is varied.
+// long as the chosen rate is the lowest or highest tried, four more beyond it. `hyper` holds what is varied.
 std::vector<TunePoint> TuneGrid(const Variant& variant, const Hyper& hyper);
 
 // Of the points within .002 of the best auc those with the largest lambda, of them the best; the first on ties.

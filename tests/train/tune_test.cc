@@ -15,19 +15,19 @@ TEST(Tune, ValuesAreTheSameForAllAndLambdaIsForPenaltiesOnly) {
   hyper.lr = 0.004;
   hyper.lambda = 0.002;
   const std::vector<TunePoint> plain = TuneGrid(*FindVariant("plain"), hyper);
-  ASSERT_EQ(plain.size(), 7u);
+  ASSERT_EQ(plain.size(), 9u);
   for (const TunePoint& point : plain) EXPECT_EQ(point.lambda, 0.002);
   EXPECT_EQ(plain[0].lr, 0.004);
   EXPECT_EQ(plain[3].lr, 0.001);
   EXPECT_EQ(plain[4].lr, 0.016);
   const std::vector<TunePoint> avg = TuneGrid(*FindVariant("avg"), hyper);
-  ASSERT_EQ(avg.size(), 10u);
+  ASSERT_EQ(avg.size(), 12u);
   for (size_t i = 0; i < 5; ++i) EXPECT_EQ(avg[i].lr, plain[i].lr);
-  for (size_t i = 5; i < 10; ++i) EXPECT_EQ(avg[i].lr, 0);  // follows from those five
+  for (size_t i = 5; i < 12; ++i) EXPECT_EQ(avg[i].lr, 0);  // follows from those five
   EXPECT_EQ(avg[5].lambda, 0);
   EXPECT_EQ(avg[7].lambda, 0.02);
   hyper.lambda = 0;  // nothing to vary
-  EXPECT_EQ(TuneGrid(*FindVariant("avg"), hyper).size(), 7u);
+  EXPECT_EQ(TuneGrid(*FindVariant("avg"), hyper).size(), 9u);
 }
 
 // What tuning tries of a row whose validation auc is `auc(lr, lambda)`, and what it takes.
@@ -81,18 +81,18 @@ TEST(Tune, GoesOnBeyondTheLowestOrHighestRateWhereThatIsBest) {
     return found;
   };
   const Search up("plain", [](double lr, double) { return lr / 100; });
-  EXPECT_EQ(rates(up), (std::vector<double>{4, 2, 8, 1, 16, 32, 64}));
-  EXPECT_EQ(up.chosen.lr, 64);
+  EXPECT_EQ(rates(up), (std::vector<double>{4, 2, 8, 1, 16, 32, 64, 128, 256}));
+  EXPECT_EQ(up.chosen.lr, 256);
   const Search down("plain", [](double lr, double) { return 0.9 - lr / 100; });
-  EXPECT_EQ(rates(down), (std::vector<double>{4, 2, 8, 1, 16, 0.5, 0.25}));
+  EXPECT_EQ(rates(down), (std::vector<double>{4, 2, 8, 1, 16, 0.5, 0.25, 0.125, 0.0625}));
   const Search once("plain", [](double lr, double) { return lr == 16 ? 0.9 : 0.5; });
   EXPECT_EQ(rates(once), (std::vector<double>{4, 2, 8, 1, 16, 32}));
   EXPECT_EQ(once.chosen.lr, 16);
   EXPECT_EQ(once.messages, 1);
   EXPECT_EQ(once.json["mlp"]["plain"]["points"].size(), 6u);
   const Search penalty("avg", [](double lr, double lambda) { return lr / 100 - lambda / 10; });
-  EXPECT_EQ(penalty.tried.size(), 10u);
-  EXPECT_EQ(penalty.tried.back(), (std::pair<double, double>{64, 0}));
+  EXPECT_EQ(penalty.tried.size(), 12u);
+  EXPECT_EQ(penalty.tried.back(), (std::pair<double, double>{256, 0}));
 }
 
 TEST(Tune, ChoosesTheLargestPenaltyNearTheBest) {
