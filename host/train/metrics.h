@@ -34,6 +34,7 @@ struct RunData {
   nlohmann::json fit_all;  // null, or what FitAll says
   bool interrupted = false;
   int threads = 1;
+  std::string dense = "host";  // where the heads' dense part is computed: "host" | "cublas"
   int64_t n_samples = 0;  // of an epoch
 };
 
