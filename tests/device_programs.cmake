@@ -46,23 +46,25 @@ if(NOT RESEMBED_BUILD_TRAIN)
 endif()
 find_package(nlohmann_json 3.9 REQUIRED)
 find_package(ZLIB REQUIRED)
-set(trainer_tests ${CMAKE_CURRENT_LIST_DIR}/train/device_training_test.cc ${CMAKE_CURRENT_LIST_DIR}/train/dense_device_test.cc
-  ${CMAKE_CURRENT_LIST_DIR}/train/device_support.cc ${CMAKE_CURRENT_LIST_DIR}/train/end_to_end_support.cc)
+set(tests ${CMAKE_CURRENT_LIST_DIR}/train)
+set(support ${tests}/device_support.cc ${tests}/end_to_end_support.cc)
 # Under the race detector the same kernels run in tests/cuda.
 if(TARGET resembed_emulated AND NOT RESEMBED_SANITIZE MATCHES thread)
-  trainer_program(emulated_device_training_test resembed_emulated ${trainer_tests}
-    $<TARGET_OBJECTS:resembed_emulator_main> $<TARGET_OBJECTS:emulated_train_kernels>)
+  foreach(program IN ITEMS device_training_test dense_device_test)
+    trainer_program(emulated_${program} resembed_emulated ${tests}/${program}.cc ${support}
+      $<TARGET_OBJECTS:resembed_emulator_main> $<TARGET_OBJECTS:emulated_train_kernels>)
+    resembed_run_orders(emulated_${program} emulated_${program})
+  endforeach()
   if(TARGET cublas_stand_in)
-    set_target_properties(emulated_device_training_test PROPERTIES ENABLE_EXPORTS ON)  # the emulator, to the stand-in
-    add_dependencies(emulated_device_training_test cublas_stand_in)
-    target_compile_definitions(emulated_device_training_test PRIVATE
+    set_target_properties(emulated_dense_device_test PROPERTIES ENABLE_EXPORTS ON)  # the emulator, to the stand-in
+    add_dependencies(emulated_dense_device_test cublas_stand_in)
+    target_compile_definitions(emulated_dense_device_test PRIVATE
       RESEMBED_CUBLAS_STAND_IN="$<TARGET_FILE:cublas_stand_in>")
   endif()
-  resembed_run_orders(emulated_device_training_test emulated_device_training_test)
 endif()
 if(RESEMBED_CUDA)
-  trainer_program(cuda_trainer_tests resembed_internals ${trainer_tests} ${CMAKE_CURRENT_LIST_DIR}/gpu/main.cc
-    $<TARGET_OBJECTS:resembed_train_kernels>)
+  trainer_program(cuda_trainer_tests resembed_internals ${tests}/device_training_test.cc ${tests}/dense_device_test.cc
+    ${support} ${CMAKE_CURRENT_LIST_DIR}/gpu/main.cc $<TARGET_OBJECTS:resembed_train_kernels>)
   add_test(NAME cuda_trainer_tests COMMAND cuda_trainer_tests)
   set_tests_properties(cuda_trainer_tests PROPERTIES LABELS gpu TIMEOUT 600 SKIP_RETURN_CODE 77)
 endif()

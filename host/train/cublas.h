@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The few functions of cuBLAS that the trainer calls, found when it runs: a trainer that was built where cublas_v2.h
-// is also runs where the library is not.
+// The few functions of cuBLAS that the trainer calls, found when it runs: a trainer that was built where
+// cublas_v2.h is also runs where the library is not.
 #pragma once
 
 #if defined(RESEMBED_TRAIN_CUDA) && __has_include(<cublas_v2.h>)
@@ -13,9 +13,9 @@
 namespace resembed::train {
 
 struct Cublas {
-  // RESEMBED_CUBLAS of the environment, where it names a file; else libcublas.so of the major version of the header,
-  // else libcublas.so, as the dynamic linker finds them. Null, with *what = why not; else *what names the library.
-  // Stays loaded.
+  // RESEMBED_CUBLAS of the environment, where it names a file; else libcublas.so of the major version of the
+  // header, else libcublas.so, as the dynamic linker finds them. Null, with *what = why not; else *what names
+  // the library. Stays loaded.
   static std::unique_ptr<Cublas> Load(std::string* what);
 
   decltype(&cublasCreate_v2) create = nullptr;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Arguments of the heads' compound functions, and what host code and kernels compute by the same lines. Matrices are
-// row-major and dense.
+// Arguments of the heads' compound functions, and what host code and kernels compute by the same lines.
+// Matrices are row-major and dense.
 #pragma once
 
 #include <cmath>
@@ -13,15 +13,15 @@
 namespace resembed::train {
 
 // The last layer of a ranking head and its logistic loss: score_i = c_i . w3 + b3, and a row's loss is
-// log(1 + exp(-score)) of a positive, log(1 + exp(score)) of a negative; c_i = relu(. + b2). Everything below `b3` is
-// written.
+// log(1 + exp(-score)) of a positive, log(1 + exp(score)) of a negative; c_i = relu(. + b2). Everything below
+// `b3` is written.
 struct LogisticLoss {
-  int64_t n_positive, n, cols;      // rows [0, n_positive) are the positives, those after them the negatives
-  float inv;                        // gradients are those of inv * (sum of the losses)
-  const float *c, *w3, *b3;         // [n, cols], [cols], [1]
-  float *d_c;                       // [n, cols] before the relu
-  float *g_w3, *g_b3, *g_b2;        // [cols], [1], [cols]
-  double* loss;                     // [1] sum over the rows
+  int64_t n_positive, n, cols;  // rows [0, n_positive) are the positives, those after them the negatives
+  float inv;                    // gradients are those of inv * (sum of the losses)
+  const float *c, *w3, *b3;     // [n, cols], [cols], [1]
+  float* d_c;                   // [n, cols] before the relu
+  float *g_w3, *g_b3, *g_b2;    // [cols], [1], [cols]
+  double* loss;                 // [1] sum over the rows
 };
 
 // A column of the shared negatives whose item lies in a row's history.
@@ -41,9 +41,9 @@ struct SoftmaxLoss {
   const float *target_shift, *negative_shift;  // [n], [m]
   const int32_t *target_ids, *negative_ids;    // [n], [m]
   const float *repeat_weight, *target_repeat;  // w [kRepeatFeatures], r_i [n, kRepeatFeatures]
-  const SeenNegative* seen;                    // row i's: [seen_begin[i], seen_begin[i + 1]), each column once
-  const int32_t* seen_begin;                   // [n + 1]
-  float* probability;                          // [n, m] q_i . n_m; replaced by the gradient of the logits
+  const SeenNegative* seen;   // row i's: [seen_begin[i], seen_begin[i + 1]), each column once
+  const int32_t* seen_begin;  // [n + 1]
+  float* probability;         // [n, m] q_i . n_m; replaced by the gradient of the logits
   float *d_target_shift, *d_target, *d_query;  // [n], [n, dim], [n, dim] (of q_i . t_i alone); written
   float* g_repeat;                             // [kRepeatFeatures] of w; written
   double* loss;                                // [1] sum over the rows; written
@@ -67,8 +67,8 @@ RESEMBED_HOST_DEVICE inline void StepBias(const BiasStep& step, int64_t group) {
   if (grad != 0.0f) step.bias[item] -= step.lr * grad / (std::sqrt(state) + 1e-8f);
 }
 
-// Inverted dropout: x[i] becomes 0 with probability `rate`, else x[i] / (1 - rate). A function of (key, i) alone; four
-// elements share a draw.
+// Inverted dropout: x[i] becomes 0 with probability `rate`, else x[i] / (1 - rate). A function of (key, i)
+// alone; four elements share a draw.
 struct Dropout {
   uint64_t key;  // KeyOf(...)
   uint32_t threshold;

@@ -29,7 +29,8 @@ void Check(cudaError_t error) {
 
 int Int(int64_t size) {
   if (size > std::numeric_limits<int>::max()) {
-    throw Error{"--dense cublas: a matrix has " + std::to_string(size) + " rows; cuBLAS needs fewer than 2^31"};
+    throw Error{"--dense cublas: a matrix has " + std::to_string(size) +
+                " rows; cuBLAS needs fewer than 2^31"};
   }
   return static_cast<int>(size);
 }
@@ -49,8 +50,7 @@ class OnDevice : public DenseMath {
     workspace_.Assign(kWorkspaceBytes);
     CheckCublas("cublasSetStream", cublas_->set_stream(handle_, grid_.stream));
     // After the stream, which takes a workspace away.
-    CheckCublas("cublasSetWorkspace",
-                cublas_->set_workspace(handle_, workspace_.device(), kWorkspaceBytes));
+    CheckCublas("cublasSetWorkspace", cublas_->set_workspace(handle_, workspace_.device(), kWorkspaceBytes));
     CheckCublas("cublasSetMathMode", cublas_->set_math_mode(handle_, CUBLAS_DEFAULT_MATH));
     CheckCublas("cublasSetAtomicsMode", cublas_->set_atomics_mode(handle_, CUBLAS_ATOMICS_NOT_ALLOWED));
   }
@@ -82,14 +82,18 @@ class OnDevice : public DenseMath {
   void Copy(int64_t n, const float* x, float* y) override {
     device_->Copy(y, x, static_cast<size_t>(n) * sizeof(float));
   }
-  void Add(int64_t n, const float* a, const float* b, float* y) override { Check(LaunchAdd(grid_, n, a, b, y)); }
+  void Add(int64_t n, const float* a, const float* b, float* y) override {
+    Check(LaunchAdd(grid_, n, a, b, y));
+  }
   void AddRow(int64_t rows, int64_t cols, const float* row, float* x) override {
     Check(LaunchAddRow(grid_, rows, cols, row, x));
   }
   void AddRelu(int64_t rows, int64_t cols, const float* shift, int64_t shift_rows, float* x) override {
     Check(LaunchAddRelu(grid_, rows, cols, shift, shift_rows, x));
   }
-  void ReluBackward(int64_t n, const float* x, float* d) override { Check(LaunchReluBackward(grid_, n, x, d)); }
+  void ReluBackward(int64_t n, const float* x, float* d) override {
+    Check(LaunchReluBackward(grid_, n, x, d));
+  }
   void ScaleColumns(int64_t rows, int64_t cols, const float* w, const float* x, float* y) override {
     Check(LaunchScaleColumns(grid_, rows, cols, w, x, y));
   }
@@ -132,8 +136,8 @@ class OnDevice : public DenseMath {
   void Gemm(cublasOperation_t of_a, cublasOperation_t of_b, int64_t m, int64_t n, int64_t k, const float* a,
             int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool accumulate) {
     const float alpha = 1.0f, beta = accumulate ? 1.0f : 0.0f;
-    CheckCublas("cublasSgemm", cublas_->sgemm(handle_, of_b, of_a, Int(n), Int(m), Int(k), &alpha, b, Int(ldb),
-                                              a, Int(lda), &beta, c, Int(ldc)));
+    CheckCublas("cublasSgemm", cublas_->sgemm(handle_, of_b, of_a, Int(n), Int(m), Int(k), &alpha, b,
+                                              Int(ldb), a, Int(lda), &beta, c, Int(ldc)));
   }
   void SumColumns(int64_t rows, int64_t cols, const float* a, const float* b, int64_t lda, float* y) {
     pieces_.Reserve(static_cast<size_t>(PiecesOf(rows) * cols));

@@ -10,9 +10,9 @@
 
 namespace resembed::train {
 
-// For the thread and the stream of `device`, which it must not outlive: Device::UseDense. *what: the library and its
-// version; or, of null, why there is none: no cuBLAS, or a trainer built without it. Throws Error for what cuBLAS itself
-// refuses. most_blocks bounds the grids; results do not depend on it.
+// For the thread and the stream of `device`, which it must not outlive: Device::UseDense. *what: the library
+// and its version; or, of null, why there is none: no cuBLAS, or a trainer built without it. Throws Error for
+// what cuBLAS itself refuses. most_blocks bounds the grids; results do not depend on it.
 std::unique_ptr<DenseMath> OpenDeviceMath(Device* device, std::string* what, int64_t most_blocks = 4096);
 
 }  // namespace resembed::train

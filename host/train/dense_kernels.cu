@@ -200,7 +200,8 @@ __global__ void __launch_bounds__(kRowThreads)
     __syncthreads();
     if (thread < kF) {
       float g = 0.0f;
-      for (int32_t at = begin; at < end; ++at) g += probability[p.seen[at].column] * p.seen[at].features[thread];
+      for (int32_t at = begin; at < end; ++at)
+        g += probability[p.seen[at].column] * p.seen[at].features[thread];
       row_repeat[row * kF + thread] = g + d_target * target_repeat[thread];
     }
   }
@@ -263,14 +264,15 @@ cudaError_t LaunchColumnSums(const DenseGrid& grid, int64_t rows, int64_t cols, 
   return error != cudaSuccess ? error : Each(grid, cols, SumPiecesBody{n_pieces, cols, pieces, y});
 }
 
-cudaError_t LaunchLogistic(const DenseGrid& grid, const LogisticLoss& loss, double* row_loss, float* d_score) {
-  return gpu::Launch(LogisticKernel, Blocks(grid, loss.n, kThreads / kWarp), dim3(kThreads), 0, grid.stream, loss,
-                     row_loss, d_score);
+cudaError_t LaunchLogistic(const DenseGrid& grid, const LogisticLoss& loss, double* row_loss,
+                           float* d_score) {
+  return gpu::Launch(LogisticKernel, Blocks(grid, loss.n, kThreads / kWarp), dim3(kThreads), 0, grid.stream,
+                     loss, row_loss, d_score);
 }
 cudaError_t LaunchSoftmax(const DenseGrid& grid, const SoftmaxLoss& loss, double* row_loss,
                           float* row_repeat) {
-  return gpu::Launch(SoftmaxKernel, Blocks(grid, loss.n, 1), dim3(kRowThreads), 0, grid.stream, loss, row_loss,
-                     row_repeat);
+  return gpu::Launch(SoftmaxKernel, Blocks(grid, loss.n, 1), dim3(kRowThreads), 0, grid.stream, loss,
+                     row_loss, row_repeat);
 }
 cudaError_t LaunchSum(const DenseGrid& grid, int64_t n, const double* x, double* y) {
   return gpu::Launch(SumKernel, dim3(1), dim3(kThreads), 0, grid.stream, n, x, y);

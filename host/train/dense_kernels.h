@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels of the heads' arithmetic (dense_math.h says what each function is), as host code sees them. Arrays are device
-// memory. Each returns its launch's own status. Sums run over pieces of kPieceRows rows, and over the pieces, in order: the
-// same bits for any grid.
+// Kernels of the heads' arithmetic (dense_math.h says what each function is), as host code sees them. Arrays
+// are device memory. Each returns its launch's own status. Sums run over pieces of kPieceRows rows, and over
+// the pieces, in order: the same bits for any grid.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -27,7 +27,8 @@ cudaError_t LaunchAddRelu(const DenseGrid& grid, int64_t rows, int64_t cols, con
 cudaError_t LaunchReluBackward(const DenseGrid& grid, int64_t n, const float* x, float* d);
 cudaError_t LaunchScaleColumns(const DenseGrid& grid, int64_t rows, int64_t cols, const float* w,
                                const float* x, float* y);
-// y[c] = sum_i a[i, c] (b null), or sum_i a[i, c] * b[i, c]; lda of both. pieces: [PiecesOf(rows), cols] scratch.
+// y[c] = sum_i a[i, c] (b null), or sum_i a[i, c] * b[i, c]; lda of both. pieces: [PiecesOf(rows), cols]
+// scratch.
 cudaError_t LaunchColumnSums(const DenseGrid& grid, int64_t rows, int64_t cols, const float* a,
                              const float* b, int64_t lda, float* pieces, float* y);
 // Scores, d_c, and by row the loss and inv * dloss/dscore; the sums over rows are the caller's.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The arithmetic that the heads are written in, once: on the host (Eigen, dense_math.cc), or on a GPU by cuBLAS and
-// kernels (dense_device.cc).
+// The arithmetic that the heads are written in, once: on the host (Eigen, dense_math.cc), or on a GPU by
+// cuBLAS and kernels (dense_device.cc).
 //
-// Arrays lie where device() says: host memory, or memory of the device, where a call is enqueued on its stream and
-// throws Error when it could not be. Matrices are row-major float with a leading dimension, dense where none is given;
-// outputs overlap no input unless it is said. Sums have a fixed order: the same bits on every run, which host and device
-// share where no product, exp or sum over rows is involved.
+// Arrays lie where device() says: host memory, or memory of the device, where a call is enqueued on its
+// stream and throws Error when it could not be. Matrices are row-major float with a leading dimension, dense
+// where none is given; outputs overlap no input unless it is said. Sums have a fixed order: the same bits on
+// every run, which host and device share where no product, exp or sum over rows is involved.
 #pragma once
 
 #include <cstdint>
@@ -22,14 +22,14 @@ class DenseMath {
   virtual Device* device() const = 0;  // null: the host; every function may then be called by several threads
 
   // C[m, n] (+)= A[m, k] B[k, n]
-  virtual void GemmNn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
-                      float* c, int64_t ldc, bool accumulate) = 0;
+  virtual void GemmNn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b,
+                      int64_t ldb, float* c, int64_t ldc, bool accumulate) = 0;
   // C[m, n] (+)= A[k, m]^T B[k, n]
-  virtual void GemmTn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
-                      float* c, int64_t ldc, bool accumulate) = 0;
+  virtual void GemmTn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b,
+                      int64_t ldb, float* c, int64_t ldc, bool accumulate) = 0;
   // C[m, n] (+)= A[m, k] B[n, k]^T
-  virtual void GemmNt(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
-                      float* c, int64_t ldc, bool accumulate) = 0;
+  virtual void GemmNt(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b,
+                      int64_t ldb, float* c, int64_t ldc, bool accumulate) = 0;
 
   // y = x
   virtual void Copy(int64_t n, const float* x, float* y) = 0;

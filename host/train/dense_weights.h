@@ -11,8 +11,8 @@
 
 namespace resembed::train {
 
-// Weights of the dense part of a head: one flat array, so that optimizer and files need no structure. value and grad are
-// where `math` computes; host copies are those of the last Download.
+// Weights of the dense part of a head: one flat array, so that optimizer and files need no structure. value
+// and grad are where `math` computes; host copies are those of the last Download.
 struct DenseWeights {
   struct Block {
     std::string name;
@@ -23,7 +23,8 @@ struct DenseWeights {
   std::vector<Block> blocks;
   Mirror<float> value, grad, m, v;
 
-  // Appends a [rows, cols] block and returns its offset, a multiple of 16 floats. All blocks come before Allocate.
+  // Appends a [rows, cols] block and returns its offset, a multiple of 16 floats. All blocks come before
+  // Allocate.
   int64_t Add(const std::string& name, int64_t rows, int64_t cols);
   // Zeros everywhere.
   void Allocate();

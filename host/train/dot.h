@@ -33,8 +33,8 @@ class DotNet {
     float *d_target_shift, *d_negative_shift;
   };
   static constexpr int64_t kBlock = 32;  // samples; part of the numerics
-  // Mean of -log softmax; fills dense.grad. On the host the same bits for any number of threads; on a device the batch is
-  // one block. Waits for its loss.
+  // Mean of -log softmax; fills dense.grad. On the host the same bits for any number of threads; on a device
+  // the batch is one block. Waits for its loss.
   double LossAndGradients(const Batch& batch, Pool* pool);
 
   // For evaluation on the host, as of the last dense.DownloadValue.
@@ -85,11 +85,11 @@ class DotLearner : public Learner {
   DenseMath& math_;
   Embedding embedding_;
   DotNet net_;
-  ItemBias bias_;                   // correction: of log Q
-  std::vector<double> cumulative_;  // over candidates, of Q
-  std::vector<int32_t> first_column_;  // [n_items] first negative that is the item, -1 = none
-  std::vector<int32_t> next_column_;   // [n_negatives]
-  std::vector<RepeatIndex> repeat_;    // one per slot of FindSeen
+  ItemBias bias_;                                      // correction: of log Q
+  std::vector<double> cumulative_;                     // over candidates, of Q
+  std::vector<int32_t> first_column_;                  // [n_items] first negative that is the item, -1 = none
+  std::vector<int32_t> next_column_;                   // [n_negatives]
+  std::vector<RepeatIndex> repeat_;                    // one per slot of FindSeen
   std::vector<std::vector<SeenNegative>> seen_lists_;  // one per block of kBlock samples
   Mirror<SeenNegative> seen_;
   Mirror<int32_t> seen_begin_;

@@ -9,7 +9,8 @@
 
 namespace resembed::train {
 
-// A step: Load, gradients into d_shifts, Step. Everything is of the ids that were loaded, targets before negatives.
+// A step: Load, gradients into d_shifts, Step. Everything is of the ids that were loaded, targets before
+// negatives.
 class ItemBias {
  public:
   // Zeros; value and correction are to be filled on the host and uploaded. math: outlives this.
@@ -18,8 +19,8 @@ class ItemBias {
   Mirror<float> value, state;  // [n_items]; state: sum of squares
   Mirror<float> correction;    // [n_items] what the training logit is less
 
-  // shifts[i] = value[id] - correction[id]. On a device copies to it from pinned memory, which may be written again
-  // when the device has been waited for.
+  // shifts[i] = value[id] - correction[id]. On a device copies to it from pinned memory, which may be written
+  // again when the device has been waited for.
   void Load(const std::vector<int32_t>& targets, const std::vector<int32_t>& negatives);
   const int32_t* ids() { return integers_.device(); }
   const float* shifts() { return shifts_.device(); }

@@ -35,7 +35,7 @@ struct RunData {
   bool interrupted = false;
   int threads = 1;
   std::string dense = "host";  // where the heads' dense part is computed: "host" | "cublas"
-  int64_t n_samples = 0;  // of an epoch
+  int64_t n_samples = 0;       // of an epoch
 };
 
 // The hyperparameters that decide results, by head.

@@ -149,8 +149,7 @@ void MlpNet::HistoryPart(const float* history, float* shift) const {
 void MlpNet::ItemParts(const float* items, int64_t n, float* parts) const {
   Dense().gemm_nn(n, kH1, dim_, items, dim_, dense.value.host() + w_item_, kH1, parts, kH1, false);
   for (int64_t row = 0; row < n; ++row) {
-    for (int64_t col = 0; col < kH1; ++col)
-      parts[row * kH1 + col] += dense.value.host()[b1_ + col];
+    for (int64_t col = 0; col < kH1; ++col) parts[row * kH1 + col] += dense.value.host()[b1_ + col];
   }
 }
 
@@ -362,7 +361,8 @@ double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
   }
   repeat_.Upload(static_cast<size_t>(2 * n * kF));
   embedding_.Forward(lookups, samples);
-  for (size_t f = 0; f < lookups.size(); ++f) ApplyDropout(hyper_, seed_, step, f, &math_, lookups[f]->output);
+  for (size_t f = 0; f < lookups.size(); ++f)
+    ApplyDropout(hyper_, seed_, step, f, &math_, lookups[f]->output);
   MlpNet::Batch batch = {n,
                          history_.output.data(),
                          positive_.output.data(),

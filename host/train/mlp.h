@@ -21,8 +21,8 @@ class MlpNet {
   // math: outlives the net.
   MlpNet(int64_t dim, uint64_t seed, bool attends = false, DenseMath* math = &HostMath());
 
-  // One pair a row: histories, positives and negatives [n, dim], repeat features [n, kRepeatFeatures]. Memory of
-  // math's device.
+  // One pair a row: histories, positives and negatives [n, dim], repeat features [n, kRepeatFeatures]. Memory
+  // of math's device.
   struct Batch {
     int64_t n;
     const float *history, *positive, *negative, *positive_repeat, *negative_repeat;
@@ -31,8 +31,9 @@ class MlpNet {
     const float *positive_attended = nullptr, *negative_attended = nullptr;
     float *d_positive_attended = nullptr, *d_negative_attended = nullptr;
   };
-  // Mean logistic loss over 2 n samples; fills dense.grad. On the host blocks of pairs are summed in order, so the
-  // result does not depend on the number of threads. On a device the batch is one block; waits for its loss.
+  // Mean logistic loss over 2 n samples; fills dense.grad. On the host blocks of pairs are summed in order,
+  // so the result does not depend on the number of threads. On a device the batch is one block; waits for its
+  // loss.
   double LossAndGradients(const Batch& batch, Pool* pool);
 
   // For evaluation on the host, as of the last dense.DownloadValue.

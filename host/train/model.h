@@ -46,7 +46,7 @@ struct Lookup {
   std::vector<int32_t> ids;
   std::vector<int64_t> offsets;
   std::vector<float> weights;
-  FloatView output, grad;          // [rows, dim] of the embedding, where the head computes, until its next Forward
+  FloatView output, grad;  // [rows, dim] of the embedding, where the head computes, until its next Forward
   std::vector<int32_t> list_rows;  // of ids, where users see lists of their own
   FloatView central;               // [rows, dim] central part alone, there as well
   // Pools by attention: bag b's weights are softmax(scale * (query row b . item)). A lookup of the same step, before
@@ -58,9 +58,9 @@ struct Lookup {
 };
 
 // With a device, tables, optimizer state, plan, pooled vectors and their gradients live there. A step copies
-// ids, offsets and weights in, through pinned memory; where the head computes on the device, too, that is all. Where it
-// does on the host, a step copies pooled vectors out, waits, and copies their gradients in, one pinned copy each.
-// Without a device everything is host memory and nothing is copied.
+// ids, offsets and weights in, through pinned memory; where the head computes on the device, too, that is
+// all. Where it does on the host, a step copies pooled vectors out, waits, and copies their gradients in, one
+// pinned copy each. Without a device everything is host memory and nothing is copied.
 class Embedding {
  public:
   Embedding(const Variant& variant, const InterestGraph& graph, int64_t n_items, const Hyper& hyper,
@@ -162,8 +162,8 @@ class Learner {
 std::unique_ptr<Learner> MakeLearner(const Variant& variant, const InterestGraph& graph, const LogView& view,
                                      const Hyper& hyper, uint64_t seed, Pool* pool, Device* device = nullptr);
 
-// Multiplies x, memory of math's device, by a mask of 0 and 1 / (1 - hyper.dropout), a function of (seed, step, tag)
-// alone: forward and backward call it with the same key.
+// Multiplies x, memory of math's device, by a mask of 0 and 1 / (1 - hyper.dropout), a function of (seed,
+// step, tag) alone: forward and backward call it with the same key.
 void ApplyDropout(const Hyper& hyper, uint64_t seed, int64_t step, uint64_t tag, DenseMath* math,
                   const FloatView& x);
 

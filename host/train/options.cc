@@ -110,9 +110,10 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str()
       ->group("Run");
-  app->add_option("--dense", o->dense,
-                  "Where --backend cuda computes the heads' dense part: cublas, on the GPU; host; auto = cublas where "
-                  "the library is found (libcublas.so, or the file that RESEMBED_CUBLAS names)")
+  app->add_option(
+         "--dense", o->dense,
+         "Where --backend cuda computes the heads' dense part: cublas, on the GPU; host; auto = cublas where "
+         "the library is found (libcublas.so, or the file that RESEMBED_CUBLAS names)")
       ->check(CLI::IsMember({"auto", "host", "cublas"}))
       ->capture_default_str()
       ->group("Run");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Features of a candidate that lies in the user's full history; zero when it does not. For host code and kernels.
+// Features of a candidate that lies in the user's full history; zero when it does not. For host code and
+// kernels.
 #pragma once
 
 #include <cstdint>

@@ -10,8 +10,9 @@
 
 namespace resembed::train {
 
-// Of --backend cuda: the GPU --device, with the heads' dense part where --dense says. *dense: "cublas" or "host"; says on
-// stderr which, and why. Throws Error where there is no such GPU, or --dense cublas finds no library.
+// Of --backend cuda: the GPU --device, with the heads' dense part where --dense says. *dense: "cublas" or
+// "host"; says on stderr which, and why. Throws Error where there is no such GPU, or --dense cublas finds no
+// library.
 std::unique_ptr<Device> OpenDevice(const Options& options, std::string* dense);
 
 }  // namespace resembed::train

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Stand-in for the functions of cuBLAS that the trainer loads, with their documented arguments: matrices are
-// column-major, what does not fit is CUBLAS_STATUS_INVALID_VALUE, and a product runs when its stream gets there, on the
-// emulator of the program. A handle without a workspace of the caller's would allocate one inside a step: it is refused.
+// column-major, what does not fit is CUBLAS_STATUS_INVALID_VALUE, and a product runs when its stream gets
+// there, on the emulator of the program. A handle without a workspace of the caller's would allocate one
+// inside a step: it is refused.
 #include <cublas_v2.h>
 
 #include <algorithm>
@@ -97,14 +98,15 @@ cublasStatus_t cublasSetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t) 
   return handle == nullptr ? CUBLAS_STATUS_NOT_INITIALIZED : CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t of_a, cublasOperation_t of_b, int m, int n,
-                              int k, const float* alpha, const float* a, int lda, const float* b, int ldb,
-                              const float* beta, float* c, int ldc) {
+cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t of_a, cublasOperation_t of_b, int m,
+                              int n, int k, const float* alpha, const float* a, int lda, const float* b,
+                              int ldb, const float* beta, float* c, int ldc) {
   if (handle == nullptr) return CUBLAS_STATUS_NOT_INITIALIZED;
   if (!handle->has_workspace) return CUBLAS_STATUS_ALLOC_FAILED;
   const bool transpose_a = IsTranspose(of_a), transpose_b = IsTranspose(of_b);
-  if (m < 0 || n < 0 || k < 0 || alpha == nullptr || beta == nullptr || lda < std::max(1, transpose_a ? k : m) ||
-      ldb < std::max(1, transpose_b ? n : k) || ldc < std::max(1, m)) {
+  if (m < 0 || n < 0 || k < 0 || alpha == nullptr || beta == nullptr ||
+      lda < std::max(1, transpose_a ? k : m) || ldb < std::max(1, transpose_b ? n : k) ||
+      ldc < std::max(1, m)) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   if (m == 0 || n == 0) return CUBLAS_STATUS_SUCCESS;

@@ -107,8 +107,9 @@ std::vector<std::pair<double, double>> Curve(const TrainState& state) {
 }
 
 void RunSmall(const std::string& out, const std::vector<std::string>& words) {
-  std::vector<std::string> all = {"resembed-train", "--users", "150", "--items", "60", "--interests", "5",
-                                  "--dim", "8", "--seeds", "1", "--epochs", "2", "--no-report", "--out", out};
+  std::vector<std::string> all = {
+      "resembed-train", "--users", "150",      "--items", "60",          "--interests", "5", "--dim", "8",
+      "--seeds",        "1",       "--epochs", "2",       "--no-report", "--out",       out};
   all.insert(all.end(), words.begin(), words.end());
   std::vector<char*> pointers;
   for (std::string& word : all) pointers.push_back(word.data());

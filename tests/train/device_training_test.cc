@@ -18,15 +18,15 @@ namespace resembed::train {
 namespace {
 
 using ::testing::ContainsRegex;
-using ::testing::HasSubstr;
-using ::testing::StartsWith;
 using testing::Curve;
 using testing::Differing;
 using testing::Farthest;
+using ::testing::HasSubstr;
 using testing::Problem;
 using testing::Row;
 using testing::Said;
 using testing::SmallHyper;
+using ::testing::StartsWith;
 using testing::Trained;
 using testing::Values;
 
