@@ -205,7 +205,7 @@ TEST_F(DenseOnDevice, ARunSaysSoAndHasTheFiguresOfTheCpu) {
   }
 }
 
-TEST(DenseOnHost, IsWhatIsLeftWithoutALibrary) {
+TEST(HeadOnHost, IsWhatIsLeftWithoutALibrary) {
   const Chosen none("/nonexistent/libcublas.so");
   std::string what;
   const std::unique_ptr<Device> device = Device::Open(0);
