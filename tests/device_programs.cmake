@@ -47,11 +47,13 @@ endif()
 find_package(nlohmann_json 3.9 REQUIRED)
 find_package(ZLIB REQUIRED)
 set(tests ${CMAKE_CURRENT_LIST_DIR}/train)
+set(device_training_test_files ${tests}/device_training_test.cc)
+set(dense_device_test_files ${tests}/dense_device_test.cc ${tests}/dense_math_test.cc)
 set(support ${tests}/device_support.cc ${tests}/end_to_end_support.cc)
 # Under the race detector the same kernels run in tests/cuda.
 if(TARGET resembed_emulated AND NOT RESEMBED_SANITIZE MATCHES thread)
   foreach(program IN ITEMS device_training_test dense_device_test)
-    trainer_program(emulated_${program} resembed_emulated ${tests}/${program}.cc ${support}
+    trainer_program(emulated_${program} resembed_emulated ${${program}_files} ${support}
       $<TARGET_OBJECTS:resembed_emulator_main> $<TARGET_OBJECTS:emulated_train_kernels>)
     resembed_run_orders(emulated_${program} emulated_${program})
   endforeach()
@@ -63,7 +65,7 @@ if(TARGET resembed_emulated AND NOT RESEMBED_SANITIZE MATCHES thread)
   endif()
 endif()
 if(RESEMBED_CUDA)
-  trainer_program(cuda_trainer_tests resembed_internals ${tests}/device_training_test.cc ${tests}/dense_device_test.cc
+  trainer_program(cuda_trainer_tests resembed_internals ${device_training_test_files} ${dense_device_test_files}
     ${support} ${CMAKE_CURRENT_LIST_DIR}/gpu/main.cc $<TARGET_OBJECTS:resembed_train_kernels>)
   add_test(NAME cuda_trainer_tests COMMAND cuda_trainer_tests)
   set_tests_properties(cuda_trainer_tests PROPERTIES LABELS gpu TIMEOUT 600 SKIP_RETURN_CODE 77)

@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Training with tables and dense part on a device, beside training on the CPU. Emulated, a stand-in is loaded
-// in place of cuBLAS (tests/emulator/cublas.cc); on a GPU the library itself, and where there is none the
-// tests are skipped.
+// Training with tables and dense part on a device, beside training on the CPU.
 #include "host/train/dense_device.h"
 
-#include <cuda_runtime_api.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <cmath>
-#include <cstdlib>
 #include <filesystem>
 
+#include "tests/train/dense_fixture.h"
 #include "tests/train/device_support.h"
 #include "tests/train/end_to_end_support.h"
 #ifdef RESEMBED_EMULATED
@@ -22,7 +18,9 @@
 namespace resembed::train {
 namespace {
 
+using testing::Chosen;
 using testing::Curve;
+using testing::DenseOnDevice;
 using testing::Differing;
 using testing::Farthest;
 using ::testing::HasSubstr;
@@ -33,35 +31,6 @@ using testing::SmallHyper;
 using ::testing::StartsWith;
 using testing::Trained;
 using testing::Values;
-
-// RESEMBED_CUBLAS while one lives.
-class Chosen {
- public:
-  explicit Chosen(const char* file) { setenv("RESEMBED_CUBLAS", file, 1); }
-  ~Chosen() { unsetenv("RESEMBED_CUBLAS"); }
-  Chosen(const Chosen&) = delete;
-  Chosen& operator=(const Chosen&) = delete;
-};
-
-class DenseOnDevice : public ::testing::Test {
- protected:
-  void SetUp() override {
-#ifdef RESEMBED_EMULATED
-#ifdef RESEMBED_CUBLAS_STAND_IN
-    chosen_ = std::make_unique<Chosen>(RESEMBED_CUBLAS_STAND_IN);
-#else
-    GTEST_SKIP() << "built without cublas_v2.h";
-#endif
-#endif
-    std::string what;
-    device_ = Device::Open(0);
-    device_->UseDense(OpenDeviceMath(device_.get(), &what));
-    if (device_->dense() == nullptr) GTEST_SKIP() << what;
-    EXPECT_THAT(what, StartsWith("cuBLAS "));
-  }
-  std::unique_ptr<Chosen> chosen_;
-  std::unique_ptr<Device> device_;
-};
 
 struct Case {
   Head head;
