@@ -87,10 +87,6 @@ void Device::Copy(void* to_device, const void* from_device, size_t bytes) {
             cudaMemcpyAsync(to_device, from_device, bytes, cudaMemcpyDeviceToDevice, StreamOf(place_)));
 }
 
-void Device::Zero(void* at, size_t bytes) {
-  CheckCuda("fill", cudaMemsetAsync(at, 0, bytes, StreamOf(place_)));
-}
-
 void Device::Wait() { CheckCuda("stream", cudaStreamSynchronize(StreamOf(place_))); }
 
 #else
@@ -110,7 +106,6 @@ void Device::FreePinned(void*) {}
 void Device::CopyIn(void*, const void*, size_t) {}
 void Device::CopyOut(void*, const void*, size_t) {}
 void Device::Copy(void*, const void*, size_t) {}
-void Device::Zero(void*, size_t) {}
 void Device::Wait() {}
 
 #endif

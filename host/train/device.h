@@ -31,7 +31,6 @@ class Device {
   void CopyIn(void* to_device, const void* from, size_t bytes);
   void CopyOut(void* to, const void* from_device, size_t bytes);
   void Copy(void* to_device, const void* from_device, size_t bytes);
-  void Zero(void* at, size_t bytes);
   void Wait();
 
   // The heads' arithmetic on this device (dense_device.h); null: they are computed on the host.

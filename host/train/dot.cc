@@ -2,7 +2,6 @@
 #include "host/train/dot.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "host/train/dense.h"
 
