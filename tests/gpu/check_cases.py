@@ -7,7 +7,7 @@ OPTIONAL = ["cuda_trainer_tests"]  # needs what the trainer needs: Eigen, CLI11
 
 # Seconds of each step, in the order in which they run; what a step leaves over goes to those after it.
 LIMITS = {"tests": 90, "conformance": 10, "training loop": 10, "benchmarks": 80, "training": 75, "profile": 40,
-          "sanitizers": 50, "graph": 30, "trainer": 15, "trainer dense": 15, "torch": 65}
+          "sanitizers": 50, "graph": 30, "trainer": 12, "trainer dense": 13, "torch": 65}
 LONG_LIMITS = {**LIMITS, "tests": 300, "benchmarks": 900, "training": 1500, "profile": 180, "sanitizers": 600,
                "graph": 300, "trainer": 120, "trainer dense": 120, "torch": 300}
 
