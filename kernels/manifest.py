@@ -43,7 +43,8 @@ def short(name):
 def entries(build):
     """{(symbol, architecture): (registers, shared, stack, spilled bytes)} from what keep_ptxas.sh kept."""
     found = {}
-    logs = sorted(pathlib.Path(build).glob("kernels/CMakeFiles/resembed_cuda.dir/**/*.ptxas"))  # not of consumers below
+    logs = [log for folder in ("kernels/CMakeFiles/resembed_cuda.dir", "host/train/CMakeFiles/resembed_train_kernels.dir")
+            for log in sorted(pathlib.Path(build).glob(f"{folder}/**/*.ptxas"))]  # not of consumers below
     if not logs:
         sys.exit(f"no *.ptxas below {build}; needs a build of the cuda backend with the tests")
     for log in logs:
@@ -81,7 +82,7 @@ def nvcc(build):
 
 
 def render(build):
-    lines = [f"# Kernels of libresembed by nvcc {nvcc(build)} for sm_90: registers, shared bytes, stack bytes, spilled"
+    lines = [f"# Kernels of libresembed and resembed-train by nvcc {nvcc(build)} for sm_90: registers, shared bytes, stack bytes, spilled"
              " bytes.", "# Written by kernels/manifest.py. CUB's and Thrust's own kernels are not listed."]
     table = kernels(build)
     lines += [f"{facts[0]:4} {facts[1]:6} {facts[2]:5} {facts[3]:5}  {name}" for name, facts in sorted(table.items())]

@@ -128,7 +128,7 @@ else
 
   build bench && bash tests/bench_smoke.sh build/bench || failed+=(bench)
   if [ "$nvcc" = 1 ]; then
-    target=resembed build release && "$python" -B kernels/manifest.py --spills build/release || failed+=(release)
+    target=resembed_train_device build release && "$python" -B kernels/manifest.py --spills build/release || failed+=(release)
   fi
   bash tests/lint.sh build/cpu "$notes" || failed+=(lint)
 fi

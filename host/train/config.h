@@ -96,6 +96,7 @@ struct Options {
   int threads = 0;       // 0: all of the machine
   double memory_gb = 0;  // 0: what the machine has free
   std::string backend = "cpu";
+  std::string dense = "auto";  // of backend cuda: "auto" | "host" | "cublas"
   int device = 0;
   bool resume = false;
   bool fit_all = false;

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dense arithmetic of the heads: matrix products and vector functions by Eigen, built for several
-// instruction sets and chosen at run time; and Adam over one flat array of weights.
+// Dense arithmetic of the heads on the host: matrix products and vector functions by Eigen, built for several
+// instruction sets and chosen at run time.
 //
 // All matrices are row-major float with a leading dimension. Every function runs on the calling thread.
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <vector>
-
-#include "host/train/aligned.h"
 
 namespace resembed::train {
 
@@ -34,22 +30,5 @@ struct DenseOps {
 
 // For the widest instruction set of this machine.
 const DenseOps& Dense();
-
-// Weights of the dense part of a head: one flat array, so that optimizer and files need no structure.
-struct DenseWeights {
-  struct Block {
-    std::string name;
-    int64_t offset, rows, cols;
-  };
-  std::vector<Block> blocks;
-  AlignedVector<float> value, grad, m, v;
-
-  // Appends a [rows, cols] block and returns its offset, a multiple of 16 floats.
-  int64_t Add(const std::string& name, int64_t rows, int64_t cols);
-  // Fills a block with N(0, scale^2) drawn from `seed`.
-  void FillNormal(const std::string& name, float scale, uint64_t seed);
-  int64_t n_parameters() const;  // without the padding between blocks
-  void AdamStep(int64_t step, float lr, float weight_decay);
-};
 
 }  // namespace resembed::train

@@ -2,13 +2,18 @@
 #include "host/train/device.h"
 
 #include <string>
+#include <utility>
 
+#include "host/train/dense_math.h"
 #include "host/train/log.h"
 #ifdef RESEMBED_TRAIN_CUDA
 #include <cuda_runtime_api.h>
 #endif
 
 namespace resembed::train {
+
+Device::Device() = default;
+void Device::UseDense(std::unique_ptr<DenseMath> dense) { dense_ = std::move(dense); }
 
 #ifdef RESEMBED_TRAIN_CUDA
 
@@ -40,7 +45,10 @@ std::unique_ptr<Device> Device::Open(int ordinal) {
   return device;
 }
 
-Device::~Device() { cudaStreamDestroy(StreamOf(place_)); }
+Device::~Device() {
+  dense_.reset();
+  cudaStreamDestroy(StreamOf(place_));
+}
 
 void* Device::Allocate(size_t bytes) {
   void* at = nullptr;
@@ -74,6 +82,11 @@ void Device::CopyOut(void* to, const void* from_device, size_t bytes) {
             cudaMemcpyAsync(to, from_device, bytes, cudaMemcpyDeviceToHost, StreamOf(place_)));
 }
 
+void Device::Copy(void* to_device, const void* from_device, size_t bytes) {
+  CheckCuda("copy on the device",
+            cudaMemcpyAsync(to_device, from_device, bytes, cudaMemcpyDeviceToDevice, StreamOf(place_)));
+}
+
 void Device::Wait() { CheckCuda("stream", cudaStreamSynchronize(StreamOf(place_))); }
 
 #else
@@ -92,6 +105,7 @@ void Device::Free(void*) {}
 void Device::FreePinned(void*) {}
 void Device::CopyIn(void*, const void*, size_t) {}
 void Device::CopyOut(void*, const void*, size_t) {}
+void Device::Copy(void*, const void*, size_t) {}
 void Device::Wait() {}
 
 #endif

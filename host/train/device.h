@@ -11,6 +11,8 @@
 
 namespace resembed::train {
 
+class DenseMath;
+
 // A GPU. Copies and operations are ordered on its stream; the host waits where it says so. Used from the thread
 // that opened it. Everything throws Error.
 class Device {
@@ -28,11 +30,17 @@ class Device {
   void FreePinned(void* at);
   void CopyIn(void* to_device, const void* from, size_t bytes);
   void CopyOut(void* to, const void* from_device, size_t bytes);
+  void Copy(void* to_device, const void* from_device, size_t bytes);
   void Wait();
 
+  // The heads' arithmetic on this device (dense_device.h); null: they are computed on the host.
+  DenseMath* dense() const { return dense_.get(); }
+  void UseDense(std::unique_ptr<DenseMath> dense);
+
  private:
-  Device() = default;
+  Device();
   resembed_place place_ = {};
+  std::unique_ptr<DenseMath> dense_;
 };
 
 // kPinned: for copies of every step. kNone: the host never looks at it.
@@ -51,6 +59,7 @@ class Mirror {
   bool empty() const { return size_ == 0; }
   size_t size() const { return size_; }
   T* host() { return pinned_ != nullptr ? pinned_ : host_.data(); }
+  const T* host() const { return pinned_ != nullptr ? pinned_ : host_.data(); }
   T* device() { return gpu_ != nullptr ? at_ : host_.data(); }
 
   // At least `size` elements; those there were are lost when it grows.

@@ -2,7 +2,8 @@
 #include "host/train/dot.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "host/train/dense.h"
 
 namespace resembed::train {
 
@@ -12,125 +13,117 @@ constexpr int64_t kColumns = 64;  // negatives a task of the second pass owns
 }  // namespace
 
 struct DotNet::Scratch {
-  AlignedVector<float> d_query, grad, row;
+  explicit Scratch(Device* at) : d_query(at, HostCopy::kNone), grad(at, HostCopy::kNone) {}
+  Mirror<float> d_query;
+  Mirror<float> grad;  // of one of several blocks
 };
 
-DotNet::DotNet(int64_t dim, bool transform, float scale) : dim_(dim), transform_(transform), scale_(scale) {
+DotNet::DotNet(int64_t dim, bool transform, float scale, DenseMath* math)
+    : dense(math),
+      math_(math),
+      dim_(dim),
+      transform_(transform),
+      query_(math->device(), HostCopy::kNone),
+      probability_(math->device(), HostCopy::kNone),
+      loss_(math->device(), HostCopy::kPinned) {
   w_repeat_ = dense.Add("repeat_weight", kF, 1);
   w_query_ = dense.Add("query_weight", dim, transform ? dim : 1);
-  float* w = dense.value.data() + w_query_;
+  dense.Allocate();
+  float* w = dense.value.host() + w_query_;
   for (int64_t i = 0; i < dim; ++i) w[transform ? i * dim + i : i] = scale;
+  dense.UploadValue();
 }
 
-void DotNet::Query(const float* history, int64_t n, float* query) const {
-  const float* w = dense.value.data() + w_query_;
+void DotNet::Query(DenseMath* math, const float* weights, const float* history, int64_t n,
+                   float* query) const {
   if (transform_) {
-    Dense().gemm_nn(n, dim_, dim_, history, dim_, w, dim_, query, dim_, false);
-    return;
-  }
-  for (int64_t row = 0; row < n; ++row) {
-    for (int64_t col = 0; col < dim_; ++col) query[row * dim_ + col] = w[col] * history[row * dim_ + col];
+    math->GemmNn(n, dim_, dim_, history, dim_, weights + w_query_, dim_, query, dim_, false);
+  } else {
+    math->ScaleColumns(n, dim_, weights + w_query_, history, query);
   }
 }
 
 double DotNet::LossAndGradients(const Batch& batch, Pool* pool) {
-  const int64_t n_blocks = (batch.n + kBlock - 1) / kBlock, m = batch.n_negatives;
-  while (static_cast<int64_t>(scratch_.size()) < n_blocks) scratch_.push_back(std::make_shared<Scratch>());
-  query_.resize(std::max(query_.size(), static_cast<size_t>(batch.n * dim_)));
-  probability_.resize(std::max(probability_.size(), static_cast<size_t>(batch.n * m)));
-  std::vector<double> loss(static_cast<size_t>(n_blocks));
+  Device* const device = math_->device();
+  const int64_t m = batch.n_negatives;
+  const int64_t samples = device != nullptr ? batch.n : kBlock, columns = device != nullptr ? m : kColumns;
+  const int64_t n_blocks = (batch.n + samples - 1) / samples;
+  while (static_cast<int64_t>(scratch_.size()) < n_blocks) {
+    scratch_.push_back(std::make_shared<Scratch>(device));
+    if (device == nullptr) scratch_.back()->grad.Assign(dense.grad.size());
+  }
+  query_.Reserve(static_cast<size_t>(batch.n * dim_));
+  probability_.Reserve(static_cast<size_t>(batch.n * m));
+  loss_.Reserve(static_cast<size_t>(n_blocks));
   pool->ParallelFor(n_blocks, [&](int64_t block) {
-    loss[static_cast<size_t>(block)] = Block(batch, block, scratch_[static_cast<size_t>(block)].get());
+    Scratch* const scratch = scratch_[static_cast<size_t>(block)].get();
+    Block(batch, block * samples, std::min(batch.n, (block + 1) * samples),
+          device != nullptr ? dense.grad.device() : scratch->grad.device(), loss_.device() + block, scratch);
   });
   // dE_neg = P^T Q and its bias part, a stripe of negatives per task.
-  pool->ParallelFor((m + kColumns - 1) / kColumns, [&](int64_t stripe) {
-    const int64_t begin = stripe * kColumns, n_columns = std::min(kColumns, m - begin);
-    Dense().gemm_tn(n_columns, dim_, batch.n, probability_.data() + begin, m, query_.data(), dim_,
-                    batch.d_negative + begin * dim_, dim_, false);
-    std::fill_n(batch.d_negative_shift + begin, n_columns, 0.0f);
-    for (int64_t row = 0; row < batch.n; ++row) {
-      for (int64_t c = begin; c < begin + n_columns; ++c) {
-        batch.d_negative_shift[c] += probability_[static_cast<size_t>(row * m + c)];
-      }
-    }
+  pool->ParallelFor((m + columns - 1) / columns, [&](int64_t stripe) {
+    const int64_t begin = stripe * columns, n_columns = std::min(columns, m - begin);
+    const float* probability = probability_.device() + begin;
+    math_->GemmTn(n_columns, dim_, batch.n, probability, m, query_.device(), dim_,
+                  batch.d_negative + begin * dim_, dim_, false);
+    math_->ColumnSums(batch.n, n_columns, probability, m, batch.d_negative_shift + begin);
   });
-  std::fill(dense.grad.begin(), dense.grad.end(), 0.0f);
-  double sum = 0;
-  for (int64_t block = 0; block < n_blocks; ++block) {
-    const AlignedVector<float>& grad = scratch_[static_cast<size_t>(block)]->grad;
-    for (size_t i = 0; i < grad.size(); ++i) dense.grad[i] += grad[i];
-    sum += loss[static_cast<size_t>(block)];
+  if (device == nullptr) {
+    std::fill_n(dense.grad.host(), dense.grad.size(), 0.0f);
+    for (int64_t block = 0; block < n_blocks; ++block) {
+      const float* grad = scratch_[static_cast<size_t>(block)]->grad.host();
+      for (size_t i = 0; i < dense.grad.size(); ++i) dense.grad.host()[i] += grad[i];
+    }
   }
+  loss_.Download(static_cast<size_t>(n_blocks));
+  if (device != nullptr) device->Wait();
+  double sum = 0;
+  for (int64_t block = 0; block < n_blocks; ++block) sum += loss_.host()[block];
   return sum / static_cast<double>(batch.n);
 }
 
-double DotNet::Block(const Batch& batch, int64_t block, Scratch* s) {
-  const DenseOps& ops = Dense();
-  const int64_t begin = block * kBlock, n = std::min(kBlock, batch.n - begin), m = batch.n_negatives;
-  const float inv = 1.0f / static_cast<float>(batch.n);
-  s->d_query.resize(static_cast<size_t>(kBlock * dim_));
-  s->row.resize(static_cast<size_t>(m + 1));
-  s->grad.assign(dense.value.size(), 0.0f);
-  const float* w = dense.value.data();
-  float *g = s->grad.data(), *d_query = s->d_query.data(), *row_logits = s->row.data();
+void DotNet::Block(const Batch& batch, int64_t begin, int64_t end, float* g, double* loss, Scratch* s) {
+  DenseMath& math = *math_;
+  const int64_t n = end - begin, m = batch.n_negatives;
+  s->d_query.Reserve(static_cast<size_t>(n * dim_));
+  const float* w = dense.value.device();
   const float* history = batch.history + begin * dim_;
-  const float* target = batch.target + begin * dim_;
-  float* query = query_.data() + begin * dim_;
-  float* probability = probability_.data() + begin * m;
-  Query(history, n, query);
-  ops.gemm_nt(n, m, dim_, query, dim_, batch.negative, dim_, probability, m, false);
+  float *query = query_.device() + begin * dim_, *probability = probability_.device() + begin * m;
+  float *d_query = s->d_query.device(), *d_history = batch.d_history + begin * dim_;
+  Query(&math, w, history, n, query);
+  math.GemmNt(n, m, dim_, query, dim_, batch.negative, dim_, probability, m, false);
 
-  const std::vector<Seen>& seen = batch.seen[block];
-  double loss = 0;
-  size_t at = 0;
-  for (int64_t row = 0; row < n; ++row) {
-    const int64_t sample = begin + row;
-    float* logits = row_logits + 1;
-    float dot = 0;
-    for (int64_t col = 0; col < dim_; ++col) dot += query[row * dim_ + col] * target[row * dim_ + col];
-    const float* target_repeat = batch.target_repeat + sample * kF;
-    for (int64_t f = 0; f < kF; ++f) dot += w[w_repeat_ + f] * target_repeat[f];
-    row_logits[0] = dot + batch.target_shift[sample];
-    for (int64_t c = 0; c < m; ++c) logits[c] = probability[row * m + c] + batch.negative_shift[c];
-    const size_t first_seen = at;
-    for (; at < seen.size() && seen[at].row == sample; ++at) {
-      for (int64_t f = 0; f < kF; ++f) logits[seen[at].column] += w[w_repeat_ + f] * seen[at].features[f];
-    }
-    const int32_t wanted = batch.target_ids[sample];
-    for (int64_t c = 0; c < m; ++c) {
-      if (batch.negative_ids[c] == wanted) logits[c] = -1e30f;
-    }
-    const float target_logit = row_logits[0];
-    loss += static_cast<double>(ops.softmax(row_logits, m + 1)) - static_cast<double>(target_logit);
+  SoftmaxLoss softmax = {};
+  softmax.n = n;
+  softmax.m = m;
+  softmax.dim = dim_;
+  softmax.inv = 1.0f / static_cast<float>(batch.n);
+  softmax.query = query;
+  softmax.target = batch.target + begin * dim_;
+  softmax.target_shift = batch.target_shift + begin;
+  softmax.negative_shift = batch.negative_shift;
+  softmax.target_ids = batch.target_ids + begin;
+  softmax.negative_ids = batch.negative_ids;
+  softmax.repeat_weight = w + w_repeat_;
+  softmax.target_repeat = batch.target_repeat + begin * kF;
+  softmax.seen = batch.seen;
+  softmax.seen_begin = batch.seen_begin + begin;
+  softmax.probability = probability;
+  softmax.d_target_shift = batch.d_target_shift + begin;
+  softmax.d_target = batch.d_target + begin * dim_;
+  softmax.d_query = d_query;
+  softmax.g_repeat = g + w_repeat_;
+  softmax.loss = loss;
+  math.Softmax(softmax);
 
-    const float d_target = inv * (row_logits[0] - 1.0f);
-    for (int64_t c = 0; c < m; ++c) probability[row * m + c] = inv * logits[c];
-    for (size_t entry = first_seen; entry < at; ++entry) {
-      const float d = probability[row * m + seen[entry].column];
-      for (int64_t f = 0; f < kF; ++f) g[w_repeat_ + f] += d * seen[entry].features[f];
-    }
-    for (int64_t f = 0; f < kF; ++f) g[w_repeat_ + f] += d_target * target_repeat[f];
-    batch.d_target_shift[sample] = d_target;
-    for (int64_t col = 0; col < dim_; ++col) {
-      batch.d_target[sample * dim_ + col] = d_target * query[row * dim_ + col];
-      d_query[row * dim_ + col] = d_target * target[row * dim_ + col];
-    }
-  }
-  ops.gemm_nn(n, dim_, m, probability, m, batch.negative, dim_, d_query, dim_, true);
-  float* d_history = batch.d_history + begin * dim_;
+  math.GemmNn(n, dim_, m, probability, m, batch.negative, dim_, d_query, dim_, true);
   if (transform_) {
-    ops.gemm_nt(n, dim_, dim_, d_query, dim_, w + w_query_, dim_, d_history, dim_, false);
-    ops.gemm_tn(dim_, dim_, n, history, dim_, d_query, dim_, g + w_query_, dim_, false);
+    math.GemmNt(n, dim_, dim_, d_query, dim_, w + w_query_, dim_, d_history, dim_, false);
+    math.GemmTn(dim_, dim_, n, history, dim_, d_query, dim_, g + w_query_, dim_, false);
   } else {
-    for (int64_t row = 0; row < n; ++row) {
-      for (int64_t col = 0; col < dim_; ++col) {
-        const int64_t i = row * dim_ + col;
-        d_history[i] = w[w_query_ + col] * d_query[i];
-        g[w_query_ + col] += history[i] * d_query[i];
-      }
-    }
+    math.ScaleColumns(n, dim_, w + w_query_, d_query, d_history);
+    math.ColumnDots(n, dim_, history, d_query, g + w_query_);
   }
-  return loss;
 }
 
 namespace {
@@ -138,7 +131,7 @@ namespace {
 class DotScorer : public Scorer {
  public:
   DotScorer(const LogView& view, const Hyper& hyper, const Embedding& embedding, const DotNet& net,
-            const AlignedVector<float>& bias, Pool* pool)
+            const float* bias, Pool* pool)
       : view_(view),
         hyper_(hyper),
         net_(net),
@@ -157,7 +150,7 @@ class DotScorer : public Scorer {
         const int32_t item = items[static_cast<size_t>(c)];
         float dot = 0;
         Dense().gemm_nt(1, 1, dim_, query, dim_, items_.data() + item * dim_, dim_, &dot, 1, false);
-        scores[c] = dot + bias_[static_cast<size_t>(item)] + RepeatScore(repeat, item);
+        scores[c] = dot + bias_[item] + RepeatScore(repeat, item);
       }
     });
   }
@@ -166,7 +159,7 @@ class DotScorer : public Scorer {
     ForTargets(targets, [&](int64_t t, const float* query, const RepeatIndex& repeat) {
       float* row = scores + t * n_items_;
       Dense().gemm_nt(1, n_items_, dim_, query, dim_, items_.data(), dim_, row, n_items_, false);
-      for (int64_t item = 0; item < n_items_; ++item) row[item] += bias_[static_cast<size_t>(item)];
+      for (int64_t item = 0; item < n_items_; ++item) row[item] += bias_[item];
       for (const int32_t item : repeat.items()) row[item] += RepeatScore(repeat, item);
     });
   }
@@ -204,7 +197,7 @@ class DotScorer : public Scorer {
   const LogView& view_;
   const Hyper& hyper_;
   const DotNet& net_;
-  const AlignedVector<float>& bias_;
+  const float* bias_;
   Pool* pool_;
   const int64_t n_items_, dim_;
   AlignedVector<float> items_;
@@ -213,7 +206,9 @@ class DotScorer : public Scorer {
 }  // namespace
 
 std::unique_ptr<Scorer> DotLearner::MakeScorer() {
-  return std::make_unique<DotScorer>(view_, hyper_, embedding_, net_, bias_, pool_);
+  bias_.value.Download(bias_.value.size());
+  net_.dense.DownloadValue();
+  return std::make_unique<DotScorer>(view_, hyper_, embedding_, net_, bias_.value.host(), pool_);
 }
 
 }  // namespace resembed::train

@@ -18,16 +18,16 @@ DotLearner::DotLearner(const Variant& variant, const InterestGraph& graph, const
       hyper_(hyper),
       seed_(seed),
       pool_(pool),
+      math_(MathOf(device)),
       embedding_(variant, graph, view.log->n_items(), hyper, seed, pool, device),
-      net_(embedding_.dim(), hyper.query_transform, static_cast<float>(hyper.dot_scale)) {
+      net_(embedding_.dim(), hyper.query_transform, static_cast<float>(hyper.dot_scale), &math_),
+      bias_(embedding_.n_items(), &math_),
+      first_column_(static_cast<size_t>(embedding_.n_items()), -1),
+      seen_(math_.device(), HostCopy::kPinned),
+      seen_begin_(math_.device(), HostCopy::kPinned),
+      target_repeat_(math_.device(), HostCopy::kPinned) {
   negative_.shared = true;
-  const size_t n_items = static_cast<size_t>(embedding_.n_items());
   const TrainingView& training = *view.training;
-  bias_.assign(n_items, 0.0f);
-  bias_state_.assign(n_items, 0.0f);
-  bias_grad_.assign(n_items, 0.0f);
-  log_q_.assign(n_items, 0.0f);
-  first_column_.assign(n_items, -1);
   double sum = 0, log_sum = 0;
   for (const int32_t item : training.candidates) {
     const double popularity = static_cast<double>(training.popularity[static_cast<size_t>(item)]);
@@ -39,42 +39,63 @@ DotLearner::DotLearner(const Variant& variant, const InterestGraph& graph, const
   for (const int32_t item : training.candidates) {
     const double log_popularity =
         std::log(static_cast<double>(training.popularity[static_cast<size_t>(item)]));
-    log_q_[static_cast<size_t>(item)] = static_cast<float>(
+    bias_.correction.host()[item] = static_cast<float>(
         hyper.negative_correction * (hyper.negative_alpha * log_popularity - std::log(sum / n_candidates)));
     // Where the softmax's optimum lies for a model that knows popularity only.
-    bias_[static_cast<size_t>(item)] =
+    bias_.value.host()[item] =
         static_cast<float>((1.0 - hyper.negative_alpha * (1.0 - hyper.negative_correction)) *
                            (log_popularity - log_sum / n_candidates));
   }
+  bias_.value.Upload(bias_.value.size());
+  bias_.correction.Upload(bias_.correction.size());
   for (int64_t slot = 0; slot < kSlots; ++slot) {
     if (hyper.repeat_features) repeat_.emplace_back(embedding_.n_items());
   }
 }
 
 void DotLearner::FindSeen(const Sample* samples, int64_t n) {
-  target_repeat_.assign(static_cast<size_t>(n * kF), 0.0f);
+  target_repeat_.Reserve(static_cast<size_t>(n * kF));
+  std::fill_n(target_repeat_.host(), n * kF, 0.0f);
+  seen_begin_.Reserve(static_cast<size_t>(n + 1));
+  int32_t* const begin = seen_begin_.host();
+  std::fill_n(begin, n + 1, 0);
   const int64_t n_blocks = (n + DotNet::kBlock - 1) / DotNet::kBlock;
-  seen_.resize(std::max(seen_.size(), static_cast<size_t>(n_blocks)));
-  for (std::vector<DotNet::Seen>& list : seen_) list.clear();
-  if (!hyper_.repeat_features) return;
-  pool_->ParallelFor(std::min(kSlots, n_blocks), [&](int64_t slot) {
+  seen_lists_.resize(std::max(seen_lists_.size(), static_cast<size_t>(n_blocks)));
+  for (std::vector<SeenNegative>& list : seen_lists_) list.clear();
+  pool_->ParallelFor(hyper_.repeat_features ? std::min(kSlots, n_blocks) : 0, [&](int64_t slot) {
     RepeatIndex& repeat = repeat_[static_cast<size_t>(slot)];
     for (int64_t block = slot; block < n_blocks; block += kSlots) {
-      std::vector<DotNet::Seen>& list = seen_[static_cast<size_t>(block)];
+      std::vector<SeenNegative>& list = seen_lists_[static_cast<size_t>(block)];
       for (int64_t s = block * DotNet::kBlock; s < std::min(n, (block + 1) * DotNet::kBlock); ++s) {
         repeat.Load(view_, samples[s].user, samples[s].position);
         const int32_t target = target_.ids[static_cast<size_t>(s)];
-        if (repeat.Contains(target)) repeat.Features(target, target_repeat_.data() + s * kF);
+        if (repeat.Contains(target)) repeat.Features(target, target_repeat_.host() + s * kF);
         for (const int32_t item : repeat.items()) {
           for (int32_t column = first_column_[static_cast<size_t>(item)]; column >= 0;
                column = next_column_[static_cast<size_t>(column)]) {
-            list.push_back({static_cast<int32_t>(s), column, {}});
+            list.push_back({column, {}});
             repeat.Features(item, list.back().features);
           }
         }
+        begin[s + 1] = static_cast<int32_t>(list.size());
       }
     }
   });
+  size_t n_seen = 0;
+  for (const std::vector<SeenNegative>& list : seen_lists_) n_seen += list.size();
+  seen_.Reserve(std::max<size_t>(n_seen, 1));
+  n_seen = 0;
+  for (int64_t block = 0; block < n_blocks; ++block) {
+    const std::vector<SeenNegative>& list = seen_lists_[static_cast<size_t>(block)];
+    std::copy(list.begin(), list.end(), seen_.host() + n_seen);
+    for (int64_t s = block * DotNet::kBlock; s < std::min(n, (block + 1) * DotNet::kBlock); ++s) {
+      begin[s + 1] += static_cast<int32_t>(n_seen);
+    }
+    n_seen += list.size();
+  }
+  target_repeat_.Upload(static_cast<size_t>(n * kF));
+  seen_begin_.Upload(static_cast<size_t>(n + 1));
+  seen_.Upload(n_seen);
 }
 
 double DotLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t step, float lr_factor) {
@@ -101,75 +122,61 @@ double DotLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
   FindSeen(samples, n);
   for (const int32_t item : negative_.ids) first_column_[static_cast<size_t>(item)] = -1;
 
+  bias_.Load(target_.ids, negative_.ids);
   const std::vector<Lookup*> lookups = {&history_, &target_, &negative_};
   embedding_.Forward(lookups, samples);
-  const float dropout = static_cast<float>(hyper_.dropout);
-  ApplyDropout(history_.output.data(), n * embedding_.dim(), dropout, seed_, step, 0);
-  const auto shifts = [&](const Lookup& lookup, std::vector<float>* shift, std::vector<float>* grad) {
-    shift->resize(lookup.ids.size());
-    grad->resize(lookup.ids.size());
-    for (size_t i = 0; i < lookup.ids.size(); ++i) {
-      const size_t item = static_cast<size_t>(lookup.ids[i]);
-      (*shift)[i] = bias_[item] - log_q_[item];
-    }
-  };
-  shifts(target_, &target_shift_, &d_target_shift_);
-  shifts(negative_, &negative_shift_, &d_negative_shift_);
-  DotNet::Batch batch = {n,
-                         n_negatives,
-                         history_.output.data(),
-                         target_.output.data(),
-                         negative_.output.data(),
-                         target_shift_.data(),
-                         negative_shift_.data(),
-                         target_.ids.data(),
-                         negative_.ids.data(),
-                         target_repeat_.data(),
-                         seen_.data(),
-                         history_.grad.data(),
-                         target_.grad.data(),
-                         negative_.grad.data(),
-                         d_target_shift_.data(),
-                         d_negative_shift_.data()};
+  ApplyDropout(hyper_, seed_, step, 0, &math_, history_.output);
+  const DotNet::Batch batch = {n,
+                               n_negatives,
+                               history_.output.data(),
+                               target_.output.data(),
+                               negative_.output.data(),
+                               bias_.shifts(),
+                               bias_.shifts() + n,
+                               bias_.ids(),
+                               bias_.ids() + n,
+                               target_repeat_.device(),
+                               seen_.device(),
+                               seen_begin_.device(),
+                               history_.grad.data(),
+                               target_.grad.data(),
+                               negative_.grad.data(),
+                               bias_.d_shifts(),
+                               bias_.d_shifts() + n};
   const double loss = net_.LossAndGradients(batch, pool_);
-  ApplyDropout(history_.grad.data(), n * embedding_.dim(), dropout, seed_, step, 0);
+  ApplyDropout(hyper_, seed_, step, 0, &math_, history_.grad);
   embedding_.BackwardStep(lookups, step + 1, static_cast<float>(hyper_.lr) * lr_factor);
-  net_.dense.AdamStep(step + 1, static_cast<float>(hyper_.dense_lr) * lr_factor, 0.0f);
-
-  // Biases of touched items by Adagrad; targets first, then negatives, in order.
-  bias_touched_.clear();
-  const auto add = [&](const Lookup& lookup, const std::vector<float>& grad) {
-    for (size_t i = 0; i < lookup.ids.size(); ++i) {
-      const size_t item = static_cast<size_t>(lookup.ids[i]);
-      if (bias_grad_[item] == 0.0f) bias_touched_.push_back(lookup.ids[i]);
-      bias_grad_[item] += grad[i];
-    }
-  };
-  add(target_, d_target_shift_);
-  add(negative_, d_negative_shift_);
-  const float lr = static_cast<float>(hyper_.bias_lr) * lr_factor;
-  for (const int32_t touched : bias_touched_) {
-    const size_t item = static_cast<size_t>(touched);
-    const float grad = bias_grad_[item];
-    bias_grad_[item] = 0.0f;
-    bias_state_[item] += grad * grad;
-    if (grad != 0.0f) bias_[item] -= lr * grad / (std::sqrt(bias_state_[item]) + 1e-8f);
-  }
+  net_.dense.AdamStep(step + 1, static_cast<float>(hyper_.dense_lr) * lr_factor);
+  bias_.Step(static_cast<float>(hyper_.bias_lr) * lr_factor);
   return loss;
 }
 
 std::vector<StateTensor> DotLearner::Weights() {
   std::vector<StateTensor> tensors = embedding_.Weights();
-  tensors.push_back({"item_bias", bias_.data(), static_cast<int64_t>(bias_.size()), 0});
+  bias_.value.Download(bias_.value.size());
+  tensors.push_back({"item_bias", bias_.value.host(), static_cast<int64_t>(bias_.value.size()), 0});
   AppendDenseState("dot.", &net_.dense, &tensors, nullptr);
   return tensors;
 }
 
 std::vector<StateTensor> DotLearner::OptimizerState() {
   std::vector<StateTensor> tensors = embedding_.OptimizerState();
-  tensors.push_back({"item_bias_state", bias_state_.data(), static_cast<int64_t>(bias_state_.size()), 0});
+  bias_.state.Download(bias_.state.size());
+  tensors.push_back({"item_bias_state", bias_.state.host(), static_cast<int64_t>(bias_.state.size()), 0});
   AppendDenseState("dot.", &net_.dense, nullptr, &tensors);
   return tensors;
+}
+
+void DotLearner::WeightsWritten() {
+  embedding_.WeightsWritten();
+  bias_.value.Upload(bias_.value.size());
+  net_.dense.UploadValue();
+}
+
+void DotLearner::OptimizerStateWritten() {
+  embedding_.OptimizerStateWritten();
+  bias_.state.Upload(bias_.state.size());
+  net_.dense.UploadState();
 }
 
 }  // namespace resembed::train

@@ -14,30 +14,26 @@ std::unique_ptr<Learner> MakeLearner(const Variant& variant, const InterestGraph
   return std::make_unique<DotLearner>(variant, graph, view, hyper, seed, pool, device);
 }
 
-void ApplyDropout(float* x, int64_t n, float rate, uint64_t seed, int64_t step, uint64_t tag) {
-  if (rate <= 0) return;
-  const uint32_t threshold = static_cast<uint32_t>(rate * 65536.0f);
-  const float keep = 1.0f / (1.0f - rate);
-  for (int64_t i = 0; i < n; i += 4) {
-    const uint64_t bits =
-        Draw(seed, Stream::kDropout, static_cast<uint64_t>(step), tag, static_cast<uint64_t>(i));
-    for (int64_t j = i; j < std::min(n, i + 4); ++j) {
-      x[j] = ((bits >> (16 * (j - i))) & 0xFFFFu) < threshold ? 0.0f : x[j] * keep;
-    }
-  }
+void ApplyDropout(const Hyper& hyper, uint64_t seed, int64_t step, uint64_t tag, DenseMath* math,
+                  const FloatView& x) {
+  if (hyper.dropout <= 0) return;
+  const uint64_t key = KeyOf(seed, Stream::kDropout, static_cast<uint64_t>(step), tag);
+  math->Drop(Dropout(key, static_cast<float>(hyper.dropout)), static_cast<int64_t>(x.size()), x.data());
 }
 
 void AppendDenseState(const std::string& prefix, DenseWeights* dense, std::vector<StateTensor>* weights,
                       std::vector<StateTensor>* state) {
   if (weights != nullptr) {
+    dense->DownloadValue();
     for (const DenseWeights::Block& block : dense->blocks) {
-      weights->push_back({prefix + block.name, dense->value.data() + block.offset, block.rows, block.cols});
+      weights->push_back({prefix + block.name, dense->value.host() + block.offset, block.rows, block.cols});
     }
   }
   if (state != nullptr) {
+    dense->DownloadState();
     const int64_t n = static_cast<int64_t>(dense->value.size());
-    state->push_back({prefix + "adam_m", dense->m.data(), n, 0});
-    state->push_back({prefix + "adam_v", dense->v.data(), n, 0});
+    state->push_back({prefix + "adam_m", dense->m.host(), n, 0});
+    state->push_back({prefix + "adam_v", dense->v.host(), n, 0});
   }
 }
 

@@ -260,6 +260,7 @@ Json ConfigJson(const RunData& run) {
       {"threads", run.threads},
       {"peak_memory_gb", static_cast<double>(PeakResidentBytes()) / 1e9},
       {"backend", o.backend},
+      {"dense", run.dense},
       {"patience", o.patience},
       {"max_epochs", o.epochs},
       {"resolution", o.resolution},

@@ -35,7 +35,8 @@ struct RunData {
   nlohmann::json fit_all;   // null, or what FitAll says
   bool interrupted = false;
   int threads = 1;
-  int64_t n_samples = 0;  // of an epoch
+  std::string dense = "host";  // where the heads' dense part is computed: "host" | "cublas"
+  int64_t n_samples = 0;       // of an epoch
 };
 
 // The hyperparameters that decide results, by head.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "host/train/dense.h"
 #include "host/train/model_random.h"
 
 namespace resembed::train {
@@ -14,19 +15,25 @@ namespace {
 constexpr int64_t kBlock = 64;  // pairs; part of the numerics
 constexpr int64_t kH1 = MlpNet::kHidden1, kH2 = MlpNet::kHidden2, kF = kRepeatFeatures;
 
-// log(1 + exp(x)) without overflow.
-float Softplus(float x) { return std::max(x, 0.0f) + std::log1p(std::exp(-std::abs(x))); }
-float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
-
 }  // namespace
 
 // Rows [0, n) are the positives, [n, 2n) the negatives.
 struct MlpNet::Scratch {
-  AlignedVector<float> shift, a, c, d_a, d_c, d_shift, repeat;
-  AlignedVector<float> grad;
+  explicit Scratch(Device* at)
+      : shift(at, HostCopy::kNone),
+        a(at, HostCopy::kNone),
+        c(at, HostCopy::kNone),
+        d_a(at, HostCopy::kNone),
+        d_c(at, HostCopy::kNone),
+        d_shift(at, HostCopy::kNone),
+        repeat(at, HostCopy::kNone),
+        grad(at, HostCopy::kNone) {}
+  Mirror<float> shift, a, c, d_a, d_c, d_shift, repeat;
+  Mirror<float> grad;  // of one of several blocks
 };
 
-MlpNet::MlpNet(int64_t dim, uint64_t seed, bool attends) : dim_(dim) {
+MlpNet::MlpNet(int64_t dim, uint64_t seed, bool attends, DenseMath* math)
+    : dense(math), math_(math), dim_(dim), loss_(math->device(), HostCopy::kPinned) {
   w_history_ = dense.Add("history_weight", dim, kH1);
   w_item_ = dense.Add("item_weight", dim, kH1);
   w_repeat_ = dense.Add("repeat_weight", kF, kH1);
@@ -36,6 +43,7 @@ MlpNet::MlpNet(int64_t dim, uint64_t seed, bool attends) : dim_(dim) {
   w3_ = dense.Add("weight3", kH2, 1);
   b3_ = dense.Add("bias3", 1, 1);
   if (attends) w_attended_ = dense.Add("attended_weight", dim, kH1);
+  dense.Allocate();
   // He et al. 2015: variance 2 / inputs. The embeddings' rows have norm 1, not variance 1.
   const float first = std::sqrt(2.0f / static_cast<float>(2 * dim));
   dense.FillNormal("history_weight", first, seed);
@@ -44,130 +52,113 @@ MlpNet::MlpNet(int64_t dim, uint64_t seed, bool attends) : dim_(dim) {
   dense.FillNormal("weight2", std::sqrt(2.0f / static_cast<float>(kH1)), seed);
   dense.FillNormal("weight3", std::sqrt(1.0f / static_cast<float>(kH2)), seed);
   if (attends) dense.FillNormal("attended_weight", first, seed);
+  dense.UploadValue();
 }
 
 double MlpNet::LossAndGradients(const Batch& batch, Pool* pool) {
-  const int64_t n_blocks = (batch.n + kBlock - 1) / kBlock;
-  while (static_cast<int64_t>(scratch_.size()) < n_blocks) scratch_.push_back(std::make_shared<Scratch>());
-  std::vector<double> loss(static_cast<size_t>(n_blocks));
-  const float inv = 1.0f / static_cast<float>(2 * batch.n);
+  Device* const device = math_->device();
+  const int64_t pairs = device != nullptr ? batch.n : kBlock;
+  const int64_t n_blocks = (batch.n + pairs - 1) / pairs;
+  while (static_cast<int64_t>(scratch_.size()) < n_blocks) {
+    scratch_.push_back(std::make_shared<Scratch>(device));
+  }
+  loss_.Reserve(static_cast<size_t>(n_blocks));
   pool->ParallelFor(n_blocks, [&](int64_t block) {
-    const size_t at = static_cast<size_t>(block);
-    loss[at] = Block(batch, block * kBlock, std::min(batch.n, (block + 1) * kBlock), inv, scratch_[at].get());
+    Scratch* const scratch = scratch_[static_cast<size_t>(block)].get();
+    if (n_blocks > 1 && scratch->grad.empty()) scratch->grad.Assign(dense.grad.size());
+    Block(batch, block * pairs, std::min(batch.n, (block + 1) * pairs),
+          n_blocks > 1 ? scratch->grad.device() : dense.grad.device(), loss_.device() + block, scratch);
   });
   constexpr int64_t kChunk = 4096;
   const int64_t size = static_cast<int64_t>(dense.grad.size());
-  pool->ParallelFor((size + kChunk - 1) / kChunk, [&](int64_t chunk) {
-    const size_t begin = static_cast<size_t>(chunk * kChunk),
-                 end = static_cast<size_t>(std::min(size, (chunk + 1) * kChunk));
-    for (size_t i = begin; i < end; ++i) dense.grad[i] = scratch_[0]->grad[i];
+  float* const sum_of = dense.grad.host();
+  pool->ParallelFor(n_blocks > 1 ? (size + kChunk - 1) / kChunk : 0, [&](int64_t chunk) {
+    const int64_t begin = chunk * kChunk, end = std::min(size, (chunk + 1) * kChunk);
+    const float* grad = scratch_[0]->grad.host();
+    for (int64_t i = begin; i < end; ++i) sum_of[i] = grad[i];
     for (int64_t block = 1; block < n_blocks; ++block) {
-      const AlignedVector<float>& grad = scratch_[static_cast<size_t>(block)]->grad;
-      for (size_t i = begin; i < end; ++i) dense.grad[i] += grad[i];
+      grad = scratch_[static_cast<size_t>(block)]->grad.host();
+      for (int64_t i = begin; i < end; ++i) sum_of[i] += grad[i];
     }
   });
+  loss_.Download(static_cast<size_t>(n_blocks));
+  if (device != nullptr) device->Wait();
   double sum = 0;
-  for (const double part : loss) sum += part;
+  for (int64_t block = 0; block < n_blocks; ++block) sum += loss_.host()[block];
   return sum / static_cast<double>(2 * batch.n);
 }
 
-double MlpNet::Block(const Batch& batch, int64_t begin, int64_t end, float inv, Scratch* s) const {
-  const DenseOps& ops = Dense();
+void MlpNet::Block(const Batch& batch, int64_t begin, int64_t end, float* g, double* loss, Scratch* s) {
+  DenseMath& math = *math_;
   const int64_t n = end - begin, n2 = 2 * n;
-  s->shift.resize(static_cast<size_t>(kBlock * kH1));
-  s->d_shift.resize(s->shift.size());
-  s->a.resize(static_cast<size_t>(2 * kBlock * kH1));
-  s->d_a.resize(s->a.size());
-  s->c.resize(static_cast<size_t>(2 * kBlock * kH2));
-  s->d_c.resize(s->c.size());
-  s->repeat.resize(static_cast<size_t>(2 * kBlock * kF));
-  s->grad.assign(dense.value.size(), 0.0f);
-  const float* w = dense.value.data();
-  float* g = s->grad.data();
-  float *a = s->a.data(), *c = s->c.data(), *d_a = s->d_a.data(), *d_c = s->d_c.data(),
-        *shift = s->shift.data();
+  for (Mirror<float>* array : {&s->shift, &s->d_shift}) array->Reserve(static_cast<size_t>(n * kH1));
+  for (Mirror<float>* array : {&s->a, &s->d_a}) array->Reserve(static_cast<size_t>(n2 * kH1));
+  for (Mirror<float>* array : {&s->c, &s->d_c}) array->Reserve(static_cast<size_t>(n2 * kH2));
+  s->repeat.Reserve(static_cast<size_t>(n2 * kF));
+  const float* w = dense.value.device();
+  float *a = s->a.device(), *c = s->c.device(), *d_a = s->d_a.device(), *d_c = s->d_c.device(),
+        *shift = s->shift.device(), *d_shift = s->d_shift.device(), *repeat = s->repeat.device();
   const float* history = batch.history + begin * dim_;
   const float* positive = batch.positive + begin * dim_;
   const float* negative = batch.negative + begin * dim_;
-  std::copy_n(batch.positive_repeat + begin * kF, n * kF, s->repeat.data());
-  std::copy_n(batch.negative_repeat + begin * kF, n * kF, s->repeat.data() + n * kF);
+  math.Copy(n * kF, batch.positive_repeat + begin * kF, repeat);
+  math.Copy(n * kF, batch.negative_repeat + begin * kF, repeat + n * kF);
 
-  ops.gemm_nn(n, kH1, dim_, history, dim_, w + w_history_, kH1, shift, kH1, false);
-  for (int64_t row = 0; row < n; ++row) {
-    for (int64_t col = 0; col < kH1; ++col) shift[row * kH1 + col] += w[b1_ + col];
-  }
-  ops.gemm_nn(n, kH1, dim_, positive, dim_, w + w_item_, kH1, a, kH1, false);
-  ops.gemm_nn(n, kH1, dim_, negative, dim_, w + w_item_, kH1, a + n * kH1, kH1, false);
-  ops.gemm_nn(n2, kH1, kF, s->repeat.data(), kF, w + w_repeat_, kH1, a, kH1, true);
+  math.GemmNn(n, kH1, dim_, history, dim_, w + w_history_, kH1, shift, kH1, false);
+  math.AddRow(n, kH1, w + b1_, shift);
+  math.GemmNn(n, kH1, dim_, positive, dim_, w + w_item_, kH1, a, kH1, false);
+  math.GemmNn(n, kH1, dim_, negative, dim_, w + w_item_, kH1, a + n * kH1, kH1, false);
+  math.GemmNn(n2, kH1, kF, repeat, kF, w + w_repeat_, kH1, a, kH1, true);
   const float* attended[2] = {batch.positive_attended, batch.negative_attended};
   float* d_attended[2] = {batch.d_positive_attended, batch.d_negative_attended};
   for (int side = 0; side < 2 && w_attended_ >= 0; ++side) {
-    ops.gemm_nn(n, kH1, dim_, attended[side] + begin * dim_, dim_, w + w_attended_, kH1, a + side * n * kH1,
+    math.GemmNn(n, kH1, dim_, attended[side] + begin * dim_, dim_, w + w_attended_, kH1, a + side * n * kH1,
                 kH1, true);
   }
-  for (int64_t row = 0; row < n2; ++row)
-    ops.add_relu(a + row * kH1, shift + row % n * kH1, a + row * kH1, kH1);
-  ops.gemm_nn(n2, kH2, kH1, a, kH1, w + w2_, kH2, c, kH2, false);
-  for (int64_t row = 0; row < n2; ++row) ops.add_relu(c + row * kH2, w + b2_, c + row * kH2, kH2);
+  math.AddRelu(n2, kH1, shift, n, a);
+  math.GemmNn(n2, kH2, kH1, a, kH1, w + w2_, kH2, c, kH2, false);
+  math.AddRelu(n2, kH2, w + b2_, 1, c);
 
-  double loss = 0;
-  for (int64_t row = 0; row < n2; ++row) {
-    float score = w[b3_];
-    for (int64_t col = 0; col < kH2; ++col) score += c[row * kH2 + col] * w[w3_ + col];
-    const bool is_positive = row < n;
-    loss += Softplus(is_positive ? -score : score);
-    const float d_score = inv * (Sigmoid(score) - (is_positive ? 1.0f : 0.0f));
-    g[b3_] += d_score;
-    for (int64_t col = 0; col < kH2; ++col) {
-      const float value = c[row * kH2 + col];
-      g[w3_ + col] += d_score * value;
-      const float d = value > 0 ? d_score * w[w3_ + col] : 0.0f;
-      d_c[row * kH2 + col] = d;
-      g[b2_ + col] += d;
-    }
-  }
-  ops.gemm_tn(kH1, kH2, n2, a, kH1, d_c, kH2, g + w2_, kH2, false);
-  ops.gemm_nt(n2, kH1, kH2, d_c, kH2, w + w2_, kH2, d_a, kH1, false);
-  for (int64_t i = 0; i < n2 * kH1; ++i) d_a[i] = a[i] > 0 ? d_a[i] : 0.0f;
-  float* d_shift = s->d_shift.data();
-  for (int64_t i = 0; i < n * kH1; ++i) d_shift[i] = d_a[i] + d_a[n * kH1 + i];
-  for (int64_t row = 0; row < n; ++row) {
-    for (int64_t col = 0; col < kH1; ++col) g[b1_ + col] += d_shift[row * kH1 + col];
-  }
-  ops.gemm_tn(kF, kH1, n2, s->repeat.data(), kF, d_a, kH1, g + w_repeat_, kH1, false);
-  ops.gemm_tn(dim_, kH1, n, history, dim_, d_shift, kH1, g + w_history_, kH1, false);
-  ops.gemm_tn(dim_, kH1, n, positive, dim_, d_a, kH1, g + w_item_, kH1, false);
-  ops.gemm_tn(dim_, kH1, n, negative, dim_, d_a + n * kH1, kH1, g + w_item_, kH1, true);
-  ops.gemm_nt(n, dim_, kH1, d_shift, kH1, w + w_history_, kH1, batch.d_history + begin * dim_, dim_, false);
-  ops.gemm_nt(n, dim_, kH1, d_a, kH1, w + w_item_, kH1, batch.d_positive + begin * dim_, dim_, false);
-  ops.gemm_nt(n, dim_, kH1, d_a + n * kH1, kH1, w + w_item_, kH1, batch.d_negative + begin * dim_, dim_,
+  const float inv = 1.0f / static_cast<float>(2 * batch.n);
+  math.Logistic({n, n2, kH2, inv, c, w + w3_, w + b3_, d_c, g + w3_, g + b3_, g + b2_, loss});
+
+  math.GemmTn(kH1, kH2, n2, a, kH1, d_c, kH2, g + w2_, kH2, false);
+  math.GemmNt(n2, kH1, kH2, d_c, kH2, w + w2_, kH2, d_a, kH1, false);
+  math.ReluBackward(n2 * kH1, a, d_a);
+  math.Add(n * kH1, d_a, d_a + n * kH1, d_shift);
+  math.ColumnSums(n, kH1, d_shift, kH1, g + b1_);
+  math.GemmTn(kF, kH1, n2, repeat, kF, d_a, kH1, g + w_repeat_, kH1, false);
+  math.GemmTn(dim_, kH1, n, history, dim_, d_shift, kH1, g + w_history_, kH1, false);
+  math.GemmTn(dim_, kH1, n, positive, dim_, d_a, kH1, g + w_item_, kH1, false);
+  math.GemmTn(dim_, kH1, n, negative, dim_, d_a + n * kH1, kH1, g + w_item_, kH1, true);
+  math.GemmNt(n, dim_, kH1, d_shift, kH1, w + w_history_, kH1, batch.d_history + begin * dim_, dim_, false);
+  math.GemmNt(n, dim_, kH1, d_a, kH1, w + w_item_, kH1, batch.d_positive + begin * dim_, dim_, false);
+  math.GemmNt(n, dim_, kH1, d_a + n * kH1, kH1, w + w_item_, kH1, batch.d_negative + begin * dim_, dim_,
               false);
   for (int side = 0; side < 2 && w_attended_ >= 0; ++side) {
     const float* d = d_a + side * n * kH1;
-    ops.gemm_tn(dim_, kH1, n, attended[side] + begin * dim_, dim_, d, kH1, g + w_attended_, kH1, side > 0);
-    ops.gemm_nt(n, dim_, kH1, d, kH1, w + w_attended_, kH1, d_attended[side] + begin * dim_, dim_, false);
+    math.GemmTn(dim_, kH1, n, attended[side] + begin * dim_, dim_, d, kH1, g + w_attended_, kH1, side > 0);
+    math.GemmNt(n, dim_, kH1, d, kH1, w + w_attended_, kH1, d_attended[side] + begin * dim_, dim_, false);
   }
-  return loss;
 }
 
 void MlpNet::HistoryPart(const float* history, float* shift) const {
-  Dense().gemm_nn(1, kH1, dim_, history, dim_, dense.value.data() + w_history_, kH1, shift, kH1, false);
+  Dense().gemm_nn(1, kH1, dim_, history, dim_, dense.value.host() + w_history_, kH1, shift, kH1, false);
 }
 
 void MlpNet::ItemParts(const float* items, int64_t n, float* parts) const {
-  Dense().gemm_nn(n, kH1, dim_, items, dim_, dense.value.data() + w_item_, kH1, parts, kH1, false);
+  Dense().gemm_nn(n, kH1, dim_, items, dim_, dense.value.host() + w_item_, kH1, parts, kH1, false);
   for (int64_t row = 0; row < n; ++row) {
-    for (int64_t col = 0; col < kH1; ++col)
-      parts[row * kH1 + col] += dense.value[static_cast<size_t>(b1_ + col)];
+    for (int64_t col = 0; col < kH1; ++col) parts[row * kH1 + col] += dense.value.host()[b1_ + col];
   }
 }
 
 void MlpNet::AttendedParts(const float* items, int64_t n, float* parts) const {
-  Dense().gemm_nn(n, kH1, dim_, items, dim_, dense.value.data() + w_attended_, kH1, parts, kH1, false);
+  Dense().gemm_nn(n, kH1, dim_, items, dim_, dense.value.host() + w_attended_, kH1, parts, kH1, false);
 }
 
 void MlpNet::AddRepeatPart(const float* repeat, float* part) const {
-  const float* w = dense.value.data() + w_repeat_;
+  const float* w = dense.value.host() + w_repeat_;
   for (int64_t f = 0; f < kF; ++f) {
     if (repeat[f] == 0) continue;
     for (int64_t col = 0; col < kH1; ++col) part[col] += repeat[f] * w[f * kH1 + col];
@@ -177,7 +168,7 @@ void MlpNet::AddRepeatPart(const float* repeat, float* part) const {
 void MlpNet::Scores(const float* const* parts, const float* shift, int64_t n, float* scratch,
                     float* scores) const {
   const DenseOps& ops = Dense();
-  const float* w = dense.value.data();
+  const float* w = dense.value.host();
   float *a = scratch, *c = scratch + n * kH1;
   for (int64_t row = 0; row < n; ++row) ops.add_relu(parts[row], shift, a + row * kH1, kH1);
   ops.gemm_nn(n, kH2, kH1, a, kH1, w + w2_, kH2, c, kH2, false);
@@ -319,8 +310,10 @@ MlpLearner::MlpLearner(const Variant& variant, const InterestGraph& graph, const
       hyper_(hyper),
       seed_(seed),
       pool_(pool),
+      math_(MathOf(device)),
       embedding_(variant, graph, view.log->n_items(), hyper, seed, pool, device),
-      net_(embedding_.dim(), seed, hyper.head == Head::kDin) {}
+      net_(embedding_.dim(), seed, hyper.head == Head::kDin, &math_),
+      repeat_(math_.device(), HostCopy::kPinned) {}
 
 double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t step, float lr_factor) {
   const std::vector<int32_t>& candidates = view_.training->candidates;
@@ -328,8 +321,8 @@ double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
   FillHistories(view_, hyper_, samples, n, &history_);
   positive_.ids.resize(static_cast<size_t>(n));
   negative_.ids.resize(static_cast<size_t>(n));
-  positive_repeat_.assign(static_cast<size_t>(n * kF), 0.0f);
-  negative_repeat_.assign(static_cast<size_t>(n * kF), 0.0f);
+  repeat_.Reserve(static_cast<size_t>(2 * n * kF));
+  std::fill_n(repeat_.host(), 2 * n * kF, 0.0f);
   for (int64_t s = 0; s < n; ++s) {
     const Sample& sample = samples[s];
     const int32_t target = log.items[static_cast<size_t>(sample.position)];
@@ -352,8 +345,8 @@ double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
         if (count[side]++ == 0) distance[side] = sample.position - at;
       }
     }
-    RepeatFeatures(count[0], distance[0], history, positive_repeat_.data() + s * kF);
-    RepeatFeatures(count[1], distance[1], history, negative_repeat_.data() + s * kF);
+    RepeatFeatures(count[0], distance[0], history, repeat_.host() + s * kF);
+    RepeatFeatures(count[1], distance[1], history, repeat_.host() + (n + s) * kF);
   }
   std::vector<Lookup*> lookups = {&history_, &positive_, &negative_};
   if (attends()) {
@@ -366,17 +359,16 @@ double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
       lookups.push_back(attended);
     }
   }
+  repeat_.Upload(static_cast<size_t>(2 * n * kF));
   embedding_.Forward(lookups, samples);
-  const float dropout = static_cast<float>(hyper_.dropout);
-  for (size_t f = 0; f < lookups.size(); ++f) {
-    ApplyDropout(lookups[f]->output.data(), n * embedding_.dim(), dropout, seed_, step, f);
-  }
+  for (size_t f = 0; f < lookups.size(); ++f)
+    ApplyDropout(hyper_, seed_, step, f, &math_, lookups[f]->output);
   MlpNet::Batch batch = {n,
                          history_.output.data(),
                          positive_.output.data(),
                          negative_.output.data(),
-                         positive_repeat_.data(),
-                         negative_repeat_.data(),
+                         repeat_.device(),
+                         repeat_.device() + n * kF,
                          history_.grad.data(),
                          positive_.grad.data(),
                          negative_.grad.data()};
@@ -387,15 +379,14 @@ double MlpLearner::Step(const Sample* samples, int64_t n, int64_t epoch, int64_t
     batch.d_negative_attended = negative_attended_.grad.data();
   }
   const double loss = net_.LossAndGradients(batch, pool_);
-  for (size_t f = 0; f < lookups.size(); ++f) {
-    ApplyDropout(lookups[f]->grad.data(), n * embedding_.dim(), dropout, seed_, step, f);
-  }
+  for (size_t f = 0; f < lookups.size(); ++f) ApplyDropout(hyper_, seed_, step, f, &math_, lookups[f]->grad);
   embedding_.BackwardStep(lookups, step + 1, static_cast<float>(hyper_.lr) * lr_factor);
-  net_.dense.AdamStep(step + 1, static_cast<float>(hyper_.dense_lr) * lr_factor, 0.0f);
+  net_.dense.AdamStep(step + 1, static_cast<float>(hyper_.dense_lr) * lr_factor);
   return loss;
 }
 
 std::unique_ptr<Scorer> MlpLearner::MakeScorer() {
+  net_.dense.DownloadValue();
   return std::make_unique<MlpScorer>(view_, hyper_, embedding_, net_, pool_);
 }
 

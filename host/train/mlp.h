@@ -18,9 +18,11 @@ class MlpNet {
  public:
   static constexpr int64_t kHidden1 = 128, kHidden2 = 64;
 
-  MlpNet(int64_t dim, uint64_t seed, bool attends = false);
+  // math: outlives the net.
+  MlpNet(int64_t dim, uint64_t seed, bool attends = false, DenseMath* math = &HostMath());
 
-  // One pair a row: histories, positives and negatives [n, dim], repeat features [n, kRepeatFeatures].
+  // One pair a row: histories, positives and negatives [n, dim], repeat features [n, kRepeatFeatures]. Memory
+  // of math's device.
   struct Batch {
     int64_t n;
     const float *history, *positive, *negative, *positive_repeat, *negative_repeat;
@@ -29,10 +31,12 @@ class MlpNet {
     const float *positive_attended = nullptr, *negative_attended = nullptr;
     float *d_positive_attended = nullptr, *d_negative_attended = nullptr;
   };
-  // Mean logistic loss over 2 n samples; fills dense.grad. Blocks of pairs are summed in order, so the result
-  // does not depend on the number of threads.
+  // Mean logistic loss over 2 n samples; fills dense.grad. On the host blocks of pairs are summed in order,
+  // so the result does not depend on the number of threads. On a device the batch is one block; waits for its
+  // loss.
   double LossAndGradients(const Batch& batch, Pool* pool);
 
+  // For evaluation on the host, as of the last dense.DownloadValue.
   // shift[kHidden1] = W_h^T h
   void HistoryPart(const float* history, float* shift) const;
   // parts[n, kHidden1] = W_e^T e + b1
@@ -49,11 +53,14 @@ class MlpNet {
 
  private:
   struct Scratch;
-  double Block(const Batch& batch, int64_t begin, int64_t end, float inv, Scratch* scratch) const;
+  // Pairs [begin, end): their part of the gradient of the weights, and of the sum of losses.
+  void Block(const Batch& batch, int64_t begin, int64_t end, float* grad, double* loss, Scratch* scratch);
 
+  DenseMath* math_;
   int64_t dim_;
   int64_t w_history_, w_item_, w_repeat_, b1_, w2_, b2_, w3_, b3_, w_attended_ = -1;  // -1: none
   std::vector<std::shared_ptr<Scratch>> scratch_;
+  Mirror<double> loss_;  // of each block
 };
 
 class MlpLearner : public Learner {
@@ -66,20 +73,27 @@ class MlpLearner : public Learner {
   const Embedding& embedding() const override { return embedding_; }
   std::vector<StateTensor> Weights() override;
   std::vector<StateTensor> OptimizerState() override;
-  void WeightsWritten() override { embedding_.WeightsWritten(); }
-  void OptimizerStateWritten() override { embedding_.OptimizerStateWritten(); }
+  void WeightsWritten() override {
+    embedding_.WeightsWritten();
+    net_.dense.UploadValue();
+  }
+  void OptimizerStateWritten() override {
+    embedding_.OptimizerStateWritten();
+    net_.dense.UploadState();
+  }
 
  private:
   const LogView& view_;
   const Hyper hyper_;
   const uint64_t seed_;
   Pool* pool_;
+  DenseMath& math_;
   Embedding embedding_;
   MlpNet net_;
   bool attends() const { return hyper_.head == Head::kDin; }
 
   Lookup history_, positive_, negative_, positive_attended_, negative_attended_;
-  std::vector<float> positive_repeat_, negative_repeat_;
+  Mirror<float> repeat_;  // [2 n, kRepeatFeatures] of the positives, then of the negatives
 };
 
 }  // namespace resembed::train

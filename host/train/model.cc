@@ -41,6 +41,8 @@ Embedding::Embedding(const Variant& variant, const InterestGraph& graph, int64_t
     : hyper_(hyper),
       pool_(pool),
       device_(device),
+      math_(MathOf(device)),
+      crosses_(device != nullptr && math_.device() == nullptr),
       residual_(device, HostCopy::kPageable),
       central_(device, HostCopy::kPageable),
       residual_state1_(device, HostCopy::kPageable),
@@ -52,10 +54,10 @@ Embedding::Embedding(const Variant& variant, const InterestGraph& graph, int64_t
       plan_memory_(device, HostCopy::kNone),
       workspace_(device, HostCopy::kNone),
       inputs_(device, HostCopy::kPinned),
-      outputs_(device, HostCopy::kPinned),
-      output_grads_(device, HostCopy::kPinned),
-      queries_(device, HostCopy::kPinned),
-      query_grads_(device, HostCopy::kPinned),
+      outputs_(device, crosses_ ? HostCopy::kPinned : HostCopy::kNone),
+      output_grads_(device, crosses_ ? HostCopy::kPinned : HostCopy::kNone),
+      queries_(device, crosses_ ? HostCopy::kPinned : HostCopy::kNone),
+      query_grads_(device, crosses_ ? HostCopy::kPinned : HostCopy::kNone),
       attention_(device, HostCopy::kNone),
       score_grads_(device, HostCopy::kNone) {
   const int64_t dim = static_cast<int64_t>(hyper.dim) * variant.dim_factor;
@@ -180,6 +182,8 @@ void Embedding::Describe(const std::vector<Lookup*>& lookups) {
   outputs_.Reserve(n_grads_ * n_parts);
   output_grads_.Reserve(n_grads_);
   ReserveInputs(lookups);
+  float* const outputs = crosses_ ? outputs_.host() : outputs_.device();
+  float* const grads = crosses_ ? output_grads_.host() : output_grads_.device();
   features_.assign(n_features, resembed_feature{});
   grads_.assign(n_features, resembed_feature_grad{});
   feature_pointers_.clear();
@@ -212,9 +216,8 @@ void Embedding::Describe(const std::vector<Lookup*>& lookups) {
         feature.n_bags = lookup.rows();
       }
       const size_t output = part * n_grads_ + at;
-      (central && n_parts == 2 ? lookup.central : lookup.output) = {outputs_.host() + output,
-                                                                    elements(lookup)};
-      lookup.grad = {output_grads_.host() + at, elements(lookup)};
+      (central && n_parts == 2 ? lookup.central : lookup.output) = {outputs + output, elements(lookup)};
+      lookup.grad = {grads + at, elements(lookup)};
       feature.output = outputs_.device() + output;
       feature.output_dtype = RESEMBED_F32;
       grad.struct_size = sizeof(grad);
@@ -296,23 +299,29 @@ void Embedding::Forward(const std::vector<Lookup*>& lookups, const Sample* sampl
   } else {
     // The queries first, as they are; the plan is of all features and serves the backward pass alone.
     RunForward(0, n_plain_, nullptr);
-    outputs_.Download(n_grads_);
-    if (device_ != nullptr) device_->Wait();
+    CopyOutputs(n_grads_);
     size_t at = 0;
     for (size_t l = n_plain_; l < lookups.size(); ++l) {
       const FloatView& query = lookups[l]->query->output;
-      std::copy(query.begin(), query.end(), queries_.host() + at);
+      math_.Copy(static_cast<int64_t>(query.size()), query.data(),
+                 (crosses_ ? queries_.host() : queries_.device()) + at);
       at += RoundUp(query.size(), kLineFloats);
     }
-    queries_.Upload(at);
+    if (crosses_) queries_.Upload(at);
     RunForward(n_plain_, features_.size(), nullptr);
   }
-  outputs_.Download(n_grads_ * static_cast<size_t>(tables_.n_tables));
-  if (device_ != nullptr) device_->Wait();
+  CopyOutputs(n_grads_ * static_cast<size_t>(tables_.n_tables));
   if (tables_.n_tables == 1) return;
   for (Lookup* lookup : lookups) {
-    for (size_t at = 0; at < lookup->output.size(); ++at) lookup->output[at] += lookup->central[at];
+    float* const output = lookup->output.data();
+    math_.Add(static_cast<int64_t>(lookup->output.size()), output, lookup->central.data(), output);
   }
+}
+
+void Embedding::CopyOutputs(size_t n) {
+  if (!crosses_) return;
+  outputs_.Download(n);
+  device_->Wait();
 }
 
 resembed_optimizer Embedding::Optimizer(Mirror<float>* state1, Mirror<float>* state2, int64_t step, float lr,
@@ -334,7 +343,7 @@ resembed_optimizer Embedding::Optimizer(Mirror<float>* state1, Mirror<float>* st
 
 // Gradients of the queries, which are outputs of this step, before any table moves.
 void Embedding::BackwardQueries(const std::vector<Lookup*>& lookups) {
-  output_grads_.Upload(n_grads_);
+  if (crosses_) output_grads_.Upload(n_grads_);
   std::vector<const resembed_feature_grad*> asked(features_.size(), nullptr);
   for (size_t l = n_plain_; l < lookups.size(); ++l) asked[l] = &grads_[l];
   const resembed_table_grad* const no_table[2] = {nullptr, nullptr};
@@ -350,12 +359,15 @@ void Embedding::BackwardQueries(const std::vector<Lookup*>& lookups) {
   CheckStatus(resembed_backward_workspace_size(&args, place(), &bytes));
   workspace_.Reserve(bytes);
   CheckStatus(resembed_backward(&args, workspace_.device(), workspace_.size(), place()));
-  query_grads_.Download(query_grads_.size());
-  if (device_ != nullptr) device_->Wait();
+  if (crosses_) {
+    query_grads_.Download(query_grads_.size());
+    device_->Wait();
+  }
+  const float* const query_grads = crosses_ ? query_grads_.host() : query_grads_.device();
   size_t at = 0;
   for (size_t l = n_plain_; l < lookups.size(); ++l) {
     const FloatView& grad = lookups[l]->query->grad;
-    for (size_t i = 0; i < grad.size(); ++i) grad[i] += query_grads_.host()[at + i];
+    math_.Add(static_cast<int64_t>(grad.size()), grad.data(), query_grads + at, grad.data());
     at += RoundUp(grad.size(), kLineFloats);
     grads_[l].grad_query = nullptr;
     grads_[l].grad_scores_ready = 1;
@@ -364,7 +376,7 @@ void Embedding::BackwardQueries(const std::vector<Lookup*>& lookups) {
 
 void Embedding::BackwardStep(const std::vector<Lookup*>& lookups, int64_t step, float lr) {
   if (n_plain_ < lookups.size()) BackwardQueries(lookups);
-  output_grads_.Upload(n_grads_);
+  if (crosses_) output_grads_.Upload(n_grads_);
   resembed_optimizer residual =
       Optimizer(&residual_state1_, &residual_state2_, step, lr, static_cast<float>(residual_rule_.lambda));
   residual.max_row_norm = static_cast<float>(residual_rule_.max_norm);

@@ -10,7 +10,7 @@
 
 #include "host/train/aligned.h"
 #include "host/train/config.h"
-#include "host/train/dense.h"
+#include "host/train/dense_weights.h"
 #include "host/train/device.h"
 #include "host/train/graph.h"
 #include "host/train/model_sample.h"
@@ -46,7 +46,7 @@ struct Lookup {
   std::vector<int32_t> ids;
   std::vector<int64_t> offsets;
   std::vector<float> weights;
-  FloatView output, grad;          // [rows, dim] host memory of the embedding, until its next Forward
+  FloatView output, grad;  // [rows, dim] of the embedding, where the head computes, until its next Forward
   std::vector<int32_t> list_rows;  // of ids, where users see lists of their own
   FloatView central;               // [rows, dim] central part alone, there as well
   // Pools by attention: bag b's weights are softmax(scale * (query row b . item)). A lookup of the same step, before
@@ -58,8 +58,9 @@ struct Lookup {
 };
 
 // With a device, tables, optimizer state, plan, pooled vectors and their gradients live there. A step copies
-// ids, offsets and weights in and pooled vectors out, waits, and copies their gradients in: three copies through
-// pinned memory, one wait. Without one everything is host memory and nothing is copied.
+// ids, offsets and weights in, through pinned memory; where the head computes on the device, too, that is
+// all. Where it does on the host, a step copies pooled vectors out, waits, and copies their gradients in, one
+// pinned copy each. Without a device everything is host memory and nothing is copied.
 class Embedding {
  public:
   Embedding(const Variant& variant, const InterestGraph& graph, int64_t n_items, const Hyper& hyper,
@@ -73,7 +74,7 @@ class Embedding {
   Device* device() const { return device_; }
 
   // Plans the step and fills every lookup's output; those with a query come last. samples: those the lookups were
-  // filled from.
+  // filled from. Waits where the head is on the host; else the caller waits for the device between two calls.
   void Forward(const std::vector<Lookup*>& lookups, const Sample* samples = nullptr);
   // Updates R and C from every lookup's grad, for the same lookups as the last Forward; step = 1, 2, ...
   // Adds to the grad of a query what comes back through the attention.
@@ -97,6 +98,7 @@ class Embedding {
   void Describe(const std::vector<Lookup*>& lookups);
   void DescribeAttention(const std::vector<Lookup*>& lookups);
   void RunForward(size_t first, size_t end, const resembed_plan_header* plan);
+  void CopyOutputs(size_t n);
   void BackwardQueries(const std::vector<Lookup*>& lookups);
   void FindListRows(const std::vector<Lookup*>& lookups, const Sample* samples) const;
   resembed_optimizer Optimizer(Mirror<float>* state1, Mirror<float>* state2, int64_t step, float lr,
@@ -106,6 +108,8 @@ class Embedding {
   ResidualRule residual_rule_;
   Pool* pool_;
   Device* device_;
+  DenseMath& math_;
+  const bool crosses_;  // the operations run on a device, the head on the host
   resembed_table table_ = {};
   // What a step sees: the table itself; or, where users see lists of their own, its residual and its central
   // part as two tables, whose pooled rows are added:
@@ -127,7 +131,7 @@ class Embedding {
   Mirror<uint8_t> plan_memory_, workspace_;
   Mirror<uint8_t> inputs_;  // ids, offsets and weights of a step, where operations run elsewhere
   size_t n_input_bytes_ = 0;
-  Mirror<float> outputs_, output_grads_;  // of all lookups of a step
+  Mirror<float> outputs_, output_grads_;  // of all lookups of a step; host copies where they cross
   size_t n_grads_ = 0;
   // Attention: queries and their gradients of all lookups that have one, weights p and gradients of scores.
   size_t n_plain_ = 0;  // lookups without a query
@@ -158,10 +162,12 @@ class Learner {
 std::unique_ptr<Learner> MakeLearner(const Variant& variant, const InterestGraph& graph, const LogView& view,
                                      const Hyper& hyper, uint64_t seed, Pool* pool, Device* device = nullptr);
 
-// Multiplies x by a mask of 0 and 1 / (1 - rate), a function of (seed, step, tag) alone: forward and backward
-// call it with the same key.
-void ApplyDropout(float* x, int64_t n, float rate, uint64_t seed, int64_t step, uint64_t tag);
+// Multiplies x, memory of math's device, by a mask of 0 and 1 / (1 - hyper.dropout), a function of (seed,
+// step, tag) alone: forward and backward call it with the same key.
+void ApplyDropout(const Hyper& hyper, uint64_t seed, int64_t step, uint64_t tag, DenseMath* math,
+                  const FloatView& x);
 
+// Host copies as of now.
 void AppendDenseState(const std::string& prefix, DenseWeights* dense, std::vector<StateTensor>* weights,
                       std::vector<StateTensor>* state);
 

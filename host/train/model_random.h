@@ -22,13 +22,17 @@ enum class Stream : uint64_t {
   kPretrain
 };
 
-inline uint64_t Scramble(uint64_t x) { return MixBits(x + 0x9E3779B97F4A7C15u); }
+RESEMBED_HOST_DEVICE inline uint64_t Scramble(uint64_t x) { return MixBits(x + 0x9E3779B97F4A7C15u); }
 
-inline uint64_t Draw(uint64_t seed, Stream stream, uint64_t a, uint64_t b = 0, uint64_t c = 0) {
+// Draw(seed, stream, a, b, c) = DrawOf(KeyOf(seed, stream, a, b), c)
+inline uint64_t KeyOf(uint64_t seed, Stream stream, uint64_t a, uint64_t b) {
   uint64_t h = Scramble(seed ^ (static_cast<uint64_t>(stream) << 56));
   h = Scramble(h ^ a);
-  h = Scramble(h ^ b);
-  return Scramble(h ^ c);
+  return Scramble(h ^ b);
+}
+RESEMBED_HOST_DEVICE inline uint64_t DrawOf(uint64_t key, uint64_t c) { return Scramble(key ^ c); }
+inline uint64_t Draw(uint64_t seed, Stream stream, uint64_t a, uint64_t b = 0, uint64_t c = 0) {
+  return DrawOf(KeyOf(seed, stream, a, b), c);
 }
 
 // [0, 1) with 53 bits.

@@ -9,6 +9,7 @@
 #include "host/train/config.h"
 #include "host/train/eval.h"
 #include "host/train/log.h"
+#include "host/train/repeat_features.h"
 
 namespace resembed::train {
 
@@ -37,12 +38,6 @@ LogView MakeLogView(const Log& log, const TrainingView& training);
 // Writes at most history_length entries and returns how many.
 int64_t FillHistory(const LogView& view, const Hyper& hyper, int32_t user, int64_t position, int32_t* ids,
                     float* weights);
-
-// Features of one candidate; zero when it is not in the history.
-//   [0, 8)  which of d = 1, 2, 3-4, 5-8, 9-16, 17-64, 65-256, more: d = events since the candidate's last
-//   8       log of how often;    9  log of the share of the history that it is, over 4
-inline constexpr int kRepeatFeatures = 10;
-void RepeatFeatures(int64_t count, int64_t distance, int64_t history, float* features);
 
 // How often and how recently each item occurs in a user's full history before a position. O(history) to load,
 // O(1) to ask; memory O(n_items), so keep one per thread.

@@ -114,6 +114,13 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str()
       ->group("Run");
+  app->add_option(
+         "--dense", o->dense,
+         "Where --backend cuda computes the heads' dense part: cublas, on the GPU; host; auto = cublas where "
+         "the library is found (libcublas.so, or the file that RESEMBED_CUBLAS names)")
+      ->check(CLI::IsMember({"auto", "host", "cublas"}))
+      ->capture_default_str()
+      ->group("Run");
   app->add_option("--device", o->device, "Number of the GPU")
       ->check(CLI::Range(0, 1023))
       ->capture_default_str()
@@ -472,6 +479,9 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   }
   if (app.count("--device") > 0 && options->backend != "cuda") {
     return fail("--device is given; needs --backend cuda");
+  }
+  if (app.count("--dense") > 0 && options->backend != "cuda") {
+    return fail("--dense is given; needs --backend cuda");
   }
   if (options->catalog.empty() && !options->catalog_columns.empty()) {
     return fail("--catalog-columns is given; needs --catalog");

@@ -6,10 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "kernels/common/host_device.h"
+
 namespace resembed::train {
 
 // SplitMix64's output function: a bijection of 64 bits that passes avalanche tests.
-constexpr uint64_t MixBits(uint64_t x) {
+RESEMBED_HOST_DEVICE constexpr uint64_t MixBits(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
   return x ^ (x >> 31);

@@ -14,6 +14,7 @@
 #include "host/train/names.h"
 #include "host/train/progress.h"
 #include "host/train/protocol.h"
+#include "host/train/run_device.h"
 #include "host/train/saved_model.h"
 #include "host/train/sweep.h"
 
@@ -81,7 +82,7 @@ class Runner {
         share_(share),
         pool_(ThreadsOf(options.threads)),
         envelope_log_((fs::path(options.out) / "envelope.jsonl").string()) {
-    if (options.backend == "cuda") device_ = Device::Open(options.device);
+    if (options.backend == "cuda") device_ = OpenDevice(options, &run_.dense);
     run_.options = &options;
     memory_ = options.memory_gb > 0 ? static_cast<int64_t>(options.memory_gb * 1e9) : AvailableBytes();
     run_.threads = pool_.width();

@@ -48,6 +48,10 @@ void SetWatchdog(unsigned seconds);
 // under AddressSanitizer a launch that does is found. Copies may. Forgotten with the allocation.
 void SetGap(const void* at, std::size_t bytes);
 
+// What a library of the vendor does on a stream, computed by the host when the stream gets there: run(data),
+// which may touch device memory.
+cudaError_t EnqueueNative(cudaStream_t stream, void (*run)(void* data), void* data);
+
 // Faults found so far: kernel errors, wrong copies, and what an operation must not do. After a kernel's error every
 // call that would run something returns cudaErrorLaunchFailure until the faults are taken. A test that ends with
 // faults not taken fails (listener.cc).

@@ -159,6 +159,16 @@ cudaError_t Enqueue(Grid grid, cudaStream_t stream) {
   }));
 }
 
+cudaError_t EnqueueNative(cudaStream_t stream, void (*run)(void* data), void* data) {
+  const Entry entry;
+  Runtime& runtime = TheRuntime();
+  return runtime.Return(runtime.Append(stream, [run, data] {
+    TheRuntime().memory.Open(true);
+    run(data);
+    TheRuntime().memory.Close();
+  }));
+}
+
 void SetOrder(Order order) {
   const Entry entry;
   TheRuntime().order = order;

@@ -132,7 +132,7 @@ def choose_programs(arguments):
                 "graph": str(folder / "tests/gpu/emulated_graph_gpu_bench"),
                 "step": str(folder / "tests/gpu/emulated_step_gpu_bench"),
                 "loop": str(folder / "tests/emulated_training_loop"), "torch": (None, None),
-                "trainer": glob.glob(str(folder / "tests/emulated_device_training_test"))}
+                "trainer": sorted(glob.glob(str(folder / "tests/emulated_d*_test")))}
     built_here = False
     if arguments.binaries:
         folder = pathlib.Path(arguments.binaries).resolve()

@@ -7,9 +7,9 @@ OPTIONAL = ["cuda_trainer_tests"]  # needs what the trainer needs: Eigen, CLI11
 
 # Seconds of each step, in the order in which they run; what a step leaves over goes to those after it.
 LIMITS = {"tests": 90, "conformance": 10, "training loop": 10, "benchmarks": 80, "training": 75, "profile": 40,
-          "sanitizers": 50, "graph": 30, "trainer": 20, "torch": 70}
+          "sanitizers": 50, "graph": 30, "trainer": 12, "trainer dense": 13, "torch": 65}
 LONG_LIMITS = {**LIMITS, "tests": 300, "benchmarks": 900, "training": 1500, "profile": 180, "sanitizers": 600,
-               "graph": 300, "trainer": 120, "torch": 300}
+               "graph": 300, "trainer": 120, "trainer dense": 120, "torch": 300}
 
 # Forward: (what the summary calls it, filter), what something is asked of first: a cut takes the last ones.
 GROUPS = [("rows", "/rows/"), ("r1", "/r1/.*centers:(4|64)Ki/"), ("w1", "/w1/"), ("reuse", "/reuse/"),

@@ -68,7 +68,7 @@ def rehearsal(folder):
         ("tests", "passed"), ("conformance", "passed"), ("training loop", "passed"), ("benchmarks", "passed"),
         ("training", "passed"), ("profile", "not run"), ("sanitizer memcheck", "not run"),
         ("sanitizer racecheck", "not run"), ("sanitizer initcheck", "not run"), ("sanitizer synccheck", "not run"),
-        ("graph", "passed"), ("trainer", "passed"), ("torch", "not run"), ("torch benchmarks", "not run")], status
+        ("graph", "passed"), ("trainer", "passed"), ("trainer dense", "passed"), ("torch", "not run"), ("torch benchmarks", "not run")], status
     assert not any(step.get("cut") for step in read["steps"]), read["steps"]
     results = json.loads((out / "benchmarks.json").read_text())["benchmarks"]
     groups = {check_summary.parts(case["name"])["group"] for case in results}
@@ -104,7 +104,8 @@ def failing_test(folder):
     done = run("--binaries", folder, "--out", folder / "out")
     assert done.returncode == 1, done.stdout
     status = {name: step["status"] for name, step in steps(folder / "out").items()}
-    failed = ("tests", "conformance", "benchmarks", "graph", "training", "training loop", "trainer")
+    failed = ("tests", "conformance", "benchmarks", "graph", "training", "training loop", "trainer",
+              "trainer dense")
     assert all(status[name] == "failed" for name in failed), status
 
 

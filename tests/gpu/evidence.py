@@ -21,20 +21,23 @@ PAGE = ROOT / "docs/evidence.md"
 NOT_RUN = "not run"
 # Suites (cuda_tests) that launch the kernels of a folder, and, of kernels that a part of them does not reach, their own.
 SUITES = {"attention": ["CudaAttention"], "backward": ["CudaBackward"], "envelope": ["CudaEnvelope"],
-          "forward": ["CudaForward"], "plan": ["CudaPlan"], "step": ["CudaStep"], "graph": ["DeviceGraph"]}
+          "forward": ["CudaForward"], "plan": ["CudaPlan"], "step": ["CudaStep"], "graph": ["DeviceGraph"], "train": []}
 KERNEL_SUITES = {"CombineKernel": ["CudaCombine"], "StoreKernel": ["CudaPlan", "CudaStep"],
                  "TranslateKernel": ["CudaNumbering.TranslatesIds"],
                  "BadIdsBeginKernel": ["CudaForward.BadIds"], "BadIdsEndKernel": ["CudaForward.BadIds"]}
 # Emulated programs that reach a kernel which others of its folder do not; of all others: those with the folder in
 # their name.
 KERNEL_TESTS = {"CombineKernel": "cuda_combine", "StoreKernel": "cuda_step", "TranslateKernel": "cuda_plan_numbering"}
+# host/train: its programs, and its step of tests/gpu/check.
+FOLDER_TESTS = {"train": "dense_device"}
+STEPS = {"train": "trainer dense"}
 
 
 def families(root):
     """{kernel without its template arguments: (folder, instances)} of what nvcc compiled."""
     found = {}
     sources = [(path.parent.name, path.read_text(encoding="utf-8"))
-               for pattern in ("*/*.cuh", "*/*.cu") for path in (root / "kernels").glob(pattern)]
+               for pattern in ("kernels/*/*.cuh", "kernels/*/*.cu", "host/train/*.cu") for path in root.glob(pattern)]
     for line in (root / "kernels/MANIFEST.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("#") or not line.strip():
             continue
@@ -126,7 +129,8 @@ def render(root):
             "|---|---|---|---|---|---|---|"]
     for kernel, (folder, count) in sorted(families(root).items(), key=lambda item: (item[1][0], item[0])):
         text.append(f"| `{kernel}` ({folder}) | {count} | {compiled['date']}, {compiled['commit']} | "
-                    f"{emulated(facts, KERNEL_TESTS.get(kernel, folder))} | {latest(runs, passed('tests'))} | "
+                    f"{emulated(facts, KERNEL_TESTS.get(kernel, FOLDER_TESTS.get(folder, folder)))} | "
+                    f"{latest(runs, passed(STEPS.get(folder, 'tests')))} | "
                     f"{latest(runs, sanitized(kernel, folder))} | {latest(runs, profiled(kernel))} |")
     spills = spilling(root)
     text += ["", f"Compiled: nvcc {compiled['nvcc']}, {compiled['architectures']} ({compiled['date']}, "
@@ -143,7 +147,8 @@ def render(root):
              f"Training loop of `docs/examples` on a stream of its own: emulated {emulated(facts, 'training_loop')}; on "
              f"a GPU {latest(runs, passed('training loop'))}.",
              f"Trainer with its tables on a device: emulated {emulated(facts, 'device_training')}; on a GPU "
-             f"{latest(runs, passed('trainer'))}.",
+             f"{latest(runs, passed('trainer'))}. With its dense part there (cuBLAS; emulated, a stand-in): emulated "
+             f"{emulated(facts, 'dense_device')}; on a GPU {latest(runs, passed('trainer dense'))}.",
              f"Interest graph (`kernels/graph`, Thrust and CUB): with Thrust's host backend {emulated(facts, 'device_test')}; "
              f"10^8 clicks on a GPU against the CPU builder: {latest(runs, passed('graph'))}; sanitized: "
              f"{latest(runs, sanitized('', 'graph'))}.",

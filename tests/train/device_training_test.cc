@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training with the tables on a device (emulated, or a GPU) beside training on the CPU: the same numbers step by
-// step. The dense part is the same code on the host in both.
+// step. The dense part is the same code on the host in both; dense_device_test.cc has it on the device.
 #include <cuda_runtime_api.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <cmath>
-#include <cstring>
 #include <filesystem>
 
-#include "host/train/checkpoint.h"
-#include "host/train/envelope.h"
-#include "host/train/model.h"
-#include "host/train/run.h"
-#include "host/train/train_loop.h"
+#include "tests/train/device_support.h"
 #include "tests/train/end_to_end_support.h"
 #ifdef RESEMBED_EMULATED
 #include "tests/emulator/emulator.h"
@@ -24,99 +18,17 @@ namespace resembed::train {
 namespace {
 
 using ::testing::ContainsRegex;
+using testing::Curve;
+using testing::Differing;
+using testing::Farthest;
 using ::testing::HasSubstr;
+using testing::Problem;
+using testing::Row;
+using testing::Said;
+using testing::SmallHyper;
 using ::testing::StartsWith;
-
-struct Problem {
-  Problem() {
-    GeneratorOptions options;
-    options.n_users = 90;
-    options.n_items = 60;
-    options.n_interests = 5;
-    options.repeat = 0.3;
-    log = GenerateLog(options);
-    split = SplitUsers(log, 1, 1.0);
-    graph = BuildGraph(log, split, 2, 3, 1.0);
-    training = MakeTrainingView(log, split);
-    view = MakeLogView(log, training);
-    valid = MakeEvalSet(log, training, split.valid, 20, 12);
-    partition = MakePartition(log, graph, training);
-  }
-  Problem(const Problem&) = delete;
-
-  Log log;
-  Split split;
-  InterestGraph graph;
-  TrainingView training;
-  LogView view;
-  EvalSet valid;
-  Partition partition;
-};
-
-Hyper SmallHyper(Head head, const std::string& optimizer) {
-  Options options;
-  options.dim = 8;
-  options.batch = 16;
-  options.negatives = 24;
-  options.targets = 2;
-  options.epochs = 3;
-  options.patience = 9;
-  options.optimizer = optimizer;
-  Hyper hyper = HyperOf(options, head, 0);
-  hyper.history_length = 6;
-  return hyper;
-}
-
-std::vector<float> Values(const std::vector<StateTensor>& tensors) {
-  std::vector<float> values;
-  for (const StateTensor& tensor : tensors) {
-    values.insert(values.end(), tensor.data, tensor.data + tensor.size());
-  }
-  return values;
-}
-
-// The number of differing elements; bits, so that NaN and -0 count.
-size_t Differing(const std::vector<float>& a, const std::vector<float>& b) {
-  if (a.size() != b.size()) return a.size() + b.size();
-  size_t n = 0;
-  for (size_t i = 0; i < a.size(); ++i) n += std::memcmp(&a[i], &b[i], sizeof(float)) != 0 ? 1 : 0;
-  return n;
-}
-
-double Farthest(const std::vector<float>& a, const std::vector<float>& b) {
-  double most = a.size() == b.size() ? 0 : 1e9;
-  for (size_t i = 0; i < a.size() && most < 1e9; ++i) {
-    const double distance = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
-    most = distance <= most ? most : distance;  // NaN stays
-  }
-  return most;
-}
-
-// What a row of `variant` looks like after steps of changing sizes, so that buffers grow and shrink.
-struct Trained {
-  Trained(const Problem& problem, const char* variant, const Hyper& hyper, Device* device) : pool(2) {
-    learner = MakeLearner(*FindVariant(variant), problem.graph, problem.view, hyper, 5, &pool, device);
-    const std::vector<Sample> samples = DrawSamples(problem.log, problem.split.train, hyper.targets, 5, 1);
-    const int64_t sizes[] = {3, 16, 1, 40, 16, 16, 7, 24};
-    int64_t begin = 0;
-    for (const int64_t size : sizes) {
-      const int64_t n = std::min(size, static_cast<int64_t>(samples.size()) - begin);
-      loss.push_back(learner->Step(samples.data() + begin, n, 1, static_cast<int64_t>(loss.size()), 1.0f));
-      begin += n;
-    }
-    weights = Values(learner->Weights());
-    state = Values(learner->OptimizerState());
-    const Embedding& embedding = learner->embedding();
-    items.resize(static_cast<size_t>(embedding.n_items() * embedding.dim()));
-    embedding.Materialize(items.data());
-    envelope = MeasureEnvelope(embedding, problem.partition);
-  }
-  Pool pool;
-  std::unique_ptr<Learner> learner;
-  std::vector<double> loss;
-  std::vector<float> weights, state, items;
-  EnvelopeFigures envelope;
-};
+using testing::Trained;
+using testing::Values;
 
 struct Case {
   Head head;
@@ -187,32 +99,6 @@ TEST(TrainOnDeviceLists, OwnListsHaveTheNumbersOfTheCpu) {
   }
 }
 
-// Epochs with their evaluations; stopped before some step, saved, and continued by another learner.
-struct Row {
-  Row(const Problem& problem, Head head, Device* device) : hyper(SmallHyper(head, "adam")), pool(1) {
-    key = {head, "avg", 1};
-    learner = MakeLearner(*FindVariant("avg"), problem.graph, problem.view, hyper, 1, &pool, device);
-  }
-  bool Train(const Problem& problem, int64_t until) {
-    std::atomic<bool> stop{false};
-    TrainTask task = {key.head,       &hyper, 1,       &problem.view, &problem.split.train,
-                      &problem.valid, &stop,  nullptr, nullptr};
-    task.on_step = [&](const TrainState& now, int64_t, int64_t) { stop = now.total_steps >= until; };
-    return TrainRow(task, learner.get(), &state);
-  }
-  const Hyper hyper;
-  Pool pool;
-  RowKey key;
-  std::unique_ptr<Learner> learner;
-  TrainState state;
-};
-
-std::vector<std::pair<double, double>> Curve(const TrainState& state) {
-  std::vector<std::pair<double, double>> curve;
-  for (const EpochPoint& point : state.curve) curve.emplace_back(point.train_loss, point.valid);
-  return curve;
-}
-
 class TrainRowOnDevice : public ::testing::TestWithParam<Head> {};
 INSTANTIATE_TEST_SUITE_P(Heads, TrainRowOnDevice, ::testing::Values(Head::kMlp, Head::kDot),
                          [](const auto& test) { return HeadName(test.param); });
@@ -247,35 +133,9 @@ TEST_P(TrainRowOnDevice, EpochsAreTheCpusAndACheckpointContinuesOnEither) {
 // Every file of a run; metrics without the time they took and the command that they name.
 TEST(RunOnDevice, WritesTheFilesOfTheCpu) {
   const testing::Folder folder("device_run");
-  for (const char* backend : {"cpu", "cuda"}) {
-    std::vector<std::string> words = {"resembed-train",
-                                      "--users",
-                                      "150",
-                                      "--items",
-                                      "60",
-                                      "--interests",
-                                      "5",
-                                      "--dim",
-                                      "8",
-                                      "--seeds",
-                                      "1",
-                                      "--epochs",
-                                      "2",
-                                      "--variants",
-                                      "plain,plain_pretrained,avg",
-                                      "--out",
-                                      folder / backend,
-                                      "--backend",
-                                      backend,
-                                      "--no-report"};
-    std::vector<char*> pointers;
-    for (std::string& word : words) pointers.push_back(word.data());
-    Options options;
-    int exit_code = -1;
-    const std::atomic<bool> stop{false};
-    ASSERT_TRUE(ParseOptions(static_cast<int>(pointers.size()), pointers.data(), &options, &exit_code));
-    ASSERT_EQ(train::Run(options, stop), 0);
-  }
+  const std::string variants = "plain,plain_pretrained,avg";
+  testing::RunSmall(folder / "cpu", {"--variants", variants});
+  testing::RunSmall(folder / "cuda", {"--variants", variants, "--backend", "cuda", "--dense", "host"});
   const auto metrics = [&](const char* backend) {
     return testing::WithoutTimes(testing::ReadJson(folder / (std::string(backend) + "/metrics.json")));
   };
@@ -292,15 +152,6 @@ TEST(RunOnDevice, WritesTheFilesOfTheCpu) {
 }
 
 #ifdef RESEMBED_EMULATED
-std::string Said(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.message;
-  }
-  return "nothing";
-}
-
 TEST(DeviceOpen, SaysThatThereIsNoGpu) {
   const emulator::Device before = emulator::GetDevice();
   emulator::Device none = before;

@@ -77,8 +77,8 @@ nlohmann::json ReadJson(const std::string& path) {
 
 nlohmann::json WithoutTimes(nlohmann::json json) {
   if (json.is_object()) {
-    for (const char* key :
-         {"seconds", "cost_share", "samples_per_second", "peak_memory_gb", "command", "threads", "backend"}) {
+    for (const char* key : {"seconds", "cost_share", "samples_per_second", "peak_memory_gb", "command",
+                            "threads", "backend", "dense"}) {
       json.erase(key);
     }
   }

@@ -31,7 +31,8 @@ Outcome Train(const std::vector<std::string>& arguments, int stop_after_ms = -1,
 std::string ReadFile(const std::string& path);
 void WriteFile(const std::string& path, const std::string& text);
 nlohmann::json ReadJson(const std::string& path);
-// Without what may differ between equal runs: seconds and shares of them, memory, command, threads, backend.
+// Without what may differ between equal runs: seconds and shares of them, memory, command, threads, backend,
+// dense.
 nlohmann::json WithoutTimes(nlohmann::json json);
 
 // A log that trains in a second or two.

@@ -2,6 +2,7 @@
 // The hand-written backward passes of the heads against central differences of their own losses.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <vector>
@@ -24,27 +25,35 @@ AlignedVector<float> Random(int64_t n, uint64_t seed, float scale = 1.0f) {
 
 // Moves all of `values` along a random direction; the slope of the loss must be grad . direction. fp32 losses
 // of about 1 leave an error of 1e-7 / step = 1e-4 in a slope.
-void ExpectSlope(const char* what, AlignedVector<float>* values, const AlignedVector<float>& grad,
+void ExpectSlope(const char* what, const FloatView& values, const AlignedVector<float>& grad,
                  const std::function<double()>& loss) {
   for (uint64_t trial = 0; trial < 4; ++trial) {
-    const AlignedVector<float> direction = Random(static_cast<int64_t>(values->size()), 77 + trial);
+    const AlignedVector<float> direction = Random(static_cast<int64_t>(values.size()), 77 + trial);
     double expected = 0, norm = 0;
-    for (size_t i = 0; i < values->size(); ++i) {
+    for (size_t i = 0; i < values.size(); ++i) {
       expected += static_cast<double>(grad[i]) * static_cast<double>(direction[i]);
       norm += static_cast<double>(direction[i]) * static_cast<double>(direction[i]);
     }
-    const AlignedVector<float> start = *values;
+    const AlignedVector<float> start(values.begin(), values.end());
     const float step = static_cast<float>(2e-3 / std::sqrt(norm));
     const auto at = [&](float by) {
-      for (size_t i = 0; i < values->size(); ++i) (*values)[i] = start[i] + by * direction[i];
+      for (size_t i = 0; i < values.size(); ++i) values[i] = start[i] + by * direction[i];
       return loss();
     };
     const double slope = (at(step) - at(-step)) / (2.0 * static_cast<double>(step));
-    *values = start;
+    std::copy(start.begin(), start.end(), values.begin());
     EXPECT_NEAR(slope / std::sqrt(norm), expected / std::sqrt(norm),
                 2e-4 + 0.02 * std::abs(expected) / std::sqrt(norm))
         << what << " trial " << trial;
   }
+}
+
+FloatView View(AlignedVector<float>* values) { return {values->data(), values->size()}; }
+FloatView View(Mirror<float>* values) { return {values->host(), values->size()}; }
+
+AlignedVector<float> Grad(DenseWeights* weights) {
+  const FloatView grad = View(&weights->grad);
+  return {grad.begin(), grad.end()};
 }
 
 double Norm(const AlignedVector<float>& values) {
@@ -74,12 +83,12 @@ TEST(MlpNet, GradientsAreTheSlopesOfTheLoss) {
     return net.LossAndGradients(batch, &pool);
   };
   EXPECT_GT(loss(), 0.1);
-  const AlignedVector<float> dense = net.dense.grad, h = d_history, p = d_positive, n = d_negative;
+  const AlignedVector<float> dense = Grad(&net.dense), h = d_history, p = d_positive, n = d_negative;
   for (const auto* grad : {&dense, &h, &p, &n}) EXPECT_GT(Norm(*grad), 1e-3);
-  ExpectSlope("dense", &net.dense.value, dense, loss);
-  ExpectSlope("history", &history, h, loss);
-  ExpectSlope("positive", &positive, p, loss);
-  ExpectSlope("negative", &negative, n, loss);
+  ExpectSlope("dense", View(&net.dense.value), dense, loss);
+  ExpectSlope("history", View(&history), h, loss);
+  ExpectSlope("positive", View(&positive), p, loss);
+  ExpectSlope("negative", View(&negative), n, loss);
 }
 
 TEST(MlpNet, GradientsOfWhatIsAttendedToAreTheSlopesOfTheLoss) {
@@ -109,11 +118,11 @@ TEST(MlpNet, GradientsOfWhatIsAttendedToAreTheSlopesOfTheLoss) {
     return net.LossAndGradients(batch, &pool);
   };
   EXPECT_GT(loss(), 0.1);
-  const AlignedVector<float> dense = net.dense.grad, positive = d_attended[0], negative = d_attended[1];
+  const AlignedVector<float> dense = Grad(&net.dense), positive = d_attended[0], negative = d_attended[1];
   for (const auto* grad : {&positive, &negative}) EXPECT_GT(Norm(*grad), 1e-3);
-  ExpectSlope("dense", &net.dense.value, dense, loss);
-  ExpectSlope("positive", &attended[0], positive, loss);
-  ExpectSlope("negative", &attended[1], negative, loss);
+  ExpectSlope("dense", View(&net.dense.value), dense, loss);
+  ExpectSlope("positive", View(&attended[0]), positive, loss);
+  ExpectSlope("negative", View(&attended[1]), negative, loss);
 }
 
 TEST(MlpNet, EvaluationScoresAreThoseOfTraining) {
@@ -156,19 +165,19 @@ TEST_P(DotGradient, GradientsAreTheSlopesOfTheLoss) {
   AlignedVector<float> history = Random(kN * kDim, 1), target = Random(kN * kDim, 2),
                        negative = Random(kM * kDim, 4);
   AlignedVector<float> target_shift = Random(kN, 6), negative_shift = Random(kM, 7);
-  for (int64_t f = 0; f < kRepeatFeatures; ++f)
-    net.dense.value[static_cast<size_t>(f)] = 0.1f * static_cast<float>(f);
+  for (int64_t f = 0; f < kRepeatFeatures; ++f) net.dense.value.host()[f] = 0.1f * static_cast<float>(f);
   const AlignedVector<float> repeat = Random(kN * kRepeatFeatures, 8);
   std::vector<int32_t> target_ids(kN), negative_ids(kM);
   for (int64_t i = 0; i < kN; ++i) target_ids[static_cast<size_t>(i)] = static_cast<int32_t>(i);
   for (int64_t i = 0; i < kM; ++i) negative_ids[static_cast<size_t>(i)] = static_cast<int32_t>(2 * i);
-  std::vector<std::vector<DotNet::Seen>> seen((kN + DotNet::kBlock - 1) / DotNet::kBlock);
-  for (int32_t row = 0; row < kN; row += 3) {
-    for (int32_t column = row % 7; column < kM; column += 41) {
-      DotNet::Seen entry = {row, column, {}};
-      RepeatFeatures(1 + row % 3, 1 + column, 200, entry.features);
-      seen[static_cast<size_t>(row / DotNet::kBlock)].push_back(entry);
+  std::vector<SeenNegative> seen;
+  std::vector<int32_t> seen_begin(1, 0);
+  for (int32_t row = 0; row < kN; ++row) {
+    for (int32_t column = row % 7; row % 3 == 0 && column < kM; column += 41) {
+      seen.push_back({column, {}});
+      RepeatFeatures(1 + row % 3, 1 + column, 200, seen.back().features);
     }
+    seen_begin.push_back(static_cast<int32_t>(seen.size()));
   }
   AlignedVector<float> d_history(history.size()), d_target(target.size()), d_negative(negative.size()),
       d_target_shift(kN), d_negative_shift(kM);
@@ -184,6 +193,7 @@ TEST_P(DotGradient, GradientsAreTheSlopesOfTheLoss) {
                                  negative_ids.data(),
                                  repeat.data(),
                                  seen.data(),
+                                 seen_begin.data(),
                                  d_history.data(),
                                  d_target.data(),
                                  d_negative.data(),
@@ -192,15 +202,15 @@ TEST_P(DotGradient, GradientsAreTheSlopesOfTheLoss) {
     return net.LossAndGradients(batch, &pool);
   };
   EXPECT_GT(loss(), 1.0);
-  const AlignedVector<float> dense = net.dense.grad, h = d_history, t = d_target, n = d_negative,
+  const AlignedVector<float> dense = Grad(&net.dense), h = d_history, t = d_target, n = d_negative,
                              ts = d_target_shift, ns = d_negative_shift;
   for (const auto* grad : {&dense, &h, &t, &n, &ts, &ns}) EXPECT_GT(Norm(*grad), 1e-3);
-  ExpectSlope("dense", &net.dense.value, dense, loss);
-  ExpectSlope("history", &history, h, loss);
-  ExpectSlope("target", &target, t, loss);
-  ExpectSlope("negative", &negative, n, loss);
-  ExpectSlope("target shift", &target_shift, ts, loss);
-  ExpectSlope("negative shift", &negative_shift, ns, loss);
+  ExpectSlope("dense", View(&net.dense.value), dense, loss);
+  ExpectSlope("history", View(&history), h, loss);
+  ExpectSlope("target", View(&target), t, loss);
+  ExpectSlope("negative", View(&negative), n, loss);
+  ExpectSlope("target shift", View(&target_shift), ts, loss);
+  ExpectSlope("negative shift", View(&negative_shift), ns, loss);
 }
 
 TEST(DotNet, ANegativeThatIsTheTargetIsMasked) {
@@ -209,12 +219,13 @@ TEST(DotNet, ANegativeThatIsTheTargetIsMasked) {
   const float history[] = {1, 0}, target[] = {2, 0}, negative[] = {2, 0, 1, 0}, shift[] = {0, 0},
               repeat[10] = {};
   const int32_t target_id = 4, negative_ids[] = {4, 9};
-  const std::vector<std::vector<DotNet::Seen>> seen(1);
+  const SeenNegative seen = {};
+  const int32_t seen_begin[] = {0, 0};
   float d_history[2], d_target[2], d_negative[4], d_target_shift[1], d_negative_shift[2];
-  const double loss =
-      net.LossAndGradients({1, 2, history, target, negative, shift, shift, &target_id, negative_ids, repeat,
-                            seen.data(), d_history, d_target, d_negative, d_target_shift, d_negative_shift},
-                           &pool);
+  const double loss = net.LossAndGradients(
+      {1, 2, history, target, negative, shift, shift, &target_id, negative_ids, repeat, &seen, seen_begin,
+       d_history, d_target, d_negative, d_target_shift, d_negative_shift},
+      &pool);
   EXPECT_NEAR(loss, std::log1p(std::exp(-1.0)), 1e-6);
   EXPECT_EQ(d_negative_shift[0], 0.0f);
   EXPECT_GT(d_negative_shift[1], 0.1f);
