@@ -10,6 +10,7 @@
 #include "host/cpu/bag_cuts.h"
 #include "host/cpu/bags.h"
 #include "host/cpu/item_stream.h"
+#include "host/cpu/list_sum.h"
 
 namespace resembed::detail::cpu {
 namespace {
@@ -73,7 +74,20 @@ class Task {
     int64_t begin, end;
     cut_.Stretch(&begin, &end);
     const TakenCache cache(work_, owner_);
+    if constexpr (kKind == MapKind::kList) {
+      const ListSumFunctions* const functions =
+          is_max_ ? nullptr : FindListSum(table_, feature_.id_dtype, cache.Get() != nullptr, ops_);
+      if (functions != nullptr) {
+        DenseStream stream(*functions, DenseSum(end, cache.Get()), begin);
+        return PoolFrom(stream);
+      }
+    }
     Stream stream(table_, ops_, Ids(), begin, end, cache.Get());
+    PoolFrom(stream);
+  }
+
+  template <typename StreamT>
+  void PoolFrom(StreamT& stream) {
     cut_.ForSegments([&](int64_t bag, int64_t block, int64_t start, int64_t length) {
       if (block < 0) {
         WholeBag(stream, bag, start, length);
@@ -106,6 +120,25 @@ class Task {
  private:
   using Stream = ItemStream<IdList<IdT>, kKind>;
 
+  // The same for tables that list_sum.h serves.
+  class DenseStream {
+   public:
+    DenseStream(const ListSumFunctions& functions, const ListSum& sum, int64_t first)
+        : functions_(functions), sum_(sum), position_(first) {
+      functions.begin(&sum_, first);
+    }
+    int64_t Add(int64_t n, const float* a, float* y) {
+      const int64_t first = position_;
+      position_ += n;
+      return functions_.add(&sum_, first, n, a, y);
+    }
+
+   private:
+    const ListSumFunctions& functions_;
+    ListSum sum_;
+    int64_t position_;
+  };
+
   IdList<IdT> Ids() const {
     return {static_cast<const IdT*>(feature_.ids), table_.n_items, feature_.has_padding != 0,
             feature_.padding_id};
@@ -117,34 +150,54 @@ class Task {
 
   // Sum or maximum of `length` <= 256 ids from `start`, position `offset` of their bag. Returns how many
   // contributed; without one a maximum is left unwritten.
-  int64_t Block(Stream& stream, int64_t start, int64_t length, int64_t offset, float* y, int32_t* argmax) {
+  template <typename StreamT>
+  int64_t Block(StreamT& stream, int64_t start, int64_t length, int64_t offset, float* y, int32_t* argmax) {
     int64_t count = 0;
-    if (!is_max_) {
+    if constexpr (std::is_same_v<StreamT, DenseStream>) {
       std::memset(y, 0, static_cast<size_t>(dim_) * sizeof(float));
-      const PoolFunction pool = ops_.pool[table_.central_dtype][table_.residual_dtype];
-      ItemBatch batch;
-      for (int64_t done = 0; done < length; done += kItemBatch) {
-        const auto n = static_cast<int>(std::min<int64_t>(kItemBatch, length - done));
-        const float* weights = feature_.weights != nullptr ? feature_.weights + start + done : nullptr;
-        stream.Next(n, weights, &batch);
-        pool(y, batch, dim_);
-        count += batch.n_items;
+      return stream.Add(length, feature_.weights != nullptr ? feature_.weights + start : nullptr, y);
+    } else {
+      if (!is_max_) {
+        std::memset(y, 0, static_cast<size_t>(dim_) * sizeof(float));
+        const PoolFunction pool = ops_.pool[table_.central_dtype][table_.residual_dtype];
+        ItemBatch batch;
+        for (int64_t done = 0; done < length; done += kItemBatch) {
+          const auto n = static_cast<int>(std::min<int64_t>(kItemBatch, length - done));
+          const float* weights = feature_.weights != nullptr ? feature_.weights + start + done : nullptr;
+          stream.Next(n, weights, &batch);
+          pool(y, batch, dim_);
+          count += batch.n_items;
+        }
+        return count;
+      }
+      for (int64_t index = 0; index < length; ++index) {
+        const ItemRows* rows = stream.Next();
+        if (rows == nullptr) continue;
+        const auto position = static_cast<int32_t>(offset + index);
+        if (count++ == 0) {
+          ops_.compose(y, *rows, dim_);
+          std::fill(argmax, argmax + dim_, position);
+        } else {
+          ops_.compose(item_, *rows, dim_);
+          ops_.max_update(y, argmax, item_, position, dim_);
+        }
       }
       return count;
     }
-    for (int64_t index = 0; index < length; ++index) {
-      const ItemRows* rows = stream.Next();
-      if (rows == nullptr) continue;
-      const auto position = static_cast<int32_t>(offset + index);
-      if (count++ == 0) {
-        ops_.compose(y, *rows, dim_);
-        std::fill(argmax, argmax + dim_, position);
-      } else {
-        ops_.compose(item_, *rows, dim_);
-        ops_.max_update(y, argmax, item_, position, dim_);
-      }
-    }
-    return count;
+  }
+
+  ListSum DenseSum(int64_t last, ItemCache* cache) const {
+    ListSum sum = {};
+    sum.central = static_cast<const float*>(table_.central);
+    sum.residual = static_cast<const float*>(table_.residual);
+    sum.neighbors = table_.neighbors;
+    sum.weights = table_.neighbor_weights;
+    sum.n_items = table_.n_items;
+    sum.padding_id = feature_.has_padding != 0 ? feature_.padding_id : -1;
+    sum.ids = feature_.ids;
+    sum.last = last;
+    sum.cache = cache;
+    return sum;
   }
 
   // total = total + partial, or the maximum of both; `first` and a total without items are replaced.
@@ -169,7 +222,8 @@ class Task {
     }
   }
 
-  void WholeBag(Stream& stream, int64_t bag, int64_t start, int64_t length) {
+  template <typename StreamT>
+  void WholeBag(StreamT& stream, int64_t bag, int64_t start, int64_t length) {
     float* y = feature_.output_dtype == RESEMBED_F32 ? reinterpret_cast<float*>(OutputRow(bag)) : sum_;
     int64_t count = Block(stream, start, std::min(length, kBlock), 0, y, argmax_);
     for (int64_t offset = kBlock; offset < length; offset += kBlock) {

@@ -14,7 +14,7 @@ namespace resembed::detail::cpu {
 // Lies in a call's workspace. One thread at a time has it; the table stays as it is during the call.
 class ItemCache {
  public:
-  static constexpr int64_t kFloats = 64 * 1024;  // half of a second-level cache of 512 KiB
+  static constexpr int64_t kFloats = 256 * 1024;
   static constexpr int64_t kMaxRows = 4096;
   static constexpr int64_t kMinRows = 64;
   // With fewer ids a cache is not worth the room; a call of many has more than one thread will take.
