@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <type_traits>
 
 #include "host/cpu/attention_task.h"
@@ -74,20 +75,10 @@ class Task {
     int64_t begin, end;
     cut_.Stretch(&begin, &end);
     const TakenCache cache(work_, owner_);
-    if constexpr (kKind == MapKind::kList) {
-      const ListSumFunctions* const functions =
-          is_max_ ? nullptr : FindListSum(table_, feature_.id_dtype, cache.Get() != nullptr, ops_);
-      if (functions != nullptr) {
-        DenseStream stream(*functions, DenseSum(end, cache.Get()), begin);
-        return PoolFrom(stream);
-      }
-    }
-    Stream stream(table_, ops_, Ids(), begin, end, cache.Get());
-    PoolFrom(stream);
-  }
-
-  template <typename StreamT>
-  void PoolFrom(StreamT& stream) {
+    std::optional<Stream> own_stream;
+    if (!BeginListSum(begin, end, cache.Get()))
+      own_stream.emplace(table_, ops_, Ids(), begin, end, cache.Get());
+    Stream* const stream = own_stream.has_value() ? &*own_stream : nullptr;
     cut_.ForSegments([&](int64_t bag, int64_t block, int64_t start, int64_t length) {
       if (block < 0) {
         WholeBag(stream, bag, start, length);
@@ -120,25 +111,6 @@ class Task {
  private:
   using Stream = ItemStream<IdList<IdT>, kKind>;
 
-  // The same for tables that list_sum.h serves.
-  class DenseStream {
-   public:
-    DenseStream(const ListSumFunctions& functions, const ListSum& sum, int64_t first)
-        : functions_(functions), sum_(sum), position_(first) {
-      functions.begin(&sum_, first);
-    }
-    int64_t Add(int64_t n, const float* a, float* y) {
-      const int64_t first = position_;
-      position_ += n;
-      return functions_.add(&sum_, first, n, a, y);
-    }
-
-   private:
-    const ListSumFunctions& functions_;
-    ListSum sum_;
-    int64_t position_;
-  };
-
   IdList<IdT> Ids() const {
     return {static_cast<const IdT*>(feature_.ids), table_.n_items, feature_.has_padding != 0,
             feature_.padding_id};
@@ -148,56 +120,58 @@ class Task {
            row * feature_.output_stride * ElementBytes(feature_.output_dtype);
   }
 
+  // Whether sums of the positions [begin, end) go by list_sum_.
+  bool BeginListSum(int64_t begin, int64_t end, ItemCache* cache) {
+    if (kKind != MapKind::kList || is_max_) return false;
+    list_sum_ = FindListSum(table_, feature_.id_dtype, cache != nullptr, ops_);
+    if (list_sum_ == nullptr) return false;
+    list_.central = static_cast<const float*>(table_.central);
+    list_.residual = static_cast<const float*>(table_.residual);
+    list_.neighbors = table_.neighbors;
+    list_.weights = table_.neighbor_weights;
+    list_.ids = feature_.ids;
+    list_.n_items = table_.n_items;
+    list_.padding_id = feature_.has_padding != 0 ? feature_.padding_id : -1;
+    list_.last = end;
+    list_.cache = cache;
+    list_sum_->begin(&list_, begin);
+    return true;
+  }
+
   // Sum or maximum of `length` <= 256 ids from `start`, position `offset` of their bag. Returns how many
-  // contributed; without one a maximum is left unwritten.
-  template <typename StreamT>
-  int64_t Block(StreamT& stream, int64_t start, int64_t length, int64_t offset, float* y, int32_t* argmax) {
+  // contributed; without one a maximum is left unwritten. stream: null with list_sum_.
+  int64_t Block(Stream* stream, int64_t start, int64_t length, int64_t offset, float* y, int32_t* argmax) {
     int64_t count = 0;
-    if constexpr (std::is_same_v<StreamT, DenseStream>) {
+    if (!is_max_) {
       std::memset(y, 0, static_cast<size_t>(dim_) * sizeof(float));
-      return stream.Add(length, feature_.weights != nullptr ? feature_.weights + start : nullptr, y);
-    } else {
-      if (!is_max_) {
-        std::memset(y, 0, static_cast<size_t>(dim_) * sizeof(float));
-        const PoolFunction pool = ops_.pool[table_.central_dtype][table_.residual_dtype];
-        ItemBatch batch;
-        for (int64_t done = 0; done < length; done += kItemBatch) {
-          const auto n = static_cast<int>(std::min<int64_t>(kItemBatch, length - done));
-          const float* weights = feature_.weights != nullptr ? feature_.weights + start + done : nullptr;
-          stream.Next(n, weights, &batch);
-          pool(y, batch, dim_);
-          count += batch.n_items;
-        }
-        return count;
+      if (list_sum_ != nullptr) {
+        const float* weights = feature_.weights != nullptr ? feature_.weights + start : nullptr;
+        return list_sum_->add(&list_, start, length, weights, y);
       }
-      for (int64_t index = 0; index < length; ++index) {
-        const ItemRows* rows = stream.Next();
-        if (rows == nullptr) continue;
-        const auto position = static_cast<int32_t>(offset + index);
-        if (count++ == 0) {
-          ops_.compose(y, *rows, dim_);
-          std::fill(argmax, argmax + dim_, position);
-        } else {
-          ops_.compose(item_, *rows, dim_);
-          ops_.max_update(y, argmax, item_, position, dim_);
-        }
+      const PoolFunction pool = ops_.pool[table_.central_dtype][table_.residual_dtype];
+      ItemBatch batch;
+      for (int64_t done = 0; done < length; done += kItemBatch) {
+        const auto n = static_cast<int>(std::min<int64_t>(kItemBatch, length - done));
+        const float* weights = feature_.weights != nullptr ? feature_.weights + start + done : nullptr;
+        stream->Next(n, weights, &batch);
+        pool(y, batch, dim_);
+        count += batch.n_items;
       }
       return count;
     }
-  }
-
-  ListSum DenseSum(int64_t last, ItemCache* cache) const {
-    ListSum sum = {};
-    sum.central = static_cast<const float*>(table_.central);
-    sum.residual = static_cast<const float*>(table_.residual);
-    sum.neighbors = table_.neighbors;
-    sum.weights = table_.neighbor_weights;
-    sum.n_items = table_.n_items;
-    sum.padding_id = feature_.has_padding != 0 ? feature_.padding_id : -1;
-    sum.ids = feature_.ids;
-    sum.last = last;
-    sum.cache = cache;
-    return sum;
+    for (int64_t index = 0; index < length; ++index) {
+      const ItemRows* rows = stream->Next();
+      if (rows == nullptr) continue;
+      const auto position = static_cast<int32_t>(offset + index);
+      if (count++ == 0) {
+        ops_.compose(y, *rows, dim_);
+        std::fill(argmax, argmax + dim_, position);
+      } else {
+        ops_.compose(item_, *rows, dim_);
+        ops_.max_update(y, argmax, item_, position, dim_);
+      }
+    }
+    return count;
   }
 
   // total = total + partial, or the maximum of both; `first` and a total without items are replaced.
@@ -222,8 +196,7 @@ class Task {
     }
   }
 
-  template <typename StreamT>
-  void WholeBag(StreamT& stream, int64_t bag, int64_t start, int64_t length) {
+  void WholeBag(Stream* stream, int64_t bag, int64_t start, int64_t length) {
     float* y = feature_.output_dtype == RESEMBED_F32 ? reinterpret_cast<float*>(OutputRow(bag)) : sum_;
     int64_t count = Block(stream, start, std::min(length, kBlock), 0, y, argmax_);
     for (int64_t offset = kBlock; offset < length; offset += kBlock) {
@@ -282,6 +255,8 @@ class Task {
   float *sum_, *block_, *item_;
   int32_t *argmax_, *block_argmax_;
   uint8_t* has_long_;
+  const ListSumFunctions* list_sum_ = nullptr;
+  ListSum list_ = {};
 };
 
 // The feature that task `task` of the call belongs to.
