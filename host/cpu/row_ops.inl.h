@@ -346,8 +346,9 @@ void MaxUpdate(float* best, int32_t* argmax, const float* e, int32_t position, i
 
 #if RESEMBED_ISA_LANES == 16
 const cpu::ListSumFunctions* ListSumOf(int64_t dim, resembed_dtype id_dtype, bool has_cache);
+constexpr decltype(RowOps::list_sum) kListSum = ListSumOf;
 #else
-constexpr decltype(RowOps::list_sum) ListSumOf = nullptr;
+constexpr decltype(RowOps::list_sum) kListSum = nullptr;
 #endif
 
 extern const RowOps kRowOps;
@@ -372,7 +373,7 @@ constexpr RowOps kRowOps = {
       PoolTyped<RESEMBED_F16, RESEMBED_BF16>},
      {PoolTyped<RESEMBED_BF16, RESEMBED_F32>, PoolTyped<RESEMBED_BF16, RESEMBED_F16>,
       PoolTyped<RESEMBED_BF16, RESEMBED_BF16>}},
-    ListSumOf};
+    kListSum};
 
 }  // namespace RESEMBED_ISA_NAMESPACE
 }  // namespace resembed::detail
