@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <type_traits>
 
 #include "host/cpu/attention_task.h"
 #include "host/cpu/bag_cuts.h"
 #include "host/cpu/bags.h"
 #include "host/cpu/item_stream.h"
+#include "host/cpu/list_sum.h"
 
 namespace resembed::detail::cpu {
 namespace {
@@ -73,7 +75,10 @@ class Task {
     int64_t begin, end;
     cut_.Stretch(&begin, &end);
     const TakenCache cache(work_, owner_);
-    Stream stream(table_, ops_, Ids(), begin, end, cache.Get());
+    std::optional<Stream> own_stream;
+    if (!BeginListSum(begin, end, cache.Get()))
+      own_stream.emplace(table_, ops_, Ids(), begin, end, cache.Get());
+    Stream* const stream = own_stream.has_value() ? &*own_stream : nullptr;
     cut_.ForSegments([&](int64_t bag, int64_t block, int64_t start, int64_t length) {
       if (block < 0) {
         WholeBag(stream, bag, start, length);
@@ -115,25 +120,47 @@ class Task {
            row * feature_.output_stride * ElementBytes(feature_.output_dtype);
   }
 
+  // Whether sums of the positions [begin, end) go by list_sum_.
+  bool BeginListSum(int64_t begin, int64_t end, ItemCache* cache) {
+    if (kKind != MapKind::kList || is_max_) return false;
+    list_sum_ = FindListSum(table_, feature_.id_dtype, cache != nullptr, ops_);
+    if (list_sum_ == nullptr) return false;
+    list_.central = static_cast<const float*>(table_.central);
+    list_.residual = static_cast<const float*>(table_.residual);
+    list_.neighbors = table_.neighbors;
+    list_.weights = table_.neighbor_weights;
+    list_.ids = feature_.ids;
+    list_.n_items = table_.n_items;
+    list_.padding_id = feature_.has_padding != 0 ? feature_.padding_id : -1;
+    list_.last = end;
+    list_.cache = cache;
+    list_sum_->begin(&list_, begin);
+    return true;
+  }
+
   // Sum or maximum of `length` <= 256 ids from `start`, position `offset` of their bag. Returns how many
-  // contributed; without one a maximum is left unwritten.
-  int64_t Block(Stream& stream, int64_t start, int64_t length, int64_t offset, float* y, int32_t* argmax) {
+  // contributed; without one a maximum is left unwritten. stream: null with list_sum_.
+  int64_t Block(Stream* stream, int64_t start, int64_t length, int64_t offset, float* y, int32_t* argmax) {
     int64_t count = 0;
     if (!is_max_) {
       std::memset(y, 0, static_cast<size_t>(dim_) * sizeof(float));
+      if (list_sum_ != nullptr) {
+        const float* weights = feature_.weights != nullptr ? feature_.weights + start : nullptr;
+        return list_sum_->add(&list_, start, length, weights, y);
+      }
       const PoolFunction pool = ops_.pool[table_.central_dtype][table_.residual_dtype];
       ItemBatch batch;
       for (int64_t done = 0; done < length; done += kItemBatch) {
         const auto n = static_cast<int>(std::min<int64_t>(kItemBatch, length - done));
         const float* weights = feature_.weights != nullptr ? feature_.weights + start + done : nullptr;
-        stream.Next(n, weights, &batch);
+        stream->Next(n, weights, &batch);
         pool(y, batch, dim_);
         count += batch.n_items;
       }
       return count;
     }
     for (int64_t index = 0; index < length; ++index) {
-      const ItemRows* rows = stream.Next();
+      const ItemRows* rows = stream->Next();
       if (rows == nullptr) continue;
       const auto position = static_cast<int32_t>(offset + index);
       if (count++ == 0) {
@@ -169,7 +196,7 @@ class Task {
     }
   }
 
-  void WholeBag(Stream& stream, int64_t bag, int64_t start, int64_t length) {
+  void WholeBag(Stream* stream, int64_t bag, int64_t start, int64_t length) {
     float* y = feature_.output_dtype == RESEMBED_F32 ? reinterpret_cast<float*>(OutputRow(bag)) : sum_;
     int64_t count = Block(stream, start, std::min(length, kBlock), 0, y, argmax_);
     for (int64_t offset = kBlock; offset < length; offset += kBlock) {
@@ -228,6 +255,8 @@ class Task {
   float *sum_, *block_, *item_;
   int32_t *argmax_, *block_argmax_;
   uint8_t* has_long_;
+  const ListSumFunctions* list_sum_ = nullptr;
+  ListSum list_ = {};
 };
 
 // The feature that task `task` of the call belongs to.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Item embeddings composed lately, for the thread that composes: skewed ids come again soon, and one row out of the
-// second-level cache then stands for the K + 1 rows of R and C. A kept embedding has the bits of one formed anew.
+// Item embeddings composed lately, for the thread that composes: skewed ids come again soon, and one row out of a
+// cache then stands for the K + 1 rows of R and C. A kept embedding has the bits of one formed anew.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace resembed::detail::cpu {
 // Lies in a call's workspace. One thread at a time has it; the table stays as it is during the call.
 class ItemCache {
  public:
-  static constexpr int64_t kFloats = 64 * 1024;  // half of a second-level cache of 512 KiB
+  static constexpr int64_t kFloats = 256 * 1024;  // 1 MiB: a second-level cache
   static constexpr int64_t kMaxRows = 4096;
   static constexpr int64_t kMinRows = 64;
   // With fewer ids a cache is not worth the room; a call of many has more than one thread will take.

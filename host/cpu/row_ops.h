@@ -12,6 +12,10 @@
 
 namespace resembed::detail {
 
+namespace cpu {
+struct ListSumFunctions;  // list_sum.h
+}
+
 // The rows one item embedding is made of: e = ((w[0] C[0] + w[1] C[1]) + ...) + R, in slot order.
 struct ItemRows {
   const void* const* central;  // [n_central] rows of C
@@ -71,6 +75,8 @@ struct RowOps {
   // slots its pointers are valid up to rows.n_central.
   ComposeFunction compose_ahead[3][3];
   PoolFunction pool[3][3];
+  // list_sum.h; null where the instruction set has none.
+  const cpu::ListSumFunctions* (*list_sum)(int64_t dim, resembed_dtype id_dtype, bool has_cache);
 };
 
 // `isa` as in resembed_place; BEST resolves to the widest this machine has.

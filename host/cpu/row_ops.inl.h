@@ -344,6 +344,13 @@ void MaxUpdate(float* best, int32_t* argmax, const float* e, int32_t position, i
 
 }  // namespace
 
+#if RESEMBED_ISA_LANES == 16
+const cpu::ListSumFunctions* ListSumOf(int64_t dim, resembed_dtype id_dtype, bool has_cache);
+constexpr decltype(RowOps::list_sum) kListSum = ListSumOf;
+#else
+constexpr decltype(RowOps::list_sum) kListSum = nullptr;
+#endif
+
 extern const RowOps kRowOps;
 constexpr RowOps kRowOps = {
     Compose,
@@ -365,7 +372,8 @@ constexpr RowOps kRowOps = {
      {PoolTyped<RESEMBED_F16, RESEMBED_F32>, PoolTyped<RESEMBED_F16, RESEMBED_F16>,
       PoolTyped<RESEMBED_F16, RESEMBED_BF16>},
      {PoolTyped<RESEMBED_BF16, RESEMBED_F32>, PoolTyped<RESEMBED_BF16, RESEMBED_F16>,
-      PoolTyped<RESEMBED_BF16, RESEMBED_BF16>}}};
+      PoolTyped<RESEMBED_BF16, RESEMBED_BF16>}},
+    kListSum};
 
 }  // namespace RESEMBED_ISA_NAMESPACE
 }  // namespace resembed::detail

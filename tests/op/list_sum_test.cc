@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tables that list_sum.h serves: the bits of the general path, values of the oracle.
+#include "host/cpu/list_sum.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "tests/support/gradient_problem.h"
+#include "tests/support/run_forward.h"
+
+namespace resembed::testing {
+namespace {
+
+using detail::cpu::FindListSum;
+using detail::cpu::ItemCache;
+
+TableSpec Spec(resembed_central_form form, int64_t dim, int64_t n_items) {
+  TableSpec spec;
+  spec.form = form;
+  spec.dim = dim;
+  spec.n_items = n_items;
+  spec.central_rows = 700;
+  spec.n_neighbors = 8;
+  return spec;
+}
+
+// Bags of random lengths, some long, over ids of which few are frequent; padding and bad ones among them.
+FeatureSpec Skewed(int32_t table, int64_t n_items, int64_t n_ids, uint32_t seed) {
+  std::mt19937 random(seed);
+  FeatureSpec feature;
+  feature.table = table;
+  feature.padding = seed % 2 == 0;
+  feature.weights = seed % 3 == 0;
+  feature.pooling = seed % 2 == 0 ? RESEMBED_POOLING_MEAN : RESEMBED_POOLING_SUM;
+  feature.id_dtype = seed % 4 < 2 ? RESEMBED_I64 : RESEMBED_I32;
+  feature.offsets = {0};
+  std::uniform_real_distribution<double> uniform;
+  while (feature.offsets.back() < n_ids) {
+    const auto length = static_cast<int64_t>(random() % 40 == 0 ? 300 + random() % 1500 : random() % 30);
+    for (int64_t id = 0; id < length; ++id) {
+      const double x = uniform(random);
+      const auto item = static_cast<int64_t>(static_cast<double>(n_items) * x * x * x);
+      feature.ids.push_back(random() % 60 == 0 ? n_items + 5 : item);
+    }
+    feature.offsets.push_back(feature.offsets.back() + length);
+  }
+  feature.n_bags = static_cast<int64_t>(feature.offsets.size()) - 1;
+  return feature;
+}
+
+// Rows at whole cache lines, as callers have them.
+struct AlignedRows {
+  AlignedRows(void* rows, int64_t bytes) : memory(static_cast<size_t>(bytes)) {
+    std::memcpy(memory.data(), rows, static_cast<size_t>(bytes));
+  }
+  Guarded memory;
+};
+
+class AlignedTables {
+ public:
+  explicit AlignedTables(GradientProblem* problem) {
+    for (const auto& table : problem->tables) {
+      resembed_table& given = table->descriptor;
+      rows_.emplace_back(given.central, given.central_rows * given.dim * 4);
+      rows_.emplace_back(given.residual, given.n_items * given.dim * 4);
+    }
+    for (size_t index = 0; index < problem->tables.size(); ++index) {
+      problem->tables[index]->descriptor.central = rows_[2 * index].memory.data();
+      problem->tables[index]->descriptor.residual = rows_[2 * index + 1].memory.data();
+    }
+  }
+
+ private:
+  std::vector<AlignedRows> rows_;
+};
+
+TEST(ListSum, GivesTheBitsOfTheGeneralPath) {
+  for (const int64_t dim : {int64_t{16}, int64_t{32}, int64_t{64}, int64_t{128}, int64_t{256}}) {
+    // Many ids have a cache, whose rows are fewer than the items; few have none.
+    for (const int64_t n_ids : {int64_t{400}, 2 * ItemCache::kIdsEach}) {
+      const int64_t n_items = n_ids < 1000 ? 300 : 9000;
+      std::vector<FeatureSpec> features;
+      for (uint32_t seed = 0; seed < 6; ++seed) {
+        features.push_back(Skewed(static_cast<int32_t>(seed / 3), n_items, n_ids / 6, seed));
+      }
+      GradientProblem problem(
+          {Spec(RESEMBED_CENTRAL_STORED, dim, n_items), Spec(RESEMBED_CENTRAL_UNIFORM, dim, n_items)},
+          features, 11);
+      const AlignedTables aligned(&problem);
+      const TestExecutor serial(1), wide(3);
+      const ForwardResult want = RunForward(&problem, PlaceOf(&serial, RESEMBED_ISA_PORTABLE));
+      ASSERT_EQ(want.status, RESEMBED_OK) << want.message;
+      if (n_ids < 1000) ExpectMatchesOracle(&problem, want, RESEMBED_F32);
+      for (const TestExecutor* executor : {&serial, &wide}) {
+        const ForwardResult got = RunForward(&problem, PlaceOf(executor));
+        EXPECT_TRUE(SameBits(got, want)) << "dim " << dim << " ids " << n_ids << ": " << got.message;
+      }
+    }
+  }
+}
+
+TEST(ListSum, ServesWhatItIsMadeFor) {
+  GradientProblem problem({Spec(RESEMBED_CENTRAL_STORED, 64, 50)}, {FeatureSpec()}, 3);
+  const AlignedTables aligned(&problem);
+  resembed_table table = problem.tables[0]->descriptor;
+  table.central_stride = table.residual_stride = 64;
+  table.neighbors_stride = table.neighbor_weights_stride = 8;
+  const detail::RowOps& portable = detail::GetRowOps(RESEMBED_ISA_PORTABLE);
+  EXPECT_EQ(FindListSum(table, RESEMBED_I64, true, portable), nullptr);
+  if (!detail::IsaAvailable(RESEMBED_ISA_AVX512)) GTEST_SKIP() << "No AVX-512 here";
+  const detail::RowOps& ops = detail::GetRowOps(RESEMBED_ISA_AVX512);
+  EXPECT_NE(FindListSum(table, RESEMBED_I64, true, ops), nullptr);
+  EXPECT_NE(FindListSum(table, RESEMBED_I32, false, ops), nullptr);
+  const auto is_left = [&ops](resembed_table other) {
+    return FindListSum(other, RESEMBED_I64, true, ops) == nullptr;
+  };
+  resembed_table other = table;
+  other.n_neighbors = 7;
+  EXPECT_TRUE(is_left(other));
+  other = table;
+  other.dim = 48;
+  EXPECT_TRUE(is_left(other));
+  other = table;
+  other.residual_stride = 80;
+  EXPECT_TRUE(is_left(other));
+  other = table;
+  other.central_dtype = RESEMBED_BF16;
+  EXPECT_TRUE(is_left(other));
+  other = table;
+  other.residual = nullptr;
+  EXPECT_TRUE(is_left(other));
+  other = table;
+  other.form = RESEMBED_CENTRAL_ATTENTION;
+  EXPECT_TRUE(is_left(other));
+}
+
+}  // namespace
+}  // namespace resembed::testing
