@@ -51,16 +51,30 @@ class CountScorer : public Scorer {
 
   void Score(const std::vector<Target>& targets, const std::vector<int32_t>& items, int64_t n_candidates,
              float* scores) override {
-    // Each task takes every n_tasks-th target, so that it can keep one row of scratch.
+    // Each task takes every n_tasks-th target, so that it can keep one row of scratch, and puts back to zero what a
+    // target touched: all of a row for each target would be users times items.
     const int64_t n_targets = static_cast<int64_t>(targets.size());
     const int64_t n_tasks = std::min<int64_t>(n_targets, 64);
     ParallelFor(n_tasks, n_threads_, [&](int, int64_t task) {
       std::vector<float> row(static_cast<size_t>(log_.n_items()));
+      std::vector<uint8_t> in_history(row.size());
+      std::vector<int32_t> touched;
       for (int64_t t = task; t < n_targets; t += n_tasks) {
-        Fill(targets[static_cast<size_t>(t)], row.data());
+        const Target& target = targets[static_cast<size_t>(t)];
+        const auto mark = [&](uint8_t value) {
+          for (int64_t event = Begin(target); seen_ && event < target.position; ++event) {
+            in_history[Item(event)] = value;
+          }
+        };
+        mark(1);
+        Add(target, row.data(), &touched);
         for (int64_t c = t * n_candidates; c < (t + 1) * n_candidates; ++c) {
-          scores[c] = row[static_cast<size_t>(items[static_cast<size_t>(c)])];
+          const size_t item = static_cast<size_t>(items[static_cast<size_t>(c)]);
+          scores[c] = seen_ ? SeenFirst(row[item], in_history[item] != 0) : row[item];
         }
+        mark(0);
+        for (const int32_t item : touched) row[static_cast<size_t>(item)] = 0.0f;
+        touched.clear();
       }
     });
   }
@@ -71,8 +85,9 @@ class CountScorer : public Scorer {
   }
 
  protected:
-  // Adds the scores of the last events to row [n_items], zero on entry; all >= 0.
-  virtual void Add(const Target& target, float* row) const = 0;
+  // Adds the scores of the last events to row [n_items], zero on entry; all >= 0. touched, unless null: gets every
+  // item added to, once or more.
+  virtual void Add(const Target& target, float* row, std::vector<int32_t>* touched) const = 0;
 
   // The target's history: log_.items[Begin .. target.position).
   int64_t Begin(const Target& target) const { return log_.offsets[static_cast<size_t>(target.user)]; }
@@ -81,19 +96,24 @@ class CountScorer : public Scorer {
   const Log& log_;
 
  private:
+  // s of an item of the history stays, s of any other becomes -1 / s: below all of the history, same order.
+  static float SeenFirst(float score, bool in_history) {
+    const float other = score > 0 ? -1 / score : std::numeric_limits<float>::lowest();
+    if (!in_history) return other;
+    return other == std::numeric_limits<float>::lowest() ? 0.0f : -1 / other;
+  }
+
   void Fill(const Target& target, float* row) const {
     const int64_t n_items = log_.n_items();
     std::fill(row, row + n_items, 0.0f);
-    Add(target, row);
+    Add(target, row, nullptr);
     if (!seen_) return;
-    // s of an item of the history stays, s of any other becomes -1 / s: below all of the history, same order.
-    for (int64_t item = 0; item < n_items; ++item) {
-      row[item] = row[item] > 0 ? -1 / row[item] : std::numeric_limits<float>::lowest();
-    }
+    std::vector<std::pair<size_t, float>> history;
     for (int64_t event = Begin(target); event < target.position; ++event) {
-      float& score = row[Item(event)];
-      if (score < 0) score = score == std::numeric_limits<float>::lowest() ? 0.0f : -1 / score;
+      history.emplace_back(Item(event), SeenFirst(row[Item(event)], true));
     }
+    for (int64_t item = 0; item < n_items; ++item) row[item] = SeenFirst(row[item], false);
+    for (const auto& [item, score] : history) row[item] = score;
   }
 
   bool seen_;
@@ -105,14 +125,27 @@ class Popularity final : public CountScorer {
   Popularity(const Log& log, const TrainingView& view, int n_threads)
       : CountScorer(log, false, n_threads), view_(view) {}
 
+  void Score(const std::vector<Target>&, const std::vector<int32_t>& items, int64_t, float* scores) override {
+    for (size_t c = 0; c < items.size(); ++c) {
+      scores[c] = static_cast<float>(view_.popularity[static_cast<size_t>(items[c])]);
+    }
+  }
+
  private:
-  void Add(const Target&, float* row) const override {
+  void Add(const Target&, float* row, std::vector<int32_t>*) const override {
     for (const int32_t item : view_.candidates) {
       row[item] = static_cast<float>(view_.popularity[static_cast<size_t>(item)]);
     }
   }
   const TrainingView& view_;
 };
+
+void Touch(const PairMatrix& pairs, size_t item, std::vector<int32_t>* touched) {
+  if (touched == nullptr) return;
+  touched->insert(touched->end(),
+                  pairs.columns.begin() + static_cast<std::ptrdiff_t>(pairs.row_offsets[item]),
+                  pairs.columns.begin() + static_cast<std::ptrdiff_t>(pairs.row_offsets[item + 1]));
+}
 
 // s(j) = sum over the last five events h of Z(h, j)
 class Covisit final : public CountScorer {
@@ -121,13 +154,14 @@ class Covisit final : public CountScorer {
       : CountScorer(log, seen, n_threads), pairs_(pairs) {}
 
  private:
-  void Add(const Target& target, float* row) const override {
+  void Add(const Target& target, float* row, std::vector<int32_t>* touched) const override {
     for (int64_t event = std::max(Begin(target), target.position - kCovisitEvents); event < target.position;
          ++event) {
       const size_t item = Item(event);
       for (int64_t i = pairs_.row_offsets[item]; i < pairs_.row_offsets[item + 1]; ++i) {
         row[pairs_.columns[static_cast<size_t>(i)]] += pairs_.values[static_cast<size_t>(i)];
       }
+      Touch(pairs_, item, touched);
     }
   }
   const PairMatrix& pairs_;
@@ -151,7 +185,7 @@ class ItemKnn final : public CountScorer {
   }
 
  private:
-  void Add(const Target& target, float* row) const override {
+  void Add(const Target& target, float* row, std::vector<int32_t>* touched) const override {
     double weight = 1;
     const int64_t first = std::max(Begin(target), target.position - kItemKnnEvents);
     for (int64_t event = target.position - 1; event >= first; --event, weight *= kItemKnnDecay) {
@@ -162,6 +196,7 @@ class ItemKnn final : public CountScorer {
         row[pairs_.columns[at]] +=
             scale * pairs_.values[at] * column_scale_[static_cast<size_t>(pairs_.columns[at])];
       }
+      Touch(pairs_, item, touched);
     }
   }
   const PairMatrix& pairs_;
