@@ -25,7 +25,9 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-constexpr int64_t kMaxValidUsers = 2000, kMaxRankedUsers = 2000;
+constexpr int64_t kMaxValidUsers = 2000;
+// Users whose next item is ranked among all items: at most 2,000, so many that 2e9 scores do, at least 200.
+int64_t RankedUsers(int64_t n_items) { return std::clamp<int64_t>(int64_t{2000000000} / n_items, 200, 2000); }
 // The evaluation sets' own seeds: fixed, so that every run with one split ranks the same negatives.
 constexpr uint64_t kEvalSeed = 12;
 constexpr int kExpectedEpochs = 20;  // of a row, until rows have been measured
@@ -181,9 +183,10 @@ class Runner {
     const Split& split = run_.split;
     run_.view = MakeTrainingView(log, split);
     view_ = MakeLogView(log, run_.view);
-    run_.valid = MakeEvalSet(log, run_.view, SampleUsers(log, split.valid, kMaxValidUsers, kEvalSeed),
-                             kMaxValidUsers, kEvalSeed, split.valid_ends);
-    run_.test = MakeEvalSet(log, run_.view, split.test, kMaxRankedUsers, kEvalSeed + 1, split.test_ends);
+    const int64_t ranked = RankedUsers(log.n_items());
+    run_.valid = MakeEvalSet(log, run_.view, SampleUsers(log, split.valid, kMaxValidUsers, kEvalSeed), ranked,
+                             kEvalSeed, split.valid_ends);
+    run_.test = MakeEvalSet(log, run_.view, split.test, ranked, kEvalSeed + 1, split.test_ends);
     run_.trained = MakeEvalSet(log, run_.view, SampleUsers(log, split.train, kMaxValidUsers, kEvalSeed), 1,
                                kEvalSeed + 2, split.train_ends);
     std::fprintf(
