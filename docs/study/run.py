@@ -71,13 +71,17 @@ def experiments(data, small):
         lambdas("retail_lambda", LAMBDAS, log)
     add("generated_time", "generated_time", None, RIVALS, "--split", "time", tuned="generated")
     log = ["--users", 5000, "--items", 2000, "--interests", 40]
-    add("half", "half", None, RIVALS, *log, tuned="generated")
-    for fraction in FRACTIONS:
-        add(f"fraction_{fraction}", "fraction", fraction, RIVALS, "--train-fraction", fraction, *log, tuned="generated")
-    for noise in NOISES:
-        add(f"noise_{noise}", "noise", noise, RIVALS, "--noise", noise, *log, tuned="generated")
+
+    def half(name, group, value, *arguments):
+        add(name, group, value, RIVALS, *arguments, heads=("mlp",), tuned="generated")
+
+    half("half", "half", None, *log)
     for items in ITEMS:
-        add(f"items_{items}", "items", items, RIVALS, "--users", 5000, "--items", items, "--interests", 40, tuned="generated")
+        half(f"items_{items}", "items", items, "--users", 5000, "--items", items, "--interests", 40)
+    for noise in NOISES:
+        half(f"noise_{noise}", "noise", noise, "--noise", noise, *log)
+    for fraction in FRACTIONS:
+        half(f"fraction_{fraction}", "fraction", fraction, "--train-fraction", fraction, *log)
     lambdas("lambda", LAMBDAS, log)
     return runs
 
