@@ -186,7 +186,7 @@ def runs(study):
 
 
 def look_up(study, words, pictures):
-    """What stands between {{ and }} in docs/study/text.md."""
+    """What stands between {{ and }} in docs/study/text.in."""
     parts = words.split()
     facts = summary(study)
     if len(parts) == 1 and parts[0] in facts:

@@ -6,7 +6,7 @@
   write.py FOLDER --publish  the same into docs/study.md and docs/results/study
   write.py --check           fails when docs/study.md does not say what docs/results/study/study.json holds
 
-docs/study/text.md is the text; every figure in it is looked up: {{retail_user dot avg auc}} is a mean,
+docs/study/text.in is the text; every figure in it is looked up: {{retail_user dot avg auc}} is a mean,
 {{retail_user dot avg over central auc}} a difference with its interval, {{table retail_user dot}} a table.
 """
 import pathlib
@@ -22,15 +22,15 @@ PUBLISHED = DOCS / "results/study"
 
 
 def text_of(study, pictures):
-    """docs/study/text.md with its figures; KeyError names what the study does not have."""
-    template = (HERE / "text.md").read_text(encoding="utf-8")
+    """docs/study/text.in with its figures; KeyError names what the study does not have."""
+    template = (HERE / "text.in").read_text(encoding="utf-8")
     return re.sub(r"\{\{([^}]*)\}\}", lambda found: tables.look_up(study, found.group(1), pictures), template)
 
 
 def check():
     study = tables.load(PUBLISHED / "study.json")
     if (DOCS / "study.md").read_text(encoding="utf-8") != text_of(study, "results/study/"):
-        sys.exit("write.py: docs/study.md differs from docs/study/text.md with the figures of docs/results/study/study.json; "
+        sys.exit("write.py: docs/study.md differs from docs/study/text.in with the figures of docs/results/study/study.json; "
                  "needs write.py docs/results/study --publish")
 
 
@@ -54,7 +54,7 @@ def main():
     try:
         text.write_text(text_of(study, prefix), encoding="utf-8")
     except KeyError as missing:  # for instance without --data
-        print(f"no study.md: docs/study/text.md asks for {missing}, which these runs do not hold")
+        print(f"no study.md: docs/study/text.in asks for {missing}, which these runs do not hold")
         if publish:
             sys.exit(1)
     print(f"wrote {out / 'runs.md'}")
