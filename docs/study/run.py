@@ -123,6 +123,7 @@ def collect(folder, experiment):
         heads[head] = {name: row_of(rows[name], tuning.get(name)) for name in metrics["config"]["variants"]}
     data = {key: metrics["data"].get(key) for key in ("source", "users", "items", "events", "train_users", "test_users",
                                                        "repeat_share", "unknown_share")}
+    data["source"] = data["source"].rsplit("/", 1)[-1]  # the log's name, not where it lies
     baselines = {name: {**{figure: row[figure]["mean"] for figure in FIGURES if row.get(figure)}, "valid": row.get("valid") or {}}
                  for name, row in metrics["baselines"].items()}
     return short({"group": experiment.group, "value": experiment.value, "version": metrics["config"]["version"], "data": data,

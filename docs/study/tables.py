@@ -138,14 +138,14 @@ def summary(study):
             "rows": str(sum(len(rows) for e in study["experiments"].values() for rows in e["heads"].values()) * study["seeds"])}
 
 
-def regimes_lines(study, only_ahead):
+def regimes_lines(study, only_confirmed):
     lines = ["| experiment, head | row | figure | " + " | ".join(f"over `{rival}`" for rival in (*RIVALS, ALSO)) + " |",
              "|---" * (4 + len(RIVALS)) + "|"]
-    for name, head, chosen, ahead, _, parts in regimes(study):
-        if only_ahead and not ahead:
+    for name, head, chosen, ahead, wins, parts in regimes(study):
+        if only_confirmed and not (ahead and wins):
             continue
         for figure in FIGURES:
-            where = f"{name}, {head}{' (ahead on validation)' if ahead and not only_ahead else ''}" if figure == FIGURES[0] else ""
+            where = f"{name}, {head}{' (ahead on validation)' if ahead and not only_confirmed else ''}" if figure == FIGURES[0] else ""
             lines.append(f"| {where} | `{chosen}` | {figure} | " + " | ".join(signed(part) for part in parts[figure]) + " |")
     return lines
 
@@ -193,7 +193,7 @@ def look_up(study, words, pictures):
         return facts[parts[0]]
     if parts[0] == "picture":
         return f"![{TITLES[parts[1]]}]({pictures}{parts[1]}.svg)"
-    if parts[0] == "ahead-table":
+    if parts[0] == "confirmed-table":
         return "\n".join(regimes_lines(study, True))
     if parts[0] == "table":
         return "\n".join(rows_table(study["experiments"][parts[1]], parts[2]))
