@@ -70,7 +70,8 @@ class CountScorer : public Scorer {
         Add(target, row.data(), &touched);
         for (int64_t c = t * n_candidates; c < (t + 1) * n_candidates; ++c) {
           const size_t item = static_cast<size_t>(items[static_cast<size_t>(c)]);
-          scores[c] = seen_ ? SeenFirst(row[item], in_history[item] != 0) : row[item];
+          scores[c] = seen_ ? Behind(row[item]) : row[item];
+          if (in_history[item] != 0) scores[c] = FromBehind(scores[c]);
         }
         mark(0);
         for (const int32_t item : touched) row[static_cast<size_t>(item)] = 0.0f;
@@ -97,23 +98,20 @@ class CountScorer : public Scorer {
 
  private:
   // s of an item of the history stays, s of any other becomes -1 / s: below all of the history, same order.
-  static float SeenFirst(float score, bool in_history) {
-    const float other = score > 0 ? -1 / score : std::numeric_limits<float>::lowest();
-    if (!in_history) return other;
-    return other == std::numeric_limits<float>::lowest() ? 0.0f : -1 / other;
-  }
+  static constexpr float kNone = std::numeric_limits<float>::lowest();
+  static float Behind(float score) { return score > 0 ? -1 / score : kNone; }
+  static float FromBehind(float behind) { return behind == kNone ? 0.0f : -1 / behind; }
 
   void Fill(const Target& target, float* row) const {
     const int64_t n_items = log_.n_items();
     std::fill(row, row + n_items, 0.0f);
     Add(target, row, nullptr);
     if (!seen_) return;
-    std::vector<std::pair<size_t, float>> history;
+    for (int64_t item = 0; item < n_items; ++item) row[item] = Behind(row[item]);
     for (int64_t event = Begin(target); event < target.position; ++event) {
-      history.emplace_back(Item(event), SeenFirst(row[Item(event)], true));
+      float& score = row[Item(event)];
+      if (score < 0) score = FromBehind(score);
     }
-    for (int64_t item = 0; item < n_items; ++item) row[item] = SeenFirst(row[item], false);
-    for (const auto& [item, score] : history) row[item] = score;
   }
 
   bool seen_;

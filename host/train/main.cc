@@ -28,7 +28,6 @@ int main(int argc, char** argv) {
   try {
     if (!options.use.command.empty()) return resembed::train::Use(options.use);
     if (options.log_only) {
-      options.generator.keep_times = options.split == "time";
       WriteLog(resembed::train::GenerateLog(options.generator), options.save_log);
       return 0;
     }

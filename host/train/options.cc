@@ -323,6 +323,7 @@ bool ParseOptions(int argc, char** argv, Options* options, int* exit_code) {
   if (preset == "paper") options->preset = Preset::kPaper;
   if (preset == "full") options->preset = Preset::kFull;
   options->tune = options->tune || options->preset == Preset::kFull;
+  options->generator.keep_times = options->split == "time";
   if (options->split == "time") {
     for (const char* name : {"--graph", "--protocol", "--split-seed"}) {
       if (app.count(name) > 0)

@@ -156,9 +156,7 @@ class Runner {
     if (share_ != nullptr && share_->log.n_events() > 0) {
       run_.log = std::move(share_->log);
     } else if (options_.data.empty()) {
-      GeneratorOptions generator = options_.generator;
-      generator.keep_times = options_.split == "time";
-      run_.log = GenerateLog(generator);
+      run_.log = GenerateLog(options_.generator);
       if (!options_.save_log.empty()) WriteLog(run_.log, options_.save_log);
     } else {
       ReadOptions read;

@@ -23,10 +23,10 @@ struct World {
   EvalSet valid, test;
 };
 
-World MakeWorld() {
+World MakeWorld(int64_t n_users = 500) {
   World world;
   GeneratorOptions options;
-  options.n_users = 500;
+  options.n_users = n_users;
   options.n_items = 90;
   options.n_interests = 6;
   options.repeat = 0.2;
@@ -146,8 +146,7 @@ void ExpectFigures(const World& world, const BaselineRow& row, const char* name,
   EXPECT_NEAR(row.figures.Hr20(), hits / n, 1e-9) << name;
 }
 
-TEST(Baselines, AgreeWithTheirDefinitions) {
-  const World world = MakeWorld();
+void ExpectDefinitions(const World& world) {
   const auto rows = RunBaselines(world.log, world.split, world.view, world.valid, world.test);
   ASSERT_EQ(rows.size(), 5u);
   const Matrix counts = Pairs(world, false), weighted = Pairs(world, true);
@@ -168,6 +167,15 @@ TEST(Baselines, AgreeWithTheirDefinitions) {
   ExpectFigures(world, seen, "itemknn_seen", [&](const auto& history) {
     return Seen(ItemKnn(world, weighted, history, seen.a, seen.b), history);
   });
+}
+
+TEST(Baselines, AgreeWithTheirDefinitions) { ExpectDefinitions(MakeWorld()); }
+
+// A task of scores scores one target after another in the same scratch.
+TEST(Baselines, AgreeWithTheirDefinitionsForMoreTargetsThanTasks) {
+  const World world = MakeWorld(1500);
+  ASSERT_GT(world.test.targets.size(), 2 * 64u);
+  ExpectDefinitions(world);
 }
 
 TEST(Baselines, ItemKnnTakesTheExponentsBestOnValidation) {
