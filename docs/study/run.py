@@ -133,16 +133,16 @@ def collect(folder, experiment):
 def run_all(trainer, folder, runs, seeds):
     """Runs every experiment's heads, so many at once as there are cores; ends the program where one fails."""
     begin, waiting = time.monotonic(), [(experiment, head) for experiment in runs for head in experiment.heads]
-    total, finished, running = len(waiting), set(), {}
+    total, finished, running, cores = len(waiting), set(), {}, len(os.sched_getaffinity(0))
 
     def call(experiment, head):
         command = experiment.command(trainer, folder, head, seeds)
         return command, subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
-    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
         while waiting or running:
             for key in [key for key in waiting if key[0].tuned is None or (key[0].tuned, key[1]) in finished]:
-                if len(running) >= pool._max_workers:
+                if len(running) >= cores:
                     break
                 waiting.remove(key)
                 running[pool.submit(call, *key)] = key
