@@ -5,10 +5,11 @@ All contenders of a problem read and write the same two tables.
 """
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 from resembed import ResidualEmbeddingBagCollection, TableConfig
 from torch import nn
+
+from support import Zipf, fill
 
 try:
     from fbgemm_gpu.split_embedding_configs import EmbOptimType
@@ -20,30 +21,6 @@ except ImportError:
 
 LEARNING_RATE, EPS = 0.01, 1e-8
 OPS = torch.ops.resembed
-
-
-class Zipf:
-    """Ids with p(rank r) ~ r^-alpha, ranks scattered over the rows; alpha 0 is uniform."""
-
-    def __init__(self, rows, alpha, seed):
-        self.rows, self.pool = rows, None
-        self.generator = torch.Generator().manual_seed(seed)
-        if alpha > 0:  # as many draws as there are rows, to draw from again
-            cumulative = np.cumsum(np.arange(1, rows + 1, dtype=np.float64) ** -alpha)
-            random = np.random.default_rng(seed)
-            ranks = np.searchsorted(cumulative, random.random(rows) * cumulative[-1])
-            self.pool = torch.from_numpy(random.permutation(rows)[ranks])
-
-    def draw(self, shape, dtype=torch.int64):
-        at = torch.randint(self.rows, shape, generator=self.generator, dtype=dtype)
-        return at if self.pool is None else self.pool[at].to(dtype)
-
-
-def fill(table):
-    """Small random numbers, the same in every block of rows: a fill at the speed of memory."""
-    block = (torch.rand(min(4096, table.size(0)), table.size(1)) * 0.2 - 0.1).to(table.device)
-    for part in table.detach().split(len(block)):
-        part.copy_(block[:len(part)])
 
 
 class Batch:
