@@ -1,70 +1,86 @@
 // SPDX-License-Identifier: Apache-2.0
-// Items of attention pooling, some at a time: what forward and backward share.
+// The items of attention pooling, tile by tile: what forward and backward share.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
+#include <optional>
 
+#include "host/cpu/attention_tile.h"
+#include "host/cpu/dense_items.h"
 #include "host/cpu/item_stream.h"
 #include "host/cpu/row_ops.h"
 
 namespace resembed::detail::cpu {
 
-// Items composed side by side before they are scored: enough to send for the rows of later ones meanwhile, few enough
-// to stay in the first-level cache. Part of the numerics of softmax (attention_task.h).
-constexpr int64_t kAttentionTile = 8;
-
-// The embeddings of up to kAttentionTile items that take part, in order.
-class AttentionTile {
+// One stretch of positions of a feature, taken in order.
+template <typename IdT, MapKind kKind = MapKind::kAny>
+class AttentionItems {
  public:
-  // scratch: [kAttentionTile, dim].
-  AttentionTile(const resembed_table& table, const RowOps& ops, float* scratch)
+  // scratch: [kAttentionTile, dim]. Everything given outlives the object.
+  AttentionItems(const resembed_table& table, const resembed_feature& feature, const RowOps& ops,
+                 float* scratch, int64_t first, int64_t last)
       : compose_ahead_(ops.compose_ahead[table.central_dtype][table.residual_dtype]),
         ops_(ops),
         dim_(table.dim),
         in_place_(table.form == RESEMBED_CENTRAL_NONE && table.residual_dtype == RESEMBED_F32),
-        scratch_(scratch) {}
-
-  // Composes the stream's next item, the one at `position`; false when it contributes nothing.
-  template <typename StreamT>
-  bool Add(StreamT& stream, int64_t position) {
-    const ItemRows* ahead;
-    const ItemRows* rows = stream.Next(&ahead);
-    if (rows == nullptr) {
-      stream.SendFor(ahead);
-      return false;
+        scratch_(scratch) {
+    if (ops.fill_tile != nullptr && IsDense(table)) {
+      fill_ = ops.fill_tile(MapKindOf(table), table.dim, feature.id_dtype);
     }
-    if (in_place_ && rows->residual != nullptr) {
-      stream.SendFor(ahead);
-      items_[size_] = static_cast<const float*>(rows->residual);
+    if (fill_ != nullptr) {
+      dense_ = DenseItemsOf(table, feature, first, last);
     } else {
-      float* e = scratch_ + size_ * dim_;
-      if (ahead != nullptr) {
-        compose_ahead_(e, *rows, *ahead, dim_);
-      } else {
-        ops_.compose(e, *rows, dim_);
-      }
-      items_[size_] = e;
+      const IdList<IdT> ids = {static_cast<const IdT*>(feature.ids), table.n_items, feature.has_padding != 0,
+                               feature.padding_id};
+      stream_.emplace(table, ops, ids, first, last);
     }
-    positions_[size_++] = position;
-    return true;
   }
 
-  int64_t size() const { return size_; }
-  bool full() const { return size_ == kAttentionTile; }
-  void Clear() { size_ = 0; }
-  const float* const* items() const { return items_; }
-  int64_t position(int64_t index) const { return positions_[index]; }
+  // The next items that take part, of positions [first, end), and their dot products with x. Returns the position after
+  // the last one it took: `end`, or earlier where the tile is full.
+  int64_t Next(int64_t first, int64_t end, const float* x, AttentionTile* tile) {
+    if (fill_ != nullptr) return fill_(&dense_, first, end, x, scratch_, tile);
+    tile->size = 0;
+    int64_t position = first;
+    for (; position < end && tile->size < kAttentionTile; ++position) {
+      const float* const item = Compose(scratch_ + tile->size * dim_);
+      if (item == nullptr) continue;
+      tile->items[tile->size] = item;
+      tile->positions[tile->size++] = position;
+    }
+    ops_.dot_rows(tile->dots, x, tile->items, tile->size, dim_);
+    return position;
+  }
 
  private:
+  // The stream's next item, in `e` or in the table; null when it contributes nothing.
+  const float* Compose(float* e) {
+    const ItemRows* ahead;
+    const ItemRows* rows = stream_->Next(&ahead);
+    if (rows == nullptr) {
+      stream_->SendFor(ahead);
+      return nullptr;
+    }
+    if (in_place_ && rows->residual != nullptr) {
+      stream_->SendFor(ahead);
+      return static_cast<const float*>(rows->residual);
+    }
+    if (ahead != nullptr) {
+      compose_ahead_(e, *rows, *ahead, dim_);
+    } else {
+      ops_.compose(e, *rows, dim_);
+    }
+    return e;
+  }
+
   const ComposeFunction compose_ahead_;
   const RowOps& ops_;
   const int64_t dim_;
   const bool in_place_;  // a plain fp32 table: its rows are the embeddings
   float* const scratch_;
-  int64_t size_ = 0;
-  const float* items_[kAttentionTile];
-  int64_t positions_[kAttentionTile];
+  FillTileFunction fill_ = nullptr;
+  DenseItems dense_ = {};
+  std::optional<ItemStream<IdList<IdT>, kKind>> stream_;  // where fill_ is null
 };
 
 }  // namespace resembed::detail::cpu

@@ -11,6 +11,8 @@
 // exp is the C library's, in code that is the same for each instruction set.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "host/cpu/attention.h"
@@ -34,21 +36,21 @@ class AttentionTask {
         is_softmax_(owner.feature.attention_activation == RESEMBED_ATTENTION_SOFTMAX),
         sum_(work.TaskScratch(global_task)),
         block_(sum_ + work.max_dim),
-        tile_(owner.table, ops, block_ + work.max_dim),
+        scratch_(block_ + work.max_dim),
         has_long_(work.has_long + global_task) {}
 
   void Pool() {
     int64_t begin, end;
     cut_.Stretch(&begin, &end);
-    Stream stream(table_, ops_, Ids(), begin, end);
+    Items items(table_, feature_, ops_, scratch_, begin, end);
     cut_.ForSegments([&](int64_t bag, int64_t block, int64_t start, int64_t length) {
       if (block < 0) {
-        WholeBag(stream, bag, start, length);
+        WholeBag(items, bag, start, length);
         return;
       }
       if (block == 0) *has_long_ = 1;
       const int64_t slot = BlockSlot(start, block);
-      const Part part = Block(stream, bag, start, length, owner_.partials + slot * dim_);
+      const Part part = Block(items, bag, start, length, owner_.partials + slot * dim_);
       owner_.partial_counts[slot] = part.count;
       owner_.partial_softmax[slot] = part.softmax;
     });
@@ -70,7 +72,7 @@ class AttentionTask {
   }
 
  private:
-  using Stream = ItemStream<IdList<IdT>, kKind>;
+  using Items = AttentionItems<IdT, kKind>;
   // Sum over some items of a bag; count: those that took part.
   struct Part {
     float* y;
@@ -84,48 +86,50 @@ class AttentionTask {
   }
 
   // Up to 256 ids from `start`, their sum into y.
-  Part Block(Stream& stream, int64_t bag, int64_t start, int64_t length, float* y) {
+  Part Block(Items& items, int64_t bag, int64_t start, int64_t length, float* y) {
     Part part = {y, 0, {}};
     std::memset(y, 0, static_cast<size_t>(dim_) * sizeof(float));
     const float* query = feature_.query + bag * feature_.query_stride;
-    for (int64_t id = start; id < start + length; ++id) {
-      if (!tile_.Add(stream, id) && feature_.saved_attention != nullptr) {
-        feature_.saved_attention[id] = 0.0f;
+    AttentionTile tile;
+    for (int64_t id = start; id < start + length;) {
+      const int64_t first = id;
+      id = items.Next(first, start + length, query, &tile);
+      if (feature_.saved_attention != nullptr && tile.size < id - first) {
+        std::fill(feature_.saved_attention + first, feature_.saved_attention + id, 0.0f);
       }
-      if (tile_.full()) AddTile(query, &part);
+      if (tile.size > 0) AddTile(tile, &part);
     }
-    if (tile_.size() > 0) AddTile(query, &part);
     return part;
   }
 
-  void AddTile(const float* query, Part* part) {
-    float weights[kAttentionTile] = {};
-    ops_.dot_rows(weights, query, tile_.items(), tile_.size(), dim_);
-    for (int64_t index = 0; index < tile_.size(); ++index) weights[index] *= feature_.attention_scale;
+  void AddTile(const AttentionTile& tile, Part* part) {
+    float weights[kAttentionTile];
+    for (int64_t index = 0; index < tile.size; ++index) {
+      weights[index] = feature_.attention_scale * tile.dots[index];
+    }
     if (is_softmax_) {
-      Save(weights);  // scores until the bag's sum is known
-      Weigh(part, weights);
+      Save(tile, weights);  // scores until the bag's sum is known
+      Weigh(tile.size, part, weights);
     } else {
-      for (int64_t index = 0; index < tile_.size(); ++index) {
+      for (int64_t index = 0; index < tile.size; ++index) {
         weights[index] = 1.0f / (1.0f + std::exp(-weights[index]));
       }
-      Save(weights);
+      Save(tile, weights);
     }
-    ops_.add_rows(part->y, weights, tile_.items(), tile_.size(), dim_);
-    part->count += tile_.size();
-    tile_.Clear();
+    ops_.add_rows(part->y, weights, tile.items, tile.size, dim_);
+    part->count += tile.size;
   }
 
   // Scores to weights of the running sums.
-  void Weigh(Part* part, float* weights) const {
+  void Weigh(int64_t n, Part* part, float* weights) const {
     SoftmaxSums& sums = part->softmax;
     float largest = part->count > 0 ? sums.largest : weights[0];
-    for (int64_t index = 0; index < tile_.size(); ++index) {
+    for (int64_t index = 0; index < n; ++index) {
       if (weights[index] > largest) largest = weights[index];
     }
     if (part->count > 0 && largest > sums.largest) Shrink(std::exp(sums.largest - largest), part);
     sums.largest = largest;
-    for (int64_t index = 0; index < tile_.size(); ++index) {
+    for (int64_t index = 0; index < n; ++index) {
       weights[index] = std::exp(weights[index] - largest);
       sums.total += weights[index];
     }
@@ -136,10 +140,10 @@ class AttentionTask {
     ops_.set_scaled(part->y, factor, part->y, RESEMBED_F32, dim_);
   }
 
-  void Save(const float* values) const {
+  void Save(const AttentionTile& tile, const float* values) const {
     if (feature_.saved_attention == nullptr) return;
-    for (int64_t index = 0; index < tile_.size(); ++index) {
-      feature_.saved_attention[tile_.position(index)] = values[index];
+    for (int64_t index = 0; index < tile.size; ++index) {
+      feature_.saved_attention[tile.positions[index]] = values[index];
     }
   }
 
@@ -164,10 +168,10 @@ class AttentionTask {
     total->count += part.count;
   }
 
-  void WholeBag(Stream& stream, int64_t bag, int64_t start, int64_t length) {
-    Part total = Block(stream, bag, start, std::min(length, kBlock), sum_);
+  void WholeBag(Items& items, int64_t bag, int64_t start, int64_t length) {
+    Part total = Block(items, bag, start, std::min(length, kBlock), sum_);
     for (int64_t offset = kBlock; offset < length; offset += kBlock) {
-      Add(Block(stream, bag, start + offset, std::min(length - offset, kBlock), block_), &total);
+      Add(Block(items, bag, start + offset, std::min(length - offset, kBlock), block_), &total);
     }
     Finish(bag, start, length, total);
   }
@@ -198,7 +202,7 @@ class AttentionTask {
   const int64_t dim_;
   const bool is_softmax_;
   float *sum_, *block_;
-  AttentionTile tile_;
+  float* const scratch_;  // [kAttentionTile, dim]
   uint8_t* has_long_;
 };
 

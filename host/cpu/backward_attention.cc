@@ -5,6 +5,7 @@
 //   softmax  D = (p_0 dp_0 + p_1 dp_1) + ...;  dz_t = scale * (p_t (dp_t - D))
 //            dq = scale * (A - D * B),  A = (p_0 dp_0) e_0 + (p_1 dp_1) e_1 + ...,  B = p_0 e_0 + p_1 e_1 + ...
 // Each sum begins with +0 and is cut every 256 ids from the bag's start.
+#include <algorithm>
 #include <cstring>
 
 #include "host/cpu/attention.h"
@@ -52,21 +53,21 @@ class QueryTask {
         cut_(feature_, work.n_tasks, task),
         scratch_(work.scratch + task * kScratchRows * PaddedDim(dim_)),
         wide_(scratch_ + 4 * dim_),
-        tile_(table_, ops_, wide_ + dim_),
+        tile_scratch_(wide_ + dim_),
         has_long_(work.has_long + task) {}
 
   void Walk() {
     int64_t begin, end;
     cut_.Stretch(&begin, &end);
-    Stream stream(table_, ops_, Ids(), begin, end);
+    Items items(table_, feature_, ops_, tile_scratch_, begin, end);
     cut_.ForSegments([&](int64_t bag, int64_t block, int64_t start, int64_t length) {
       if (block < 0) {
-        WholeBag(stream, bag, start, length);
+        WholeBag(items, bag, start, length);
         return;
       }
       if (block == 0) *has_long_ = 1;
       const int64_t slot = cpu::BlockSlot(start, block);
-      work_.partial_dots[slot] = Block(stream, bag, start, length, work_.partials + slot * 2 * dim_);
+      work_.partial_dots[slot] = Block(items, bag, start, length, work_.partials + slot * 2 * dim_);
     });
   }
 
@@ -85,7 +86,7 @@ class QueryTask {
   }
 
  private:
-  using Stream = ItemStream<IdList<IdT>>;
+  using Items = cpu::AttentionItems<IdT>;
 
   IdList<IdT> Ids() const {
     return {static_cast<const IdT*>(feature_.ids), table_.n_items, feature_.has_padding != 0,
@@ -93,7 +94,7 @@ class QueryTask {
   }
 
   // dp of up to 256 ids from `start`; their A and B into sums [2, dim]. Returns their part of D.
-  float Block(Stream& stream, int64_t bag, int64_t start, int64_t length, float* sums) {
+  float Block(Items& items, int64_t bag, int64_t start, int64_t length, float* sums) {
     if (work_.dq != nullptr) std::memset(sums, 0, static_cast<size_t>(2 * dim_) * sizeof(float));
     const char* row = work_.source->rows + bag * work_.source->pitch;
     const float* dy = reinterpret_cast<const float*>(row);
@@ -102,35 +103,35 @@ class QueryTask {
       dy = wide_;
     }
     float dot = 0.0f;
-    for (int64_t id = start; id < start + length; ++id) {
-      if (!tile_.Add(stream, id)) work_.dz[id] = 0.0f;
-      if (tile_.full()) AddTile(dy, sums, &dot);
+    cpu::AttentionTile tile;
+    for (int64_t id = start; id < start + length;) {
+      const int64_t first = id;
+      id = items.Next(first, start + length, dy, &tile);
+      if (tile.size < id - first) std::fill(work_.dz + first, work_.dz + id, 0.0f);
+      if (tile.size > 0) AddTile(tile, sums, &dot);
     }
-    if (tile_.size() > 0) AddTile(dy, sums, &dot);
     return dot;
   }
 
-  void AddTile(const float* dy, float* sums, float* dot) {
-    const int64_t n = tile_.size();
+  void AddTile(const cpu::AttentionTile& tile, float* sums, float* dot) {
+    const int64_t n = tile.size;
     float slopes[kAttentionTile] = {}, weights[kAttentionTile] = {};
-    ops_.dot_rows(slopes, dy, tile_.items(), n, dim_);
     for (int64_t index = 0; index < n; ++index) {
-      const int64_t id = tile_.position(index);
+      const int64_t id = tile.positions[index];
       const float p = weights[index] = work_.p[id];
       if (work_.IsSoftmax()) {
-        work_.dz[id] = slopes[index];
-        slopes[index] = p * slopes[index];
+        work_.dz[id] = tile.dots[index];
+        slopes[index] = p * tile.dots[index];
         *dot += slopes[index];
       } else {
-        slopes[index] = (p * (1.0f - p)) * slopes[index];
+        slopes[index] = (p * (1.0f - p)) * tile.dots[index];
         work_.dz[id] = feature_.attention_scale * slopes[index];
       }
     }
     if (work_.dq != nullptr) {
-      ops_.add_rows(sums, slopes, tile_.items(), n, dim_);
-      if (work_.IsSoftmax()) ops_.add_rows(sums + dim_, weights, tile_.items(), n, dim_);
+      ops_.add_rows(sums, slopes, tile.items, n, dim_);
+      if (work_.IsSoftmax()) ops_.add_rows(sums + dim_, weights, tile.items, n, dim_);
     }
-    tile_.Clear();
   }
 
   void Add(bool first, const float* sums, float dot, float* total, float* total_dot) const {
@@ -143,11 +144,11 @@ class QueryTask {
     }
   }
 
-  void WholeBag(Stream& stream, int64_t bag, int64_t start, int64_t length) {
-    float dot = Block(stream, bag, start, std::min(length, kBlock), scratch_);
+  void WholeBag(Items& items, int64_t bag, int64_t start, int64_t length) {
+    float dot = Block(items, bag, start, std::min(length, kBlock), scratch_);
     for (int64_t offset = kBlock; offset < length; offset += kBlock) {
       float* block = scratch_ + 2 * dim_;
-      const float more = Block(stream, bag, start + offset, std::min(length - offset, kBlock), block);
+      const float more = Block(items, bag, start + offset, std::min(length - offset, kBlock), block);
       Add(false, block, more, scratch_, &dot);
     }
     Finish(bag, start, length, scratch_, dot);
@@ -176,7 +177,7 @@ class QueryTask {
   const cpu::BagCut cut_;
   float* const scratch_;  // A, B; A, B of a block; dy; the tile
   float* const wide_;     // dy of 16 bits
-  cpu::AttentionTile tile_;
+  float* const tile_scratch_;
   uint8_t* has_long_;
 };
 

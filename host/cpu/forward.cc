@@ -125,14 +125,7 @@ class Task {
     if (kKind != MapKind::kList || is_max_) return false;
     list_sum_ = FindListSum(table_, feature_.id_dtype, cache != nullptr, ops_);
     if (list_sum_ == nullptr) return false;
-    list_.central = static_cast<const float*>(table_.central);
-    list_.residual = static_cast<const float*>(table_.residual);
-    list_.neighbors = table_.neighbors;
-    list_.weights = table_.neighbor_weights;
-    list_.ids = feature_.ids;
-    list_.n_items = table_.n_items;
-    list_.padding_id = feature_.has_padding != 0 ? feature_.padding_id : -1;
-    list_.last = end;
+    list_.items = DenseItemsOf(table_, feature_, begin, end);
     list_.cache = cache;
     list_sum_->begin(&list_, begin);
     return true;

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "host/cpu/dense_items.h"
 #include "host/cpu/item_cache.h"
 #include "host/cpu/row_ops.h"
 #include "resembed/resembed.h"
@@ -24,14 +25,8 @@ constexpr int64_t kBytesAhead = 16 * 1024;
 constexpr int64_t kListsBefore = 16;
 constexpr int kMaxItemsAhead = 24;
 
-// What a stream may know about a table at compile time: where its central rows come from.
-enum class MapKind { kAny, kNone, kCode, kList };
-
-inline MapKind MapKindOf(const resembed_table& table) {
-  return table.form == RESEMBED_CENTRAL_NONE         ? MapKind::kNone
-         : table.form == RESEMBED_CENTRAL_ASSIGNMENT ? MapKind::kCode
-                                                     : MapKind::kList;
-}
+using cpu::MapKind;
+using cpu::MapKindOf;
 
 // ids[position] as an item, or -1 when it contributes nothing (padding, out of range).
 template <typename IdT>

@@ -14,7 +14,12 @@ namespace resembed::detail {
 
 namespace cpu {
 struct ListSumFunctions;  // list_sum.h
-}
+struct DenseItems;        // dense_items.h
+struct AttentionTile;     // attention_tile.h
+enum class MapKind;       // dense_items.h
+using FillTileFunction = int64_t (*)(DenseItems* items, int64_t first, int64_t end, const float* x,
+                                     float* scratch, AttentionTile* tile);
+}  // namespace cpu
 
 // The rows one item embedding is made of: e = ((w[0] C[0] + w[1] C[1]) + ...) + R, in slot order.
 struct ItemRows {
@@ -77,6 +82,8 @@ struct RowOps {
   PoolFunction pool[3][3];
   // list_sum.h; null where the instruction set has none.
   const cpu::ListSumFunctions* (*list_sum)(int64_t dim, resembed_dtype id_dtype, bool has_cache);
+  // attention_tile.h; null where the instruction set has none, and so may its result be.
+  cpu::FillTileFunction (*fill_tile)(cpu::MapKind kind, int64_t dim, resembed_dtype id_dtype);
 };
 
 // `isa` as in resembed_place; BEST resolves to the widest this machine has.

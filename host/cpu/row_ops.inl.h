@@ -275,7 +275,29 @@ float Dot(const void* x, resembed_dtype x_dtype, const void* z, resembed_dtype z
 }
 
 void DotRows(float* out, const float* x, const float* const* rows, int64_t n, int64_t dim) {
-  for (int64_t row = 0; row < n; ++row) out[row] = DotInline<RESEMBED_F32, RESEMBED_F32>(x, rows[row], dim);
+  int64_t row = 0;
+  if (dim % kPartials == 0) {
+    for (; row + 4 <= n; row += 4) {
+      Vec<4>::F fours[4];
+#pragma GCC unroll 4
+      for (int of = 0; of < 4; ++of) {
+        using F = typename Vec<kLanes>::F;
+        F partial[kPartials / kLanes] = {};
+        for (int64_t col = 0; col < dim; col += kPartials) {
+#pragma GCC unroll 8
+          for (int part = 0; part < kPartials / kLanes; ++part) {
+            F left, right;
+            Load<kLanes, RESEMBED_F32>(left, x, col + part * kLanes);
+            Load<kLanes, RESEMBED_F32>(right, rows[row + of], col + part * kLanes);
+            partial[part] += left * right;
+          }
+        }
+        PartialsToFour(fours[of], partial);
+      }
+      FoursToOnes(out + row, fours);
+    }
+  }
+  for (; row < n; ++row) out[row] = DotInline<RESEMBED_F32, RESEMBED_F32>(x, rows[row], dim);
 }
 
 struct AddRowsBody {
@@ -350,6 +372,12 @@ constexpr decltype(RowOps::list_sum) kListSum = ListSumOf;
 #else
 constexpr decltype(RowOps::list_sum) kListSum = nullptr;
 #endif
+#if RESEMBED_ISA_LANES >= 8
+cpu::FillTileFunction FillTileOf(cpu::MapKind kind, int64_t dim, resembed_dtype id_dtype);
+constexpr decltype(RowOps::fill_tile) kFillTile = FillTileOf;
+#else
+constexpr decltype(RowOps::fill_tile) kFillTile = nullptr;
+#endif
 
 extern const RowOps kRowOps;
 constexpr RowOps kRowOps = {
@@ -373,7 +401,8 @@ constexpr RowOps kRowOps = {
       PoolTyped<RESEMBED_F16, RESEMBED_BF16>},
      {PoolTyped<RESEMBED_BF16, RESEMBED_F32>, PoolTyped<RESEMBED_BF16, RESEMBED_F16>,
       PoolTyped<RESEMBED_BF16, RESEMBED_BF16>}},
-    kListSum};
+    kListSum,
+    kFillTile};
 
 }  // namespace RESEMBED_ISA_NAMESPACE
 }  // namespace resembed::detail

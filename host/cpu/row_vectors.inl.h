@@ -161,6 +161,41 @@ RESEMBED_INLINE void Send(const void* row, int64_t col) {
   }
 }
 
+// The upper half of a register added to the lower one, until four floats are left.
+template <int kN>
+RESEMBED_INLINE void ToFour(Vec<4>::F& out, const typename Vec<kN>::F& in) {
+  if constexpr (kN == 16) {
+    const Vec<8>::F half = __builtin_shufflevector(in, in, 0, 1, 2, 3, 4, 5, 6, 7) +
+                           __builtin_shufflevector(in, in, 8, 9, 10, 11, 12, 13, 14, 15);
+    ToFour<8>(out, half);
+  } else if constexpr (kN == 8) {
+    out = __builtin_shufflevector(in, in, 0, 1, 2, 3) + __builtin_shufflevector(in, in, 4, 5, 6, 7);
+  } else {
+    out = in;
+  }
+}
+
+// The 32 partial sums of a dot product to 4: 16+16, 8+8, 4+4.
+RESEMBED_INLINE void PartialsToFour(Vec<4>::F& out, typename Vec<kLanes>::F (&partial)[kPartials / kLanes]) {
+#pragma GCC unroll 4
+  for (int half = kPartials / kLanes / 2; half > 0; half /= 2) {
+#pragma GCC unroll 4
+    for (int part = 0; part < half; ++part) partial[part] = partial[part] + partial[part + half];
+  }
+  ToFour<kLanes>(out, partial[0]);
+}
+
+// Four dot products of which four partial sums are left: 2+2, 1+1.
+RESEMBED_INLINE void FoursToOnes(float* out, const Vec<4>::F* fours) {
+  const Vec<4>::F ab = __builtin_shufflevector(fours[0], fours[1], 0, 1, 4, 5) +
+                       __builtin_shufflevector(fours[0], fours[1], 2, 3, 6, 7);
+  const Vec<4>::F cd = __builtin_shufflevector(fours[2], fours[3], 0, 1, 4, 5) +
+                       __builtin_shufflevector(fours[2], fours[3], 2, 3, 6, 7);
+  const Vec<4>::F ones =
+      __builtin_shufflevector(ab, cd, 0, 2, 4, 6) + __builtin_shufflevector(ab, cd, 1, 3, 5, 7);
+  __builtin_memcpy(out, &ones, sizeof(ones));
+}
+
 }  // namespace
 }  // namespace RESEMBED_ISA_NAMESPACE
 }  // namespace resembed::detail

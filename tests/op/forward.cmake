@@ -4,7 +4,7 @@ target_link_libraries(resembed_forward_support PUBLIC resembed_flags resembed_gr
 target_include_directories(resembed_forward_support PUBLIC ${PROJECT_SOURCE_DIR}/include)
 
 resembed_test(row_ops_test cpu unit/row_ops_test.cc)
-foreach(op IN ITEMS attention concurrent envelope forward forward_rules item_cache large list_sum materialize rejects_forward)
+foreach(op IN ITEMS attention concurrent dense_items envelope forward forward_rules item_cache large materialize rejects_forward)
   resembed_test(${op}_test cpu op/${op}_test.cc)
   target_link_libraries(${op}_test PRIVATE resembed_forward_support)
 endforeach()

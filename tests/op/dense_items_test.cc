@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tables that list_sum.h serves: the bits of the general path, values of the oracle.
-#include "host/cpu/list_sum.h"
+// Tables that dense_items.h is made for: the bits of the general path, values of the oracle.
+#include "host/cpu/dense_items.h"
 
 #include <gtest/gtest.h>
 
@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "host/cpu/list_sum.h"
 #include "tests/support/gradient_problem.h"
 #include "tests/support/run_forward.h"
 
@@ -15,7 +16,10 @@ namespace resembed::testing {
 namespace {
 
 using detail::cpu::FindListSum;
+using detail::cpu::IsDense;
 using detail::cpu::ItemCache;
+
+constexpr int64_t kDims[] = {16, 32, 64, 128, 256};
 
 TableSpec Spec(resembed_central_form form, int64_t dim, int64_t n_items) {
   TableSpec spec;
@@ -54,7 +58,7 @@ FeatureSpec Skewed(int32_t table, int64_t n_items, int64_t n_ids, uint32_t seed)
 // Rows at whole cache lines, as callers have them.
 struct AlignedRows {
   AlignedRows(void* rows, int64_t bytes) : memory(static_cast<size_t>(bytes)) {
-    std::memcpy(memory.data(), rows, static_cast<size_t>(bytes));
+    if (bytes > 0) std::memcpy(memory.data(), rows, static_cast<size_t>(bytes));
   }
   Guarded memory;
 };
@@ -64,13 +68,14 @@ class AlignedTables {
   explicit AlignedTables(GradientProblem* problem) {
     for (const auto& table : problem->tables) {
       resembed_table& given = table->descriptor;
-      rows_.emplace_back(given.central, given.central_rows * given.dim * 4);
+      rows_.emplace_back(given.central, given.central == nullptr ? 0 : given.central_rows * given.dim * 4);
       rows_.emplace_back(given.residual, given.n_items * given.dim * 4);
-      CompactLists(table.get());
+      if (given.neighbors != nullptr) CompactLists(table.get());
     }
     for (size_t index = 0; index < problem->tables.size(); ++index) {
-      problem->tables[index]->descriptor.central = rows_[2 * index].memory.data();
-      problem->tables[index]->descriptor.residual = rows_[2 * index + 1].memory.data();
+      resembed_table& given = problem->tables[index]->descriptor;
+      if (given.central != nullptr) given.central = rows_[2 * index].memory.data();
+      given.residual = rows_[2 * index + 1].memory.data();
     }
   }
 
@@ -103,7 +108,7 @@ class AlignedTables {
 };
 
 TEST(ListSum, GivesTheBitsOfTheGeneralPath) {
-  for (const int64_t dim : {int64_t{16}, int64_t{32}, int64_t{64}, int64_t{128}, int64_t{256}}) {
+  for (const int64_t dim : kDims) {
     // Many ids have a cache, whose rows are fewer than the items; few have none.
     for (const int64_t n_ids : {int64_t{400}, 2 * ItemCache::kIdsEach}) {
       const int64_t n_items = n_ids < 1000 ? 300 : 9000;
@@ -128,6 +133,63 @@ TEST(ListSum, GivesTheBitsOfTheGeneralPath) {
         const ForwardResult got = RunForward(&problem, PlaceOf(executor));
         EXPECT_TRUE(SameBits(got, want)) << "dim " << dim << " ids " << n_ids << ": " << got.message;
       }
+    }
+  }
+}
+
+// Every kind of map, both ways of weighing, with what is saved and without, forward and backward.
+TEST(DenseAttention, GivesTheBitsOfTheGeneralPath) {
+  for (const int64_t dim : kDims) {
+    constexpr int64_t kItems = 300;
+    std::vector<TableSpec> tables;
+    for (const resembed_central_form form : {RESEMBED_CENTRAL_NONE, RESEMBED_CENTRAL_ASSIGNMENT,
+                                             RESEMBED_CENTRAL_STORED, RESEMBED_CENTRAL_UNIFORM}) {
+      tables.push_back(Spec(form, dim, kItems));
+    }
+    tables.push_back(tables[1]);
+    tables.back().u16_centers = true;
+    std::vector<FeatureSpec> features;
+    for (uint32_t number = 0; number < 2 * tables.size(); ++number) {
+      FeatureSpec feature = Skewed(static_cast<int32_t>(number / 2), kItems, 1200, number);
+      feature.weights = false;
+      feature.pooling = RESEMBED_POOLING_ATTENTION;
+      if (number % 3 == 2) feature.activation = RESEMBED_ATTENTION_SIGMOID;
+      features.push_back(feature);
+    }
+    GradientProblem problem(tables, features, 13);
+    const AlignedTables aligned(&problem);
+    for (const auto& table : problem.tables) EXPECT_TRUE(IsDense(table->descriptor));
+    const TestExecutor serial(1), wide(3);
+    const resembed_place portable = PlaceOf(&serial, RESEMBED_ISA_PORTABLE);
+    const ForwardResult want = RunForward(&problem, portable);
+    ASSERT_EQ(want.status, RESEMBED_OK) << want.message;
+    ExpectMatchesOracle(&problem, want, RESEMBED_F32);
+    const Grads want_grads = RunBackward(problem, portable);
+    for (const resembed_cpu_isa isa : AvailableIsas()) {
+      for (const TestExecutor* executor : {&serial, &wide}) {
+        const resembed_place place = PlaceOf(executor, isa);
+        EXPECT_TRUE(SameBits(RunForward(&problem, place), want)) << "dim " << dim << " " << isa;
+        EXPECT_TRUE(SameBits(RunBackward(problem, place), want_grads)) << "dim " << dim << " " << isa;
+      }
+    }
+    ForwardOptions unsaved;
+    unsaved.saved_attention = false;
+    const ForwardResult without = RunForward(&problem, PlaceOf(&wide), unsaved);
+    for (size_t index = 0; index < features.size(); ++index) {
+      EXPECT_EQ(without.features[index].bytes, want.features[index].bytes) << "feature " << index;
+    }
+  }
+}
+
+TEST(DenseAttention, HasFunctionsForWhatItIsMadeFor) {
+  using detail::cpu::MapKind;
+  EXPECT_EQ(detail::GetRowOps(RESEMBED_ISA_PORTABLE).fill_tile, nullptr);
+  for (const resembed_cpu_isa isa : {RESEMBED_ISA_AVX2, RESEMBED_ISA_AVX512}) {
+    if (!detail::IsaAvailable(isa)) continue;
+    const auto fill_tile = detail::GetRowOps(isa).fill_tile;
+    for (const MapKind kind : {MapKind::kNone, MapKind::kCode, MapKind::kList}) {
+      for (const int64_t dim : kDims) EXPECT_NE(fill_tile(kind, dim, RESEMBED_I32), nullptr);
+      EXPECT_EQ(fill_tile(kind, 48, RESEMBED_I64), nullptr);
     }
   }
 }
