@@ -2,6 +2,7 @@
 #include "host/executor.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -21,6 +22,14 @@ void Pause() {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
 #endif
+}
+
+// Cores this process may run on: fewer than the machine's under taskset, numactl or a container's cpuset, where a thread
+// too many would wait awake on a core that another one needs.
+int Cores() {
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) return CPU_COUNT(&allowed);
+  return static_cast<int>(std::thread::hardware_concurrency());  // 0 where it cannot be told
 }
 
 // One parallel loop: threads take indices from `next` until none is left. It lives on its caller's stack.
@@ -72,8 +81,7 @@ class Pool {
   }
 
  private:
-  Pool() : width_(static_cast<int>(std::thread::hardware_concurrency())) {
-    if (width_ < 1) width_ = 1;
+  Pool() : width_(std::max(Cores(), 1)) {
     pthread_atfork(nullptr, nullptr, [] { Pool::Get().forked_ = true; });
     open_.reserve(64);
     for (int worker = 1; worker < width_; ++worker) {

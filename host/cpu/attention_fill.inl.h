@@ -16,7 +16,7 @@ using cpu::kAttentionTile;
 
 constexpr int kMapsBefore = 16;
 
-// Items whose rows are on their way beyond the tile in hand. Rows of lists: as in list_sum.h.
+// Items whose rows are on their way beyond the tile in hand, 16 KiB of them. Rows of lists: as in dense_sum.inl.h.
 template <int kDim, MapKind kMap>
 constexpr int RowsAhead() {
   if (kMap == MapKind::kList) return 3;
@@ -56,12 +56,7 @@ int64_t FillTile(DenseItems* given, int64_t first, int64_t end, const float* x, 
     if (item < 0) continue;
     int n_central = 0;
     int64_t center = 0;
-    if constexpr (kMap == MapKind::kCode) {
-      center = CenterOf(items, item);
-      n_central = center >= 0;
-    } else if constexpr (kMap == MapKind::kList) {
-      n_central = LengthOf(items.neighbors + item * kNeighbors);
-    }
+    FindCentral<kMap>(items, item, &n_central, &center);
     float* const e = scratch + n * kDim;
     F partial[kSums] = {};
 #pragma GCC unroll 4

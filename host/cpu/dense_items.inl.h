@@ -37,6 +37,17 @@ RESEMBED_INLINE int64_t CenterOf(const DenseItems& items, int64_t item) {
   return code == 65535 ? -1 : code;
 }
 
+// What ComposeTile takes.
+template <MapKind kMap>
+RESEMBED_INLINE void FindCentral(const DenseItems& items, int64_t item, int* n_central, int64_t* center) {
+  if constexpr (kMap == MapKind::kCode) {
+    *center = CenterOf(items, item);
+    *n_central = *center >= 0;
+  } else if constexpr (kMap == MapKind::kList) {
+    *n_central = LengthOf(items.neighbors + item * kNeighbors);
+  }
+}
+
 template <MapKind kMap>
 RESEMBED_INLINE void SendMaps(const DenseItems& items, int64_t item) {
   if constexpr (kMap == MapKind::kCode) {

@@ -10,8 +10,8 @@
 #include "host/cpu/attention_task.h"
 #include "host/cpu/bag_cuts.h"
 #include "host/cpu/bags.h"
+#include "host/cpu/dense_sum.h"
 #include "host/cpu/item_stream.h"
-#include "host/cpu/list_sum.h"
 
 namespace resembed::detail::cpu {
 namespace {
@@ -76,7 +76,7 @@ class Task {
     cut_.Stretch(&begin, &end);
     const TakenCache cache(work_, owner_);
     std::optional<Stream> own_stream;
-    if (!BeginListSum(begin, end, cache.Get()))
+    if (!BeginDenseSum(begin, end, cache.Get()))
       own_stream.emplace(table_, ops_, Ids(), begin, end, cache.Get());
     Stream* const stream = own_stream.has_value() ? &*own_stream : nullptr;
     cut_.ForSegments([&](int64_t bag, int64_t block, int64_t start, int64_t length) {
@@ -120,26 +120,26 @@ class Task {
            row * feature_.output_stride * ElementBytes(feature_.output_dtype);
   }
 
-  // Whether sums of the positions [begin, end) go by list_sum_.
-  bool BeginListSum(int64_t begin, int64_t end, ItemCache* cache) {
-    if (kKind != MapKind::kList || is_max_) return false;
-    list_sum_ = FindListSum(table_, feature_.id_dtype, cache != nullptr, ops_);
-    if (list_sum_ == nullptr) return false;
-    list_.items = DenseItemsOf(table_, feature_, begin, end);
-    list_.cache = cache;
-    list_sum_->begin(&list_, begin);
+  // Whether sums of the positions [begin, end) go by dense_sum_.
+  bool BeginDenseSum(int64_t begin, int64_t end, ItemCache* cache) {
+    if (is_max_) return false;
+    dense_sum_ = FindDenseSum(table_, feature_.id_dtype, cache != nullptr, ops_);
+    if (dense_sum_ == nullptr) return false;
+    dense_.items = DenseItemsOf(table_, feature_, begin, end);
+    dense_.cache = cache;
+    dense_sum_->begin(&dense_, begin);
     return true;
   }
 
   // Sum or maximum of `length` <= 256 ids from `start`, position `offset` of their bag. Returns how many
-  // contributed; without one a maximum is left unwritten. stream: null with list_sum_.
+  // contributed; without one a maximum is left unwritten. stream: null with dense_sum_.
   int64_t Block(Stream* stream, int64_t start, int64_t length, int64_t offset, float* y, int32_t* argmax) {
     int64_t count = 0;
     if (!is_max_) {
       std::memset(y, 0, static_cast<size_t>(dim_) * sizeof(float));
-      if (list_sum_ != nullptr) {
+      if (dense_sum_ != nullptr) {
         const float* weights = feature_.weights != nullptr ? feature_.weights + start : nullptr;
-        return list_sum_->add(&list_, start, length, weights, y);
+        return dense_sum_->add(&dense_, start, length, weights, y);
       }
       const PoolFunction pool = ops_.pool[table_.central_dtype][table_.residual_dtype];
       ItemBatch batch;
@@ -248,8 +248,8 @@ class Task {
   float *sum_, *block_, *item_;
   int32_t *argmax_, *block_argmax_;
   uint8_t* has_long_;
-  const ListSumFunctions* list_sum_ = nullptr;
-  ListSum list_ = {};
+  const DenseSumFunctions* dense_sum_ = nullptr;
+  DenseSum dense_ = {};
 };
 
 // The feature that task `task` of the call belongs to.

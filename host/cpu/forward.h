@@ -12,7 +12,7 @@
 // Work is cut by ids plus bags (bag_cuts.h); long bags meet in a second pass. Nothing of this shows in the bits.
 //
 // Sums over items of several rows keep embeddings composed lately (item_cache.h), one cache for each
-// task that runs; it is left out where ids hardly come again. Tables of the commonest kind go by list_sum.h.
+// task that runs; it is left out where ids hardly come again. Tables of the commonest kind go by dense_sum.h.
 //
 // With a plan, a table whose items are used often enough has each of its unique items composed once, into
 // [n_unique, dim] of the workspace; its features then pool rows of that plain table by the plan's inverse

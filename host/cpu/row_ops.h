@@ -13,10 +13,10 @@
 namespace resembed::detail {
 
 namespace cpu {
-struct ListSumFunctions;  // list_sum.h
-struct DenseItems;        // dense_items.h
-struct AttentionTile;     // attention_tile.h
-enum class MapKind;       // dense_items.h
+struct DenseSumFunctions;  // dense_sum.h
+struct DenseItems;         // dense_items.h
+struct AttentionTile;      // attention_tile.h
+enum class MapKind;        // dense_items.h
 using FillTileFunction = int64_t (*)(DenseItems* items, int64_t first, int64_t end, const float* x,
                                      float* scratch, AttentionTile* tile);
 }  // namespace cpu
@@ -80,8 +80,9 @@ struct RowOps {
   // slots its pointers are valid up to rows.n_central.
   ComposeFunction compose_ahead[3][3];
   PoolFunction pool[3][3];
-  // list_sum.h; null where the instruction set has none.
-  const cpu::ListSumFunctions* (*list_sum)(int64_t dim, resembed_dtype id_dtype, bool has_cache);
+  // dense_sum.h; null where the instruction set has none.
+  const cpu::DenseSumFunctions* (*dense_sum)(cpu::MapKind kind, int64_t dim, resembed_dtype id_dtype,
+                                             bool has_cache);
   // attention_tile.h; null where the instruction set has none, and so may its result be.
   cpu::FillTileFunction (*fill_tile)(cpu::MapKind kind, int64_t dim, resembed_dtype id_dtype);
 };

@@ -366,16 +366,14 @@ void MaxUpdate(float* best, int32_t* argmax, const float* e, int32_t position, i
 
 }  // namespace
 
-#if RESEMBED_ISA_LANES == 16
-const cpu::ListSumFunctions* ListSumOf(int64_t dim, resembed_dtype id_dtype, bool has_cache);
-constexpr decltype(RowOps::list_sum) kListSum = ListSumOf;
-#else
-constexpr decltype(RowOps::list_sum) kListSum = nullptr;
-#endif
 #if RESEMBED_ISA_LANES >= 8
+const cpu::DenseSumFunctions* DenseSumOf(cpu::MapKind kind, int64_t dim, resembed_dtype id_dtype,
+                                         bool has_cache);
+constexpr decltype(RowOps::dense_sum) kDenseSum = DenseSumOf;
 cpu::FillTileFunction FillTileOf(cpu::MapKind kind, int64_t dim, resembed_dtype id_dtype);
 constexpr decltype(RowOps::fill_tile) kFillTile = FillTileOf;
 #else
+constexpr decltype(RowOps::dense_sum) kDenseSum = nullptr;
 constexpr decltype(RowOps::fill_tile) kFillTile = nullptr;
 #endif
 
@@ -401,7 +399,7 @@ constexpr RowOps kRowOps = {
       PoolTyped<RESEMBED_F16, RESEMBED_BF16>},
      {PoolTyped<RESEMBED_BF16, RESEMBED_F32>, PoolTyped<RESEMBED_BF16, RESEMBED_F16>,
       PoolTyped<RESEMBED_BF16, RESEMBED_BF16>}},
-    kListSum,
+    kDenseSum,
     kFillTile};
 
 }  // namespace RESEMBED_ISA_NAMESPACE

@@ -8,16 +8,17 @@
 #include <random>
 #include <vector>
 
-#include "host/cpu/list_sum.h"
+#include "host/cpu/dense_sum.h"
 #include "tests/support/gradient_problem.h"
 #include "tests/support/run_forward.h"
 
 namespace resembed::testing {
 namespace {
 
-using detail::cpu::FindListSum;
+using detail::cpu::FindDenseSum;
 using detail::cpu::IsDense;
 using detail::cpu::ItemCache;
+using detail::cpu::MapKind;
 
 constexpr int64_t kDims[] = {16, 32, 64, 128, 256};
 
@@ -107,31 +108,40 @@ class AlignedTables {
   std::vector<AlignedRows> rows_;
 };
 
-TEST(ListSum, GivesTheBitsOfTheGeneralPath) {
+// Every kind of map.
+std::vector<TableSpec> Tables(int64_t dim, int64_t n_items) {
+  std::vector<TableSpec> tables;
+  for (const resembed_central_form form : {RESEMBED_CENTRAL_NONE, RESEMBED_CENTRAL_ASSIGNMENT,
+                                           RESEMBED_CENTRAL_STORED, RESEMBED_CENTRAL_UNIFORM}) {
+    tables.push_back(Spec(form, dim, n_items));
+  }
+  tables.push_back(tables[1]);
+  tables.back().u16_centers = true;
+  return tables;
+}
+
+TEST(DenseSum, GivesTheBitsOfTheGeneralPath) {
   for (const int64_t dim : kDims) {
     // Many ids have a cache, whose rows are fewer than the items; few have none.
     for (const int64_t n_ids : {int64_t{400}, 2 * ItemCache::kIdsEach}) {
       const int64_t n_items = n_ids < 1000 ? 300 : 9000;
       std::vector<FeatureSpec> features;
-      for (uint32_t seed = 0; seed < 6; ++seed) {
+      const std::vector<TableSpec> tables = Tables(dim, n_items);
+      for (uint32_t seed = 0; seed < 3 * tables.size(); ++seed) {
         features.push_back(Skewed(static_cast<int32_t>(seed / 3), n_items, n_ids / 6, seed));
       }
-      GradientProblem problem(
-          {Spec(RESEMBED_CENTRAL_STORED, dim, n_items), Spec(RESEMBED_CENTRAL_UNIFORM, dim, n_items)},
-          features, 11);
+      GradientProblem problem(tables, features, 11);
       const AlignedTables aligned(&problem);
-      for (const auto& table : problem.tables) {
-        EXPECT_EQ(FindListSum(table->descriptor, RESEMBED_I64, true, detail::GetRowOps(RESEMBED_ISA_BEST)) !=
-                      nullptr,
-                  detail::IsaAvailable(RESEMBED_ISA_AVX512));
-      }
       const TestExecutor serial(1), wide(3);
       const ForwardResult want = RunForward(&problem, PlaceOf(&serial, RESEMBED_ISA_PORTABLE));
       ASSERT_EQ(want.status, RESEMBED_OK) << want.message;
       if (n_ids < 1000) ExpectMatchesOracle(&problem, want, RESEMBED_F32);
-      for (const TestExecutor* executor : {&serial, &wide}) {
-        const ForwardResult got = RunForward(&problem, PlaceOf(executor));
-        EXPECT_TRUE(SameBits(got, want)) << "dim " << dim << " ids " << n_ids << ": " << got.message;
+      for (const resembed_cpu_isa isa : AvailableIsas()) {
+        for (const TestExecutor* executor : {&serial, &wide}) {
+          const ForwardResult got = RunForward(&problem, PlaceOf(executor, isa));
+          EXPECT_TRUE(SameBits(got, want))
+              << "dim " << dim << " ids " << n_ids << " isa " << isa << ": " << got.message;
+        }
       }
     }
   }
@@ -141,13 +151,7 @@ TEST(ListSum, GivesTheBitsOfTheGeneralPath) {
 TEST(DenseAttention, GivesTheBitsOfTheGeneralPath) {
   for (const int64_t dim : kDims) {
     constexpr int64_t kItems = 300;
-    std::vector<TableSpec> tables;
-    for (const resembed_central_form form : {RESEMBED_CENTRAL_NONE, RESEMBED_CENTRAL_ASSIGNMENT,
-                                             RESEMBED_CENTRAL_STORED, RESEMBED_CENTRAL_UNIFORM}) {
-      tables.push_back(Spec(form, dim, kItems));
-    }
-    tables.push_back(tables[1]);
-    tables.back().u16_centers = true;
+    const std::vector<TableSpec> tables = Tables(dim, kItems);
     std::vector<FeatureSpec> features;
     for (uint32_t number = 0; number < 2 * tables.size(); ++number) {
       FeatureSpec feature = Skewed(static_cast<int32_t>(number / 2), kItems, 1200, number);
@@ -182,7 +186,6 @@ TEST(DenseAttention, GivesTheBitsOfTheGeneralPath) {
 }
 
 TEST(DenseAttention, HasFunctionsForWhatItIsMadeFor) {
-  using detail::cpu::MapKind;
   EXPECT_EQ(detail::GetRowOps(RESEMBED_ISA_PORTABLE).fill_tile, nullptr);
   for (const resembed_cpu_isa isa : {RESEMBED_ISA_AVX2, RESEMBED_ISA_AVX512}) {
     if (!detail::IsaAvailable(isa)) continue;
@@ -194,18 +197,25 @@ TEST(DenseAttention, HasFunctionsForWhatItIsMadeFor) {
   }
 }
 
-TEST(ListSum, ServesWhatItIsMadeFor) {
+TEST(DenseSum, ServesWhatItIsMadeFor) {
   GradientProblem problem({Spec(RESEMBED_CENTRAL_STORED, 64, 50)}, {FeatureSpec()}, 3);
   const AlignedTables aligned(&problem);
   const resembed_table table = problem.tables[0]->descriptor;
-  const detail::RowOps& portable = detail::GetRowOps(RESEMBED_ISA_PORTABLE);
-  EXPECT_EQ(FindListSum(table, RESEMBED_I64, true, portable), nullptr);
-  if (!detail::IsaAvailable(RESEMBED_ISA_AVX512)) GTEST_SKIP() << "No AVX-512 here";
-  const detail::RowOps& ops = detail::GetRowOps(RESEMBED_ISA_AVX512);
-  EXPECT_NE(FindListSum(table, RESEMBED_I64, true, ops), nullptr);
-  EXPECT_NE(FindListSum(table, RESEMBED_I32, false, ops), nullptr);
+  EXPECT_EQ(FindDenseSum(table, RESEMBED_I64, true, detail::GetRowOps(RESEMBED_ISA_PORTABLE)), nullptr);
+  if (!detail::IsaAvailable(RESEMBED_ISA_AVX2)) GTEST_SKIP() << "No AVX2 here";
+  const detail::RowOps& ops = detail::GetRowOps(RESEMBED_ISA_AVX2);
+  for (const int64_t dim : kDims) {
+    for (const MapKind kind : {MapKind::kNone, MapKind::kCode, MapKind::kList}) {
+      const bool is_narrow = dim <= (kind == MapKind::kNone ? 128 : kind == MapKind::kCode ? 64 : 256);
+      EXPECT_EQ(ops.dense_sum(kind, dim, RESEMBED_I32, false) != nullptr, is_narrow);
+      if (!detail::IsaAvailable(RESEMBED_ISA_AVX512)) continue;
+      EXPECT_NE(detail::GetRowOps(RESEMBED_ISA_AVX512).dense_sum(kind, dim, RESEMBED_I64, false), nullptr);
+    }
+  }
+  EXPECT_NE(FindDenseSum(table, RESEMBED_I64, true, ops), nullptr);
+  EXPECT_NE(FindDenseSum(table, RESEMBED_I32, false, ops), nullptr);
   const auto is_left = [&ops](resembed_table other) {
-    return FindListSum(other, RESEMBED_I64, true, ops) == nullptr;
+    return FindDenseSum(other, RESEMBED_I64, true, ops) == nullptr;
   };
   resembed_table other = table;
   other.n_neighbors = 7;
