@@ -52,7 +52,7 @@ mkdir -p build
 trap finish EXIT
 
 packages=("${BUILD_PACKAGES[@]}" "${REPORT_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
-if [ "$all" = 1 ]; then packages+=("${BENCH_PACKAGES[@]}" "${RACE_PACKAGES[@]}" "${TORCH_PACKAGES[@]}"); fi
+if [ "$all" = 1 ]; then packages+=("${BENCH_PACKAGES[@]}" "${CACHE_PACKAGES[@]}" "${RACE_PACKAGES[@]}" "${TORCH_PACKAGES[@]}"); fi
 install_missing "${packages[@]}"
 python=$(python_with numpy,matplotlib)
 jobs=$(processors)

@@ -6,6 +6,7 @@ BUILD_PACKAGES=(g++ cmake ninja-build nlohmann-json3-dev zlib1g-dev libeigen3-de
 REPORT_PACKAGES=(python3 python3-numpy python3-matplotlib)
 TEST_PACKAGES=(libgtest-dev libgmock-dev make pkg-config)
 BENCH_PACKAGES=(libbenchmark-dev)
+CACHE_PACKAGES=(ccache) # build folders of one compiler and the same options compile a file once
 RACE_PACKAGES=(clang-14 libclang-rt-14-dev) # ThreadSanitizer for the emulated kernels
 TORCH_PACKAGES=(python3-venv)
 TORCH_PYTHON_PACKAGES=(torch==2.11.0 numpy hypothesis) # 4.7 GB in a virtual environment

@@ -57,14 +57,20 @@ Hyper HyperOfCase(const Case& which) {
   return hyper;
 }
 
-// Forty steps. Adagrad by rows and Adam divide by what gradients are, so a last bit of a product grows along
+#ifdef __SANITIZE_ADDRESS__
+constexpr int kSteps = 10;  // a step takes eight times as long
+#else
+constexpr int kSteps = 40;
+#endif
+
+// Many steps. Adagrad by rows and Adam divide by what gradients are, so a last bit of a product grows along
 // the way.
 TEST_P(DenseSteps, HaveTheLossesAndWeightsOfTheCpu) {
   const Problem problem;
   const Hyper hyper = HyperOfCase(GetParam());
-  const Trained cpu(problem, GetParam().variant, hyper, nullptr, 40);
-  const Trained gpu(problem, GetParam().variant, hyper, device_.get(), 40);
-  ASSERT_EQ(gpu.loss.size(), 40u);
+  const Trained cpu(problem, GetParam().variant, hyper, nullptr, kSteps);
+  const Trained gpu(problem, GetParam().variant, hyper, device_.get(), kSteps);
+  ASSERT_EQ(gpu.loss.size(), static_cast<size_t>(kSteps));
   for (size_t step = 0; step < cpu.loss.size(); ++step) {
     ASSERT_TRUE(cpu.loss[step] > 0.01 && cpu.loss[step] < 100) << cpu.loss[step];
     EXPECT_NEAR(gpu.loss[step], cpu.loss[step], 1e-4 * cpu.loss[step]) << "step " << step;
@@ -78,11 +84,11 @@ TEST_P(DenseSteps, HaveTheLossesAndWeightsOfTheCpu) {
 TEST_P(DenseSteps, HaveTheSameBitsOnEveryRunAndGrid) {
   const Problem problem;
   const Hyper hyper = HyperOfCase(GetParam());
-  const Trained once(problem, GetParam().variant, hyper, device_.get(), 12);
+  const Trained once(problem, GetParam().variant, hyper, device_.get(), 6);
   std::string what;
   for (const int64_t most_blocks : {4096, 1, 3}) {
     device_->UseDense(OpenDeviceMath(device_.get(), &what, most_blocks));
-    const Trained again(problem, GetParam().variant, hyper, device_.get(), 12);
+    const Trained again(problem, GetParam().variant, hyper, device_.get(), 6);
     EXPECT_EQ(again.loss, once.loss) << most_blocks;
     EXPECT_EQ(Differing(again.weights, once.weights), 0u) << most_blocks;
     EXPECT_EQ(Differing(again.state, once.state), 0u) << most_blocks;
@@ -93,7 +99,7 @@ TEST_P(DenseSteps, HaveTheSameBitsOnEveryRunAndGrid) {
        {emulator::Order{emulator::Order::kForward, 0}, emulator::Order{emulator::Order::kReverse, 0},
         emulator::Order{emulator::Order::kRandom, 9}}) {
     emulator::SetOrder(order);
-    const Trained again(problem, GetParam().variant, hyper, device_.get(), 12);
+    const Trained again(problem, GetParam().variant, hyper, device_.get(), 6);
     EXPECT_EQ(again.loss, once.loss) << emulator::Name(order);
     EXPECT_EQ(Differing(again.weights, once.weights), 0u) << emulator::Name(order);
   }
