@@ -39,7 +39,9 @@ struct DenseItems {
   int64_t rows_sent, maps_sent;  // positions before which rows and maps have been sent for
 };
 
+// Whether `table`, resolved and checked, is of these kinds; of its columns it says nothing, see the functions over them.
 bool IsDense(const resembed_table& table);
+// Positions [first, last) of `feature`, a feature of `table`, which IsDense.
 DenseItems DenseItemsOf(const resembed_table& table, const resembed_feature& feature, int64_t first,
                         int64_t last);
 

@@ -29,7 +29,7 @@ struct UseOptions {
   std::string catalog;  // file of items, names and groups
   std::string catalog_columns;
   std::string out;  // recommend: file, empty = stdout; export: folder
-  int threads = 0;  // 0: all of the machine
+  int threads = 0;  // 0: every core it may use
 
   std::string history, columns;  // recommend
   int top = 20;
@@ -93,7 +93,7 @@ struct Options {
   int query_transform = -1;  // dot: 0, 1
   double bias_lr = -1;       // dot
 
-  int threads = 0;       // 0: all of the machine
+  int threads = 0;       // 0: every core it may use
   double memory_gb = 0;  // 0: what the machine has free
   std::string backend = "cpu";
   std::string dense = "auto";  // of backend cuda: "auto" | "host" | "cublas"

@@ -6,6 +6,7 @@
 #include "host/train/cold.h"
 #include "host/train/names.h"
 #include "host/train/npy.h"
+#include "host/train/parallel.h"
 #include "host/train/use.h"
 
 namespace resembed::train {

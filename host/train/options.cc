@@ -62,7 +62,7 @@ void AddRunOptions(CLI::App* app, Options* o, std::string* variants, std::string
   app->add_option("--tuned", o->tuned, "metrics.json of a run with --tune: take the lr and lambda it chose")
       ->check(CLI::ExistingFile)
       ->group("Run");
-  app->add_option("--threads", o->threads, "Threads; 0 = all of the machine. Results do not depend on it")
+  app->add_option("--threads", o->threads, "Threads; 0 = every core it may use. Results do not depend on it")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str()
       ->group("Run");

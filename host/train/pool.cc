@@ -3,10 +3,6 @@
 
 namespace resembed::train {
 
-int ThreadsOf(int asked) {
-  return asked > 0 ? asked : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-}
-
 Pool::Pool(int width) : width_(width < 1 ? 1 : width) {
   executor_.struct_size = sizeof(executor_);
   executor_.width = width_;

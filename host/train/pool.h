@@ -14,8 +14,6 @@
 
 namespace resembed::train {
 
-int ThreadsOf(int asked);  // 0: all of the machine
-
 // Which thread runs a task is left to chance; results must depend on the task's index only.
 class Pool {
  public:

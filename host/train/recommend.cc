@@ -7,6 +7,7 @@
 
 #include "host/train/cold.h"
 #include "host/train/names.h"
+#include "host/train/parallel.h"
 #include "host/train/saved_model.h"
 #include "host/train/use.h"
 

@@ -12,6 +12,7 @@
 #include "host/train/memory.h"
 #include "host/train/metrics.h"
 #include "host/train/names.h"
+#include "host/train/parallel.h"
 #include "host/train/progress.h"
 #include "host/train/protocol.h"
 #include "host/train/run_device.h"

@@ -14,7 +14,8 @@ void AddCommon(CLI::App* command, UseOptions* o, const char* name) {
       "--catalog", o->catalog,
       "Table of items with a header: item, name, and a column group for items without events");
   command->add_option("--catalog-columns", o->catalog_columns, "item=NAME,name=NAME,group=NAME of --catalog");
-  command->add_option("--threads", o->threads, "Threads; 0 = all of the machine. Results do not depend on it")
+  command
+      ->add_option("--threads", o->threads, "Threads; 0 = every core it may use. Results do not depend on it")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
 }
