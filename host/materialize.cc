@@ -99,7 +99,7 @@ resembed_status CheckOutput(const resembed_materialize_args& args, const resembe
 void Run(const resembed_materialize_args& args, const resembed_table& table, const Work& work,
          const RowOps& ops, const Executor& executor) {
   const int64_t pitch = args.output_stride * ElementBytes(args.output_dtype);
-  const ComposeFunction compose_ahead = ops.compose_ahead[table.central_dtype][table.residual_dtype];
+  const ComposeFunction compose_ahead = ops.compose_ahead(table.central_dtype, table.residual_dtype);
   executor.ParallelFor(work.n_tasks, [&](int64_t task) {
     const int64_t first = args.n_items / work.n_tasks * task + std::min(task, args.n_items % work.n_tasks);
     const int64_t last =

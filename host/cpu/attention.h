@@ -19,7 +19,7 @@ class AttentionItems {
   // scratch: [kAttentionTile, dim]. Everything given outlives the object.
   AttentionItems(const resembed_table& table, const resembed_feature& feature, const RowOps& ops,
                  float* scratch, int64_t first, int64_t last)
-      : compose_ahead_(ops.compose_ahead[table.central_dtype][table.residual_dtype]),
+      : compose_ahead_(ops.compose_ahead(table.central_dtype, table.residual_dtype)),
         ops_(ops),
         dim_(table.dim),
         in_place_(table.form == RESEMBED_CENTRAL_NONE && table.residual_dtype == RESEMBED_F32),

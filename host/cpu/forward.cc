@@ -141,7 +141,7 @@ class Task {
         const float* weights = feature_.weights != nullptr ? feature_.weights + start : nullptr;
         return dense_sum_->add(&dense_, start, length, weights, y);
       }
-      const PoolFunction pool = ops_.pool[table_.central_dtype][table_.residual_dtype];
+      const PoolFunction pool = ops_.pool(table_.central_dtype, table_.residual_dtype);
       ItemBatch batch;
       for (int64_t done = 0; done < length; done += kItemBatch) {
         const auto n = static_cast<int>(std::min<int64_t>(kItemBatch, length - done));
@@ -309,7 +309,7 @@ void ComposeUnique(const ForwardFeature& owner, const PlanRuns& items, const Row
                    const Executor& executor) {
   constexpr int64_t kItems = 256;
   const resembed_table& table = owner.table;
-  const ComposeFunction compose_ahead = ops.compose_ahead[table.central_dtype][table.residual_dtype];
+  const ComposeFunction compose_ahead = ops.compose_ahead(table.central_dtype, table.residual_dtype);
   executor.ParallelFor((items.n_runs + kItems - 1) / kItems, [&](int64_t task) {
     const int64_t first = task * kItems, last = std::min(items.n_runs, first + kItems);
     ItemStream<UniqueItems> stream(table, ops, {items.rows}, first, last);

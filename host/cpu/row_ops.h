@@ -74,12 +74,12 @@ struct RowOps {
   // Columns where e[c] beats best[c] (first maximum; NaN wins over numbers, the first NaN stays):
   // best[c] = e[c], argmax[c] = position. argmax may be null.
   void (*max_update)(float* best, int32_t* argmax, const float* e, int32_t position, int64_t dim);
-  // As compose, for one pair of types: [central type][residual type]. Between the arithmetic
+  // As compose, for one pair of types. Between the arithmetic
   // on a slot's row they send for the same columns of the same slot of `ahead`, so that requests to memory
   // and arithmetic overlap. Rows of `ahead` begin at cache lines and are whole lines long; where it has fewer
   // slots its pointers are valid up to rows.n_central.
-  ComposeFunction compose_ahead[3][3];
-  PoolFunction pool[3][3];
+  ComposeFunction (*compose_ahead)(resembed_dtype central, resembed_dtype residual);
+  PoolFunction (*pool)(resembed_dtype central, resembed_dtype residual);
   // dense_sum.h; null where the instruction set has none.
   const cpu::DenseSumFunctions* (*dense_sum)(cpu::MapKind kind, int64_t dim, resembed_dtype id_dtype,
                                              bool has_cache);

@@ -155,7 +155,7 @@ TEST(RowOps, ComposeGivesTheBitsOfPlainLoopsForEveryDimAndType) {
           ops.compose(out.data() + 1, rows, dim);
           const std::vector<float> got(out.begin() + 1, out.end());
           ASSERT_TRUE(SameBits(got, e)) << "isa " << isa << " dim " << dim;
-          ops.compose_ahead[central_type][residual_type](out_ahead.data(), rows, ahead, dim);
+          ops.compose_ahead(central_type, residual_type)(out_ahead.data(), rows, ahead, dim);
           ASSERT_TRUE(SameBits(out_ahead, e)) << "isa " << isa << " dim " << dim;
           ASSERT_EQ(out[0], 7.f);
           // Two items: the second is kept, and is the third of fp32 tables.
@@ -172,7 +172,7 @@ TEST(RowOps, ComposeGivesTheBitsOfPlainLoopsForEveryDimAndType) {
                              {&ahead, &ahead, &ahead, &ahead},
                              1,
                              {{reinterpret_cast<const char*>(weights.data()), 16}}};
-          const PoolFunction pool = ops.pool[central_type][residual_type];
+          const PoolFunction pool = ops.pool(central_type, residual_type);
           pool(pooled.data() + 1, batch, dim);
           std::vector<float> want(n), want_ones(n);
           for (size_t col = 0; col < n; ++col) {

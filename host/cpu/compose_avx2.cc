@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+#define RESEMBED_ISA_NAMESPACE isa_avx2
+#define RESEMBED_ISA_LANES 8
+#define RESEMBED_ISA_F16C 1
+#include "host/cpu/compose.inl.h"
