@@ -13,8 +13,8 @@ namespace resembed::detail {
 // on any thread, and returns when all are done. The body must not throw.
 class Executor {
  public:
-  // place->executor, or the library's pool (started once, one std::thread per core the process may run on; serial in a forked
-  // child, design.md 9.9).
+  // place->executor, or the library's pool (started once, one std::thread per core the process may run on;
+  // serial in a forked child, design.md 9.9).
   explicit Executor(const resembed_place& place);
 
   int width() const { return width_; }

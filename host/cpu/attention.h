@@ -30,9 +30,7 @@ class AttentionItems {
     if (fill_ != nullptr) {
       dense_ = DenseItemsOf(table, feature, first, last);
     } else {
-      const IdList<IdT> ids = {static_cast<const IdT*>(feature.ids), table.n_items, feature.has_padding != 0,
-                               feature.padding_id};
-      stream_.emplace(table, ops, ids, first, last);
+      stream_.emplace(table, ops, IdListOf<IdT>(table, feature), first, last);
     }
   }
 

@@ -84,20 +84,9 @@ int64_t FillTile(DenseItems* given, int64_t first, int64_t end, const float* x, 
 
 template <typename IdT, MapKind kMap>
 cpu::FillTileFunction OfDim(int64_t dim) {
-  switch (dim) {
-    case 16:
-      return FillTile<IdT, 16, kMap>;
-    case 32:
-      return FillTile<IdT, 32, kMap>;
-    case 64:
-      return FillTile<IdT, 64, kMap>;
-    case 128:
-      return FillTile<IdT, 128, kMap>;
-    case 256:
-      return FillTile<IdT, 256, kMap>;
-    default:
-      return nullptr;
-  }
+  return ForDim(dim, [](auto columns) -> cpu::FillTileFunction {
+    return FillTile<IdT, decltype(columns)::kDim, kMap>;
+  });
 }
 
 template <MapKind kMap>

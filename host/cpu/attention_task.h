@@ -80,10 +80,7 @@ class AttentionTask {
     SoftmaxSums softmax;
   };
 
-  IdList<IdT> Ids() const {
-    return {static_cast<const IdT*>(feature_.ids), table_.n_items, feature_.has_padding != 0,
-            feature_.padding_id};
-  }
+  IdList<IdT> Ids() const { return IdListOf<IdT>(table_, feature_); }
 
   // Up to 256 ids from `start`, their sum into y.
   Part Block(Items& items, int64_t bag, int64_t start, int64_t length, float* y) {

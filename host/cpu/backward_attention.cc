@@ -88,10 +88,7 @@ class QueryTask {
  private:
   using Items = cpu::AttentionItems<IdT>;
 
-  IdList<IdT> Ids() const {
-    return {static_cast<const IdT*>(feature_.ids), table_.n_items, feature_.has_padding != 0,
-            feature_.padding_id};
-  }
+  IdList<IdT> Ids() const { return IdListOf<IdT>(table_, feature_); }
 
   // dp of up to 256 ids from `start`; their A and B into sums [2, dim]. Returns their part of D.
   float Block(Items& items, int64_t bag, int64_t start, int64_t length, float* sums) {

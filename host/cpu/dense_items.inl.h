@@ -13,6 +13,30 @@ using cpu::MapKind;
 using F = Vec<kLanes>::F;
 constexpr int kNeighbors = DenseItems::kNeighbors;
 
+template <int kValue>
+struct Columns {
+  static constexpr int kDim = kValue;
+};
+
+// with(Columns<dim>()), a pointer; null for a number of columns that such loops are not made for.
+template <typename WithT>
+auto ForDim(int64_t dim, const WithT& with) -> decltype(with(Columns<16>())) {
+  switch (dim) {
+    case 16:
+      return with(Columns<16>());
+    case 32:
+      return with(Columns<32>());
+    case 64:
+      return with(Columns<64>());
+    case 128:
+      return with(Columns<128>());
+    case 256:
+      return with(Columns<256>());
+    default:
+      return nullptr;
+  }
+}
+
 // The item at a position, or -1.
 template <typename IdT>
 RESEMBED_INLINE int64_t ItemAt(const DenseItems& items, int64_t position) {

@@ -105,20 +105,9 @@ constexpr cpu::DenseSumFunctions kFunctions = {Begin<IdT, kDim, kMap, kCache>, A
 
 template <typename IdT, MapKind kMap, bool kCache>
 const cpu::DenseSumFunctions* OfDim(int64_t dim) {
-  switch (dim) {
-    case 16:
-      return &kFunctions<IdT, 16, kMap, kCache>;
-    case 32:
-      return &kFunctions<IdT, 32, kMap, kCache>;
-    case 64:
-      return &kFunctions<IdT, 64, kMap, kCache>;
-    case 128:
-      return &kFunctions<IdT, 128, kMap, kCache>;
-    case 256:
-      return &kFunctions<IdT, 256, kMap, kCache>;
-    default:
-      return nullptr;
-  }
+  return ForDim(dim, [](auto columns) -> const cpu::DenseSumFunctions* {
+    return &kFunctions<IdT, decltype(columns)::kDim, kMap, kCache>;
+  });
 }
 
 template <typename IdT>

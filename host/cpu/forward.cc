@@ -111,10 +111,7 @@ class Task {
  private:
   using Stream = ItemStream<IdList<IdT>, kKind>;
 
-  IdList<IdT> Ids() const {
-    return {static_cast<const IdT*>(feature_.ids), table_.n_items, feature_.has_padding != 0,
-            feature_.padding_id};
-  }
+  IdList<IdT> Ids() const { return IdListOf<IdT>(table_, feature_); }
   char* OutputRow(int64_t row) const {
     return static_cast<char*>(feature_.output) +
            row * feature_.output_stride * ElementBytes(feature_.output_dtype);

@@ -43,6 +43,11 @@ struct IdList {
   }
 };
 
+template <typename IdT>
+IdList<IdT> IdListOf(const resembed_table& table, const resembed_feature& feature) {
+  return {static_cast<const IdT*>(feature.ids), table.n_items, feature.has_padding != 0, feature.padding_id};
+}
+
 // Position p is item `first_item + p`.
 struct IdRange {
   int64_t first_item;

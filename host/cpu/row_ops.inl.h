@@ -96,23 +96,28 @@ RESEMBED_INLINE float Tree(const float* sums) {
   return (sum4[0] + sum4[2]) + (sum4[1] + sum4[3]);
 }
 
-// Partial sum j takes columns j, j + 32, ...; a column past the end adds +0, which changes no bit of a sum
-// that began at +0.
+// Partial sum j takes columns j, j + 32, ... of the whole groups of 32. Returns the column after them.
 template <resembed_dtype kX, resembed_dtype kZ>
-RESEMBED_INLINE float DotInline(const void* x, const void* z, int64_t dim) {
-  constexpr int kCount = kPartials / kLanes;
-  using F = typename Vec<kLanes>::F;
-  F partial[kCount] = {};
+RESEMBED_INLINE int64_t SumGroups(typename Vec<kLanes>::F (&partial)[kPartials / kLanes], const void* x,
+                                  const void* z, int64_t dim) {
   int64_t col = 0;
   for (; col + kPartials <= dim; col += kPartials) {
 #pragma GCC unroll 8
-    for (int part = 0; part < kCount; ++part) {
-      F left, right;
+    for (int part = 0; part < kPartials / kLanes; ++part) {
+      typename Vec<kLanes>::F left, right;
       Load<kLanes, kX>(left, x, col + part * kLanes);
       Load<kLanes, kZ>(right, z, col + part * kLanes);
       partial[part] += left * right;
     }
   }
+  return col;
+}
+
+// A column past the end adds +0, which changes no bit of a sum that began at +0.
+template <resembed_dtype kX, resembed_dtype kZ>
+RESEMBED_INLINE float DotInline(const void* x, const void* z, int64_t dim) {
+  typename Vec<kLanes>::F partial[kPartials / kLanes] = {};
+  const int64_t col = SumGroups<kX, kZ>(partial, x, z, dim);
   float sums[kPartials];
   __builtin_memcpy(sums, partial, sizeof(sums));
   for (int lane = 0; col + lane < dim; ++lane) {
@@ -148,17 +153,8 @@ void DotRows(float* out, const float* x, const float* const* rows, int64_t n, in
       Vec<4>::F fours[4];
 #pragma GCC unroll 4
       for (int of = 0; of < 4; ++of) {
-        using F = typename Vec<kLanes>::F;
-        F partial[kPartials / kLanes] = {};
-        for (int64_t col = 0; col < dim; col += kPartials) {
-#pragma GCC unroll 8
-          for (int part = 0; part < kPartials / kLanes; ++part) {
-            F left, right;
-            Load<kLanes, RESEMBED_F32>(left, x, col + part * kLanes);
-            Load<kLanes, RESEMBED_F32>(right, rows[row + of], col + part * kLanes);
-            partial[part] += left * right;
-          }
-        }
+        typename Vec<kLanes>::F partial[kPartials / kLanes] = {};
+        SumGroups<RESEMBED_F32, RESEMBED_F32>(partial, x, rows[row + of], dim);
         PartialsToFour(fours[of], partial);
       }
       FoursToOnes(out + row, fours);

@@ -58,9 +58,9 @@ Hyper HyperOfCase(const Case& which) {
 }
 
 #ifdef __SANITIZE_ADDRESS__
-constexpr int kSteps = 10;  // a step takes eight times as long
+constexpr int kSteps = 10, kRepeated = 6;  // a step takes eight times as long
 #else
-constexpr int kSteps = 40;
+constexpr int kSteps = 40, kRepeated = 12;
 #endif
 
 // Many steps. Adagrad by rows and Adam divide by what gradients are, so a last bit of a product grows along
@@ -84,11 +84,11 @@ TEST_P(DenseSteps, HaveTheLossesAndWeightsOfTheCpu) {
 TEST_P(DenseSteps, HaveTheSameBitsOnEveryRunAndGrid) {
   const Problem problem;
   const Hyper hyper = HyperOfCase(GetParam());
-  const Trained once(problem, GetParam().variant, hyper, device_.get(), 6);
+  const Trained once(problem, GetParam().variant, hyper, device_.get(), kRepeated);
   std::string what;
   for (const int64_t most_blocks : {4096, 1, 3}) {
     device_->UseDense(OpenDeviceMath(device_.get(), &what, most_blocks));
-    const Trained again(problem, GetParam().variant, hyper, device_.get(), 6);
+    const Trained again(problem, GetParam().variant, hyper, device_.get(), kRepeated);
     EXPECT_EQ(again.loss, once.loss) << most_blocks;
     EXPECT_EQ(Differing(again.weights, once.weights), 0u) << most_blocks;
     EXPECT_EQ(Differing(again.state, once.state), 0u) << most_blocks;
@@ -99,7 +99,7 @@ TEST_P(DenseSteps, HaveTheSameBitsOnEveryRunAndGrid) {
        {emulator::Order{emulator::Order::kForward, 0}, emulator::Order{emulator::Order::kReverse, 0},
         emulator::Order{emulator::Order::kRandom, 9}}) {
     emulator::SetOrder(order);
-    const Trained again(problem, GetParam().variant, hyper, device_.get(), 6);
+    const Trained again(problem, GetParam().variant, hyper, device_.get(), kRepeated);
     EXPECT_EQ(again.loss, once.loss) << emulator::Name(order);
     EXPECT_EQ(Differing(again.weights, once.weights), 0u) << emulator::Name(order);
   }
